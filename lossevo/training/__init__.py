@@ -1,1 +1,12 @@
-"""See docs/architecture.md."""
+"""The training task: (loss, task, budget, seed) -> result.
+
+``lossevo.training.trainer`` and ``lossevo.training.worker`` import torch and MONAI, which takes seconds, and are
+therefore not imported here: a driver that only sends requests does not need them.
+"""
+
+from __future__ import annotations
+
+from lossevo.training.request import TrainingRequest, TrainingResult
+from lossevo.training.task import TaskSettings, TrainingData, make_training_data
+
+__all__ = ["TaskSettings", "TrainingData", "TrainingRequest", "TrainingResult", "make_training_data"]

@@ -1,0 +1,180 @@
+"""A random lumbar column: where each vertebra stands, how it is shaped, and how much water its marrow holds.
+
+Coordinates are millimetres, world axes RAS (x to the right, y anterior, z superior), origin in the middle of the field of
+view. A vertebra's own axes (u right, v anterior, w superior) follow the column. Means per level come from the literature
+named in ``docs/phantom.md``; spreads between subjects are calibrated on a real water-fat MRI cohort.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation
+
+Floats = NDArray[np.floating]
+
+LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
+LABELLED = ("L1", "L2", "L3", "L4", "L5")
+
+# Panjabi et al. 1992 (end-plate widths and depths, body height), enlarged by 4-8 % to the living, taller cohort.
+WIDTH_MM = (39.0, 42.0, 44.0, 46.0, 48.0, 50.5, 52.0, 50.0, 42.0)
+DEPTH_MM = (31.0, 33.0, 35.5, 36.5, 37.0, 37.0, 36.5, 32.0, 22.0)
+HEIGHT_MM = (24.5, 26.0, 27.5, 28.0, 28.0, 28.0, 27.5, 29.0, 24.0)
+# Anterior minus posterior height, as a share of the mean height: L1 is slightly kyphotic, L5 a wedge (Been & Kalichman 2014).
+WEDGE = (-0.04, -0.04, -0.04, -0.01, 0.02, 0.05, 0.17, 0.12, 0.0)
+DISC_MM = (6.0, 6.5, 7.5, 8.5, 9.5, 10.0, 9.0, 2.0)
+# Supine sagittal tilt of the mid-body: positive leans the top backwards; T12-S1 spans about 50 degrees of lordosis.
+TILT_DEG = (12.0, 13.0, 13.0, 9.0, 2.0, -8.0, -22.0, -43.0, -58.0)
+PEDICLE_RADIUS_MM = (3.6, 3.8, 3.7, 3.8, 4.3, 5.2, 6.5, 0.0, 0.0)
+# Disc degeneration is commonest at the two lowest levels (Cheung et al. 2009).
+DEGENERATION = (0.02, 0.02, 0.03, 0.04, 0.06, 0.18, 0.25, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Vertebra:
+    """One vertebra, and the disc below it. Lengths in mm; signals relative to healthy muscle."""
+
+    level: str
+    centre_mm: Floats
+    axes: Floats  # rows: the unit vectors u, v, w in world coordinates
+    half_width_mm: float
+    half_depth_mm: float
+    half_height_mm: float
+    wedge: float
+    waist: float  # how much narrower the body is at mid-height, as a share
+    concavity_mm: float  # depth of each end-plate below its rim
+    pedicle_radius_mm: float
+    marrow: float
+    disc_signal: float
+
+    def local(self, x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
+        """The point (x, y, z) in this vertebra's own axes (u right, v anterior, w superior)."""
+        p, q, r = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
+        u, v, w = (axis[0] * p + axis[1] * q + axis[2] * r for axis in self.axes)
+        return u, v, w
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The vertebrae from T11 to S2, and the smooth curve through their centres."""
+
+    vertebrae: tuple[Vertebra, ...]
+
+    def along(self, z: Floats, values: tuple[float, ...] | Floats) -> Floats:
+        """A quantity given per level, interpolated at height ``z``, constant beyond the ends."""
+        heights = [vertebra.centre_mm[2] for vertebra in self.vertebrae]
+        return np.interp(z, heights[::-1], np.asarray(values)[::-1]).astype(np.float32)
+
+    def centre(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        """x and y of the curve at height ``z``, and the cosine of its sagittal tilt (mm, mm, 1)."""
+        points = np.array([vertebra.centre_mm for vertebra in self.vertebrae])[::-1]
+        curve = CubicSpline(points[:, 2], points[:, :2], bc_type="natural")
+        x, y = curve(z).T.astype(np.float32)
+        slope = curve(z, 1)[:, 1]
+        return x, y, (1 / np.sqrt(1 + slope**2)).astype(np.float32)
+
+
+def random_column(rng: np.random.Generator) -> Column:
+    """Draw a column: size, lordosis, pelvic tilt and slight scoliosis per subject, shape and marrow fat per vertebra."""
+    n = len(LEVELS)
+    size = np.exp(rng.normal(0.0, 0.055))
+    slenderness = np.exp(rng.normal(0.0, 0.03))
+    tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.18) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.0, n)
+    roll = rng.normal(0.0, 1.2) + rng.normal(0.0, 1.5) * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
+    turn = rng.normal(0.0, 2.0) * np.linspace(-1, 1, n)
+    axes = [m.T for m in Rotation.from_euler("xyz", np.stack([tilt, roll, turn], axis=1), degrees=True).as_matrix()]
+
+    height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)
+    degenerate = rng.random(n - 1) < np.array(DEGENERATION)
+    disc = np.array(DISC_MM) * size * rng.normal(1.0, 0.08, n - 1) * np.where(degenerate, 0.6, 1.0)
+    wet, dry = rng.normal(1.22, 0.1), rng.normal(0.55, 0.1, n - 1)
+    disc_signal = np.where(degenerate, dry, wet * rng.normal(1.0, 0.04, n - 1))
+
+    centres = np.zeros((n, 3))
+    for i in range(1, n):
+        up = axes[i - 1][2] * height[i - 1] / 2 + (axes[i - 1][2] + axes[i][2]) * disc[i - 1] / 2 + axes[i][2] * height[i] / 2
+        centres[i] = centres[i - 1] - up
+    l3 = LEVELS.index("L3")
+    centres += rng.normal((0.0, 8.0, 0.0), (2.5, 7.0, 9.0)) - centres[l3]
+
+    # Proton density fat fraction rises caudally by about 2 % a level (Burian et al. 2019); the water image shows 1 - PDFF.
+    fat = rng.normal(0.42, 0.13) + 0.015 * (np.arange(n) - l3) + rng.normal(0.0, 0.025, n)
+    return Column(
+        tuple(
+            Vertebra(
+                level=level,
+                centre_mm=centres[i],
+                axes=axes[i],
+                half_width_mm=WIDTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.02),
+                half_depth_mm=DEPTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.02),
+                half_height_mm=height[i] / 2,
+                wedge=WEDGE[i] + rng.normal(0.0, 0.02),
+                waist=rng.uniform(0.06, 0.13),
+                concavity_mm=rng.uniform(1.0, 3.0),
+                pedicle_radius_mm=PEDICLE_RADIUS_MM[i] * size,
+                marrow=float(np.clip(1 - fat[i], 0.18, 0.85)),
+                disc_signal=float(disc_signal[min(i, n - 2)]),
+            )
+            for i, level in enumerate(LEVELS)
+        )
+    )
+
+
+def body_mm(vertebra: Vertebra, u: Floats, v: Floats, w: Floats, *, margin_mm: Floats | float = 0.0) -> Floats:
+    """Approximate signed distance (mm, negative inside) to a vertebral body grown sideways by ``margin_mm``.
+
+    Kidney-shaped in the axial plane (a superellipse hollowed at the back by the canal), narrower at mid-height, between
+    two concave end-plates.
+    """
+    b = vertebra
+    taper = 1 - b.waist * (1 - np.clip(w / b.half_height_mm, -1, 1) ** 2)
+    s = np.abs(u) / (b.half_width_mm * taper + margin_mm)
+    hollow = 3.0 * np.clip(1 - s**2, 0, 1) * (v < 0)
+    t = np.abs(v - hollow) / (b.half_depth_mm * taper)
+    radius = (s**2.5 + t**2.5) ** 0.4
+    rim = b.half_height_mm * (1 + 0.5 * b.wedge * v / b.half_depth_mm)
+    end_plate = np.abs(w) - rim + b.concavity_mm * np.clip(1 - radius**2, 0, 1)
+    return _rounded(np.asarray((radius - 1) * b.half_depth_mm), end_plate, 2.5)
+
+
+def disc_mm(upper: Vertebra, lower: Vertebra, x: Floats, y: Floats, z: Floats) -> Floats:
+    """Approximate signed distance (mm) to a plate that fills the gap between two bodies, and overlaps both.
+
+    Painted before the bodies, which then carve their concave end-plates out of it.
+    """
+    centre = (upper.centre_mm + lower.centre_mm) / 2
+    axes = upper.axes + lower.axes
+    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    p, q, r = x - centre[0], y - centre[1], z - centre[2]
+    u, v, w = (axis[0] * p + axis[1] * q + axis[2] * r for axis in axes)
+    width = (upper.half_width_mm + lower.half_width_mm) / 2
+    depth = (upper.half_depth_mm + lower.half_depth_mm) / 2
+    s = np.abs(u) / width
+    t = np.abs(v - 2.0 * np.clip(1 - s**2, 0, 1) * (v < 0)) / depth
+    return np.asarray(np.maximum(((s**2.5 + t**2.5) ** 0.4 - 1.0) * depth, np.abs(w) - 11.0))
+
+
+def capsule_mm(
+    u: Floats,
+    v: Floats,
+    w: Floats,
+    start: tuple[float, float, float],
+    end: tuple[float, float, float],
+    radius_mm: float,
+    flare_mm: float = 0.0,
+) -> Floats:
+    """Signed distance (mm) to a rod with round ends from ``start`` to ``end``, ``flare_mm`` thicker at its end."""
+    axis = np.subtract(end, start)
+    p, q, r = u - start[0], v - start[1], w - start[2]
+    along = np.clip((p * axis[0] + q * axis[1] + r * axis[2]) / np.dot(axis, axis), 0, 1)
+    square = (p - along * axis[0]) ** 2 + (q - along * axis[1]) ** 2 + (r - along * axis[2]) ** 2
+    return np.asarray(np.sqrt(square) - radius_mm - along * flare_mm)
+
+
+def _rounded(first: Floats, second: Floats, radius_mm: float) -> Floats:
+    """Signed distance to the intersection of two shapes, its edge rounded off."""
+    p, q = first + radius_mm, second + radius_mm
+    return np.asarray(np.hypot(np.maximum(p, 0), np.maximum(q, 0)) + np.minimum(np.maximum(p, q), 0) - radius_mm)

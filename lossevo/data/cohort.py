@@ -1,0 +1,51 @@
+"""What a cohort is: cases on disk (or generated), each loadable as a volume in canonical orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """One case in memory, axes running to the patient's right, anterior and superior (RAS).
+
+    ``image`` is (M, X, Y, Z) with M channels, ``label`` is (X, Y, Z) with the values of ``Cohort.class_names``.
+    """
+
+    case_id: str
+    subject: str
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case not yet in memory.
+
+    ``load`` reads, checks and re-orients it, and raises :class:`~lossevo.errors.LossevoError` naming the file that
+    cannot be used. It is called more than once, and must give the same volume every time.
+    """
+
+    case_id: str
+    subject: str
+    load: Callable[[], Volume]
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Cases that share channels and classes; ``class_names[value]`` names a label value, 0 is ``"background"``."""
+
+    name: str
+    class_names: tuple[str, ...]
+    channel_names: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects in sorted order, each once."""
+        return tuple(sorted({case.subject for case in self.cases}))

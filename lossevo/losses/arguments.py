@@ -1,0 +1,59 @@
+"""Checks of the parameters that a loss is constructed with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossevo.errors import LossevoError
+
+
+def number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = math.inf) -> float:
+    """``value`` as a float if it is a finite number in [minimum, maximum], else LossevoError."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= float(value) <= maximum:
+        raise _refused(name, value, f"a number {_range(minimum, maximum)}")
+    if math.isinf(float(value)):
+        raise _refused(name, value, "a finite number")
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` if it is True or False, else LossevoError."""
+    if not isinstance(value, bool):
+        raise _refused(name, value, "true or false")
+    return value
+
+
+def class_weights(name: str, value: Sequence[float] | Tensor | None) -> Tensor | None:
+    """One finite weight >= 0 per class, not all 0, as a float64 tensor (C,); None stays None."""
+    if value is None:
+        return None
+    try:
+        weights = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        raise _refused(name, value, "a list with one number per class") from None
+    usable = weights.ndim == 1 and len(weights) >= 2 and bool((weights.isfinite() & (weights >= 0)).all())
+    if not usable or not bool(weights.any()):
+        raise _refused(name, value, "a list with one number >= 0 per class (background first), not all 0")
+    return weights
+
+
+def weights_for(name: str, weights: Tensor, inputs_like: Tensor) -> Tensor:
+    """Class weights (C,) as a tensor (1, C, 1, ...) that broadcasts against ``inputs_like`` (B, C, *spatial)."""
+    classes = inputs_like.shape[1]
+    if len(weights) != classes:
+        raise LossevoError(f"{name} has {len(weights)} values for {classes} classes (background included)")
+    return weights.to(inputs_like).view(1, classes, *[1] * (inputs_like.ndim - 2))
+
+
+def _range(minimum: float, maximum: float) -> str:
+    return f">= {minimum:g}" if math.isinf(maximum) else f"from {minimum:g} to {maximum:g}"
+
+
+def _refused(name: str, value: Any, expected: str) -> LossevoError:
+    return LossevoError(f"{name} is {value!r}, expected {expected}")

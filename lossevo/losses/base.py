@@ -1,0 +1,205 @@
+"""The call convention of every loss, and what all losses share: checks, one-hot, softmax, precision.
+
+The convention (compatible with MONAI's losses) is ``loss(logits, target, distance_map=None) -> scalar``:
+
+==============  ==================  ======================================================================
+argument        shape               meaning
+==============  ==================  ======================================================================
+logits          (B, C, *spatial)    float, 2D or 3D. C >= 2: softmax. C = 1: sigmoid, which is the same thing
+                                    as two classes whose background logit is 0, σ(x) = softmax([0, x])[1]
+target          (B, 1, *spatial)    labels 0 … C-1 of any dtype (for C = 1 also the foreground's share in [0, 1])
+                (B, C, *spatial)    one-hot or soft: in [0, 1], summing to 1 over the classes
+distance_map    (B, C, *spatial)    signed distance to each class's boundary in mm, negative inside
+==============  ==================  ======================================================================
+
+Everything is computed in float32 (float64 if the logits are float64), outside autocast: sums over a 96³ patch overflow
+float16. Non-finite logits are not looked for; they give a non-finite loss, which a trainer must watch for anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lossevo.errors import LossevoError
+from lossevo.losses.signed_distance import signed_distance_map
+
+SMOOTH = 1e-5
+"""Added to the denominator of every ratio of region sums, and only there: in the numerator it destabilises training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the catalogue says about a loss: plain text, the formula in Unicode (p probability, g target, Ω voxels)."""
+
+    name: str
+    family: str
+    summary: str
+    formula: str
+    source: str
+
+
+class LossInputs:
+    """What a loss computes from; every derived tensor is computed at most once, and only if it is asked for.
+
+    Attributes:
+        logits: (B, C, *spatial) with C >= 2, float32 or float64.
+        labels: (B, 1, *spatial) int64 if the target was given as labels, else None (it may be soft).
+        distance_map: (B, C, *spatial) in mm, or None if the loss does not use one.
+    """
+
+    def __init__(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> None:
+        self.logits = logits
+        self.labels = target.long() if target.shape[1] == 1 else None
+        self.distance_map = distance_map
+        self._target = target
+
+    @cached_property
+    def log_probability(self) -> Tensor:
+        """The log-probability log p (B, C, *spatial), from log-softmax: exact where p underflows."""
+        return torch.log_softmax(self.logits, dim=1)
+
+    @cached_property
+    def probability(self) -> Tensor:
+        """The softmax p (B, C, *spatial). A loss that needs log p too asks for that first, to save one."""
+        if "log_probability" in self.__dict__:
+            return self.log_probability.exp()
+        return torch.softmax(self.logits, dim=1)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """The target g (B, C, *spatial), one-hot or soft, in the dtype of the logits."""
+        return one_hot(self._target, self.logits.shape[1]).to(self.logits.dtype)
+
+    @cached_property
+    def target_log_probability(self) -> Tensor:
+        """The true class's log-probability Σ_c g_c log p_c (B, 1, *spatial)."""
+        if self.labels is None:
+            return (self.target * self.log_probability).sum(dim=1, keepdim=True)
+        return self.log_probability.gather(1, self.labels)
+
+
+def one_hot(target: Tensor, classes: int) -> Tensor:
+    """One-hot (bool) of labels (B, 1, *spatial); a target that has its class channels already is returned as it is."""
+    if target.shape[1] != 1:
+        return target
+    index = torch.arange(classes, device=target.device).view(1, classes, *[1] * (target.ndim - 2))
+    return target == index
+
+
+class SegmentationLoss(nn.Module):
+    """Base of every loss: checks and prepares the arguments, then calls :meth:`compute`.
+
+    A subclass has a :class:`Description` and implements ``compute(inputs)``; one that reads ``inputs.distance_map``
+    sets ``uses_distance_map``. If no map is given it is computed from the target, with ``spacing_mm`` between voxels
+    (default 1 mm on every axis). A map computed on the whole volume and then cropped is better: a patch does not know
+    of the boundary beyond its border.
+    """
+
+    description: ClassVar[Description]
+    uses_distance_map: bool = False
+
+    def __init__(self, *, spacing_mm: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.spacing_mm = None if spacing_mm is None else tuple(float(step) for step in spacing_mm)
+        if self.spacing_mm is not None and not all(0 < step < float("inf") for step in self.spacing_mm):
+            raise LossevoError(f"spacing_mm is {self.spacing_mm}; every axis needs a positive distance in mm")
+
+    def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
+        """The loss as a scalar tensor; see this module's docstring for the arguments.
+
+        Raises:
+            LossevoError: Shapes that do not fit together, labels out of range, a soft target that does not sum to 1.
+        """
+        with torch.autocast(device_type=logits.device.type, enabled=False):
+            return self.compute(self.prepare(logits, target, distance_map))
+
+    def prepare(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> LossInputs:
+        """Check the arguments and bring them to the canonical form: C >= 2 classes, float32 or float64."""
+        check_shapes(logits, target)
+        # Reading values back would break torch.compile and torch.export graphs.
+        if not torch.compiler.is_compiling():
+            check_target(target, logits.shape[1])
+        logits = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+            if target.is_floating_point() and target.shape[1] == 1:
+                target = torch.cat([1 - target, target], dim=1)
+        if self.uses_distance_map:
+            distance_map = self._distance_map(logits, target, distance_map)
+        return LossInputs(logits, target, distance_map if self.uses_distance_map else None)
+
+    def _distance_map(self, logits: Tensor, target: Tensor, distance_map: Tensor | None) -> Tensor:
+        if distance_map is None:
+            spacing_mm = self.spacing_mm or (1.0,) * (logits.ndim - 2)
+            return signed_distance_map(one_hot(target, logits.shape[1]), spacing_mm).to(logits.dtype)
+        if distance_map.shape[1:2] == (1,) and logits.shape[1] == 2:
+            distance_map = torch.cat([-distance_map, distance_map], dim=1)
+        if distance_map.shape != logits.shape:
+            raise LossevoError(
+                f"distance_map has shape {_shape(distance_map)}, expected one signed map per class: {_shape(logits)}"
+            )
+        return distance_map.to(logits.dtype)
+
+    def compute(self, inputs: LossInputs) -> Tensor:
+        """The loss as a scalar tensor, from checked inputs."""
+        raise NotImplementedError
+
+
+def check_shapes(logits: object, target: object) -> None:
+    """Raise LossevoError unless logits (B, C, *spatial) and target (B, 1 or C, *spatial) fit together."""
+    if not (isinstance(logits, Tensor) and isinstance(target, Tensor)):
+        raise LossevoError(
+            f"a loss takes tensors: logits is {type(logits).__name__}, target is {type(target).__name__}"
+        )
+    if logits.ndim not in (4, 5) or not logits.is_floating_point():
+        raise LossevoError(
+            f"logits are {logits.dtype} of shape {_shape(logits)}, expected floating point and"
+            " (batch, classes, height, width) or (batch, classes, depth, height, width)"
+        )
+    classes = max(2, logits.shape[1])
+    if target.ndim != logits.ndim or target.shape[1] not in (1, classes):
+        raise LossevoError(
+            f"target has shape {_shape(target)} for logits {_shape(logits)}, expected labels (batch, 1, ...)"
+            f" or one-hot (batch, {classes}, ...)"
+        )
+    if target.shape[0] != logits.shape[0] or target.shape[2:] != logits.shape[2:]:
+        raise LossevoError(
+            f"target has shape {_shape(target)} for logits {_shape(logits)}: batch and spatial sizes must be equal"
+        )
+    if logits.numel() == 0:
+        raise LossevoError(f"logits have shape {_shape(logits)}: there is nothing to compute a loss from")
+
+
+def check_target(target: Tensor, channels: int) -> None:
+    """Raise LossevoError unless the target's values are labels, or shares in [0, 1] that sum to 1, of ``channels``."""
+    classes = max(2, channels)
+    if target.dtype == torch.bool:
+        low, high = 0.0, 1.0
+    else:
+        low, high = (float(bound) for bound in torch.aminmax(target))
+    shares = target.shape[1] != 1 or (channels == 1 and target.is_floating_point())
+    top = 1 if shares else classes - 1
+    # Written so that NaN, which makes every comparison false, is refused too.
+    if not (low >= 0 and high <= top):
+        expected = "shares between 0 and 1" if shares else f"labels 0 to {top} for {classes} classes"
+        raise LossevoError(
+            f"target holds values from {low:g} to {high:g}, expected {expected};"
+            " re-map other labels (there is no 'ignore' label) and replace missing values first"
+        )
+    if not shares and target.is_floating_point() and not torch.equal(target, target.round()):
+        raise LossevoError(f"target holds labels that are not whole numbers, expected 0 to {top}")
+    if target.shape[1] != 1 and not bool(((target.sum(dim=1, dtype=torch.float32) - 1).abs() <= 1e-2).all()):
+        raise LossevoError(
+            f"target of shape {_shape(target)} does not sum to 1 over its {classes} classes at every voxel;"
+            " give the background as class 0"
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,237 @@
+"""Search spaces: what the search may build, where it starts, and how it spends its budget, read from a YAML file."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from lossevo.errors import LossevoError, nearest
+from lossevo.expression import PRIMITIVES, TERMINALS, Expression, ExpressionError
+from lossevo.losses import expressible_names, expression_of
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0)]
+
+
+def _range(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(bound, int) for bound in value) and 1 <= value[0] <= value[1]:
+        return tuple(value)
+    raise ValueError(f"must be [smallest, largest] with 1 <= smallest <= largest, found {value!r}")
+
+
+Range = Annotated[tuple[int, int], BeforeValidator(_range)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Coefficients(_Section):
+    """Coefficient leaves: weight among the leaves, and the range of their log-uniform initial values."""
+
+    weight: Weight = 1.0
+    low: float = Field(0.1, gt=0)
+    high: float = Field(10.0, gt=0)
+
+
+class Limits(_Section):
+    """Sizes: of any tree, of a random tree (depth), and of a subtree that mutation grows (depth)."""
+
+    nodes: int = Field(48, ge=3, le=512)
+    depth: int = Field(14, ge=2, le=48)
+    initial_depth: Range = (4, 8)
+    mutation_depth: Range = (1, 4)
+
+
+class Operators(_Section):
+    """How often each operator of the steady-state strategy makes a new candidate (relative weights)."""
+
+    crossover: float = Field(4, ge=0)
+    combine: float = Field(1, ge=0)
+    subtree: float = Field(3, ge=0)
+    node: float = Field(2, ge=0)
+    insert: float = Field(1, ge=0)
+    shrink: float = Field(1, ge=0)
+    coefficients: float = Field(2, ge=0)
+    random: float = Field(1, ge=0)
+
+
+class NodeMutation(_Section):
+    """GLO's mutation, applied to each node bottom-up: probabilities of its four changes.
+
+    ``shift`` moves an integer leaf by ±1, ``replace`` takes another primitive of the same arity, ``delete`` turns a subtree into a leaf,
+    ``leaf`` draws another leaf.
+    """
+
+    shift: Share = 0.05
+    replace: Share = 0.05
+    delete: Share = 0.025
+    leaf: Share = 0.025
+
+
+class Strategy(_Section):
+    """Which evolution: ``steady_state`` (the worst leaves when a better one arrives) or ``generational`` with elites."""
+
+    replacement: Literal["steady_state", "generational"] = "steady_state"
+    population: int = Field(40, ge=4)
+    selection: Literal["tournament", "roulette"] = "tournament"
+    tournament_size: int = Field(4, ge=2)
+    parsimony: float = Field(1e-4, ge=0)
+    elites: int = Field(4, ge=0)
+    elite_seeds: int = Field(3, ge=1)
+    operators: Operators = Operators()
+    crossover_rate: Share = 0.8
+    node_mutation: NodeMutation = NodeMutation()
+
+
+class Tuning(_Section):
+    """CMA-ES: how many of the best structures, on which coefficients, with what initial step (in log space for positive ones)."""
+
+    structures: int = Field(3, ge=0)
+    coefficients: Literal["slots", "per_node"] = "slots"
+    sigma: float = Field(0.4, gt=0)
+
+
+class Budget(_Section):
+    """How the trainings of a run are shared out, and how many are in flight."""
+
+    trainings: int = Field(240, ge=1)
+    tuning_share: Share = 0.15
+    confirmation_share: Share = 0.3
+    confirmation_seeds: int = Field(3, ge=1)
+    window: int = Field(8, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.tuning_share + self.confirmation_share > 0.9:
+            raise ValueError("tuning_share + confirmation_share must leave at least a tenth of the budget to evolution")
+        return self
+
+
+class SearchSpace(_Section):
+    """A search space file, checked; see ``search_spaces/segmentation.yaml`` for what each key means."""
+
+    name: str
+    description: str = ""
+    root: Literal["scalar", "voxel"] = "scalar"
+    wrap: str | None = None
+    terminals: dict[str, Weight]
+    constants: dict[int, Weight] = {}
+    coefficients: Coefficients | None = None
+    primitives: dict[str, Weight]
+    limits: Limits = Limits()
+    seeds: tuple[str, ...] = ()
+    strategy: Strategy = Strategy()
+    tuning: Tuning = Tuning()
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key, given, known in (("terminals", self.terminals, TERMINALS), ("primitives", self.primitives, PRIMITIVES)):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"{key}: unknown name '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+        if not self.terminals.keys() >= {"y"} or not self.terminals.keys() & {"p", "logp"}:
+            raise ValueError("terminals: a loss needs the target 'y' and the prediction, 'p' or 'logp'")
+        if self.root == "voxel" and (self.wrap is None or self.wrap.count("{}") != 1):
+            raise ValueError('wrap: root voxel needs a formula with one {} for the tree, e.g. "class_mean(mean({}))"')
+        if self.root == "scalar":
+            if self.wrap is not None:
+                raise ValueError("wrap: only a space with root voxel wraps its trees")
+            reductions = [PRIMITIVES[name] for name in self.primitives if not PRIMITIVES[name].elementwise]
+            if len({reduction.source for reduction in reductions}) < 2:
+                raise ValueError("primitives: root scalar needs a reduction over voxels and one over classes, e.g. sum and class_mean")
+        for seed in self.seeds:
+            self._seed(seed)
+        return self
+
+    @staticmethod
+    def _seed(text: str) -> Expression:
+        if text.isidentifier():
+            if text not in expressible_names():
+                known = expressible_names()
+                raise ValueError(f"seeds: '{text}' is not a loss with an expression{nearest(text, known)}; known: {', '.join(known)}")
+            return expression_of(text)
+        try:
+            return Expression.parse(text)
+        except ExpressionError as problem:
+            raise ValueError(f"seeds: {problem}") from None
+
+    def seed_expressions(self) -> dict[str, Expression]:
+        """The seeds by name: a hand-crafted loss's name, or the formula itself."""
+        return {seed: self._seed(seed) for seed in self.seeds}
+
+
+def folders() -> list[Path]:
+    """Where search spaces that travel with lossevo lie: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return [folder for folder in (package / "search_spaces", package.parent / "search_spaces") if folder.is_dir()]
+
+
+def available() -> dict[str, Path]:
+    """Names of the search spaces that travel with lossevo."""
+    return {path.stem: path for folder in folders() for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_space(name_or_path: str) -> SearchSpace:
+    """Read a search space by name (``segmentation``, ``glo``) or from a YAML file.
+
+    Raises:
+        LossevoError: no such file, not YAML, or a wrong key or value: names the file, the key and the nearest right word.
+    """
+    known = available()
+    path = known.get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise LossevoError(
+            f"no search space '{name_or_path}'{nearest(name_or_path, known)}; give one of {', '.join(known)}, or the path of a YAML file"
+        )
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as problem:
+        raise LossevoError(f"{path}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
+    if not isinstance(document, dict):
+        raise LossevoError(f"{path}: expected keys and values (name, terminals, primitives, …), found {type(document).__name__}")
+    return parse_space(document, str(path))
+
+
+def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
+    """A search space from plain data; ``source`` names the file in messages.
+
+    Raises:
+        LossevoError: as :func:`load_space`.
+    """
+    try:
+        return SearchSpace.model_validate(document)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise LossevoError(f"{source}: {problems[0]}{more}") from None
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys(problem["loc"][:-1])
+        return f"unknown key '{where}'{nearest(str(problem['loc'][-1]), known)}; known here: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"key '{where}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        choices = str(problem["ctx"]["expected"])
+        close = difflib.get_close_matches(str(problem["input"]), choices.replace("'", "").replace(" or ", ", ").split(", "), n=1)
+        return f"{where}: found '{problem['input']}', expected {choices}" + (f" (did you mean '{close[0]}'?)" if close else "")
+    return f"{where}: {message}" if where else message
+
+
+def _keys(location: tuple[Any, ...]) -> list[str]:
+    """The keys that are right at a place in the document."""
+    model: type[BaseModel] = SearchSpace
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,35 @@
+"""The network of the training task: a MONAI 3D U-Net whose initial weights depend on the seed alone."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import UNet
+from torch import nn
+
+from lossevo.training.task import TaskSettings
+
+
+def build_network(
+    settings: TaskSettings, *, channel_count: int, class_count: int, seed: int, device: torch.device
+) -> nn.Module:
+    """A 3D U-Net (B, channel_count, X, Y, Z) -> logits (B, class_count, X, Y, Z) with seeded initial weights.
+
+    Neither reads nor moves the state of torch's global generator. X, Y and Z must be multiples of
+    ``settings.total_stride``.
+    """
+    # MONAI initialises from the global generator. Weights are drawn on the CPU on any device, so that CPU and GPU
+    # start alike; torch.manual_seed would also re-seed CUDA, which fork_rng(devices=[]) does not restore.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network: nn.Module = UNet(
+            spatial_dims=3,
+            in_channels=channel_count,
+            out_channels=class_count,
+            channels=settings.channels,
+            strides=settings.strides,
+            num_res_units=settings.residual_units,
+            norm=settings.norm,
+        )
+    if device.type == "cpu" and settings.channels_last:
+        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+    return network.to(device)

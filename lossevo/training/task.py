@@ -1,0 +1,101 @@
+"""The training task: every knob of the short training that judges a loss, and the data it trains on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lossevo.data.cohort import Volume
+from lossevo.data.patches import PatchBank, build_patch_bank
+from lossevo.data.preprocessing import PreparedCohort
+
+# Raise it whenever a change to this package makes the same request give another result: old and new results must
+# never be mixed in one ranking.
+RECIPE_VERSION = 1
+
+
+class TaskSettings(BaseModel):
+    """Knobs of the training task. The defaults were chosen with ``benchmarks/proxy.py``.
+
+    What counts is not the Dice reached but how well the ranking of losses at ``budget_steps`` agrees with that of a
+    longer training, and how many trainings fit into an hour.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[int, ...] = Field((8, 16, 32, 64), min_length=2, description="features per U-Net level")
+    strides: tuple[int, ...] = Field((2, 2, 2), description="downsampling between levels: one less than channels")
+    residual_units: int = Field(0, ge=0, description="residual units per level; 0 = one plain convolution")
+    norm: Literal["instance", "batch"] = "instance"
+    channels_last: bool = Field(True, description="channels_last_3d memory format on CPU: 1.2-1.6 times as fast")
+    patch_size: tuple[int, int, int] = Field((16, 56, 56), description="voxels, multiples of the total stride")
+    patches_per_volume: int = Field(4, ge=1)
+    foreground_share: float = Field(0.67, ge=0, le=1, description="share of patches centred on foreground")
+    flip_probability: float = Field(0.5, ge=0, le=1, description="chance of mirroring a patch left-right (axis X)")
+    batch_size: int = Field(2, ge=1)
+    learning_rate: float = Field(1e-2, gt=0, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_share: float = Field(0.3, gt=0, lt=1, description="share of the steps before the peak")
+    budget_steps: int = Field(150, ge=1, description="optimiser steps of a search's candidate training")
+    validations: int = Field(3, ge=1, description="evenly spaced checkpoints validated, the last step included")
+
+    @property
+    def total_stride(self) -> int:
+        """Every axis of the network's input must be a multiple of this."""
+        return int(np.prod(self.strides))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError(f"{len(self.channels)} levels of channels need {len(self.channels) - 1} strides")
+        if any(size < 1 or size % self.total_stride for size in self.patch_size):
+            raise ValueError(f"patch_size {self.patch_size}: every axis must be a multiple of {self.total_stride}")
+        return self
+
+    def fingerprint(self, data_fingerprint: str) -> str:
+        """sha256 (hex) over these settings, the data and the recipe: equal means that results may be compared.
+
+        ``budget_steps`` is left out: it is a default for requests, and each request states its own.
+        """
+        content = f"{RECIPE_VERSION}\n{data_fingerprint}\n{self.model_dump_json(exclude={'budget_steps'})}"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """All that a worker needs besides the requests; numpy only, so that it travels through an object store once.
+
+    Attributes:
+        bank: training patches of all subjects.
+        volumes: whole prepared volumes, for validation.
+        class_names: index = label value; ``class_names[0]`` is the background.
+        fingerprint: identifies data and settings; part of the key of any cached result.
+    """
+
+    bank: PatchBank
+    volumes: tuple[Volume, ...]
+    class_names: tuple[str, ...]
+    settings: TaskSettings
+    fingerprint: str
+
+
+def make_training_data(prepared: PreparedCohort, settings: TaskSettings, *, seed: int = 0) -> TrainingData:
+    """Cut the patch bank of ``prepared``; ``seed`` decides where the patches lie."""
+    bank = build_patch_bank(
+        prepared,
+        patch_size=settings.patch_size,
+        patches_per_volume=settings.patches_per_volume,
+        seed=seed,
+        foreground_share=settings.foreground_share,
+    )
+    return TrainingData(
+        bank=bank,
+        volumes=prepared.volumes,
+        class_names=prepared.class_names,
+        settings=settings,
+        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}"),
+    )

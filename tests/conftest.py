@@ -1,0 +1,70 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+
+class WriteNnunetCohort(Protocol):
+    """Writes ``{case_id: (image, label)}`` as an nnU-Net v2 raw data set; returns its folder.
+
+    Images are (X, Y, Z), or (M, X, Y, Z) for several channels. ``description`` overrides entries of dataset.json;
+    an entry of None is left out.
+    """
+
+    def __call__(
+        self,
+        cases: Mapping[str, tuple[ArrayLike, ArrayLike]],
+        *,
+        labels: Mapping[str, int] | None = None,
+        affine: NDArray[np.float64] | None = None,
+        spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        name: str = "cohort",
+        **description: Any,
+    ) -> Path: ...
+
+
+@pytest.fixture
+def write_nnunet_cohort(tmp_path: Path) -> WriteNnunetCohort:
+    def write(cases, *, labels=None, affine=None, spacing_mm=(1.0, 1.0, 1.0), name="cohort", **description):
+        affine = np.diag([*spacing_mm, 1.0]) if affine is None else affine
+        folder = tmp_path / name
+        (folder / "imagesTr").mkdir(parents=True)
+        (folder / "labelsTr").mkdir()
+        channels = 1
+        for case_id, (image, label) in cases.items():
+            image, label = np.asarray(image), np.asarray(label)
+            image = image if image.ndim > label.ndim else image[None]
+            channels = len(image)
+            for channel, voxels in enumerate(image):
+                nib.save(nib.Nifti1Image(voxels, affine), folder / "imagesTr" / f"{case_id}_{channel:04d}.nii.gz")
+            nib.save(nib.Nifti1Image(label, affine), folder / "labelsTr" / f"{case_id}.nii.gz")
+        entries = {
+            "channel_names": {str(channel): f"channel {channel}" for channel in range(channels)},
+            "labels": {"background": 0, "vertebra": 1} if labels is None else dict(labels),
+            "numTraining": len(cases),
+            "file_ending": ".nii.gz",
+            **description,
+        }
+        entries = {key: value for key, value in entries.items() if value is not None}
+        (folder / "dataset.json").write_text(json.dumps(entries), encoding="utf-8")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def real_cohorts() -> Path:
+    """Folder of the real cohorts; tests that use it are marked ``cohort``."""
+    if "LOSSEVO_DATA" not in os.environ:
+        pytest.skip("LOSSEVO_DATA is not set")
+    return Path(os.environ["LOSSEVO_DATA"])

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lossevo.data import PreparedCohort, Volume, build_patch_bank
+from lossevo.data.patches import signed_distances_mm
+from lossevo.errors import LossevoError
+
+SPACING_MM = (4.0, 1.5, 1.0)
+
+
+def prepared(*shapes, names="abcdefgh", channels=2, classes=2, seed=0) -> PreparedCohort:
+    """Volumes of continuous noise, so that a patch can lie in one place only."""
+    volumes = []
+    for index, (name, shape) in enumerate(zip(names, shapes, strict=False)):
+        rng = np.random.default_rng([seed, index])
+        image = rng.normal(size=(channels, *shape)).astype(np.float32)
+        label = np.zeros(shape, np.uint8)
+        for value in range(1, classes):
+            corner = [int(rng.integers(0, size - 2)) for size in shape]
+            label[tuple(slice(c, c + 2) for c in corner)] = value
+        volumes.append(Volume(name, name, image, label, SPACING_MM))
+    class_names = ("background", "L1", "L2", "L3")[:classes]
+    return PreparedCohort("test", class_names, SPACING_MM, tuple(volumes), {v.subject: "" for v in volumes}, "")
+
+
+def subset(cohort: PreparedCohort, subjects: str) -> PreparedCohort:
+    volumes = tuple(v for v in cohort.volumes if v.subject in subjects)
+    return PreparedCohort(cohort.name, cohort.class_names, cohort.spacing_mm, volumes, dict.fromkeys(subjects, ""), "")
+
+
+def place_of(patch, image):
+    """Where ``patch`` (X, Y, Z) lies in ``image``: found through its first voxel."""
+    (place,) = np.argwhere(image == patch[0, 0, 0])
+    return tuple(slice(start, start + side) for start, side in zip(place, patch.shape, strict=True))
+
+
+def brute_force_signed_distances_mm(label, classes: int, spacing_mm):
+    points = np.argwhere(np.ones_like(label)) * spacing_mm
+    distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+    maps = np.zeros((classes, label.size))
+    for value in range(classes):
+        inside = label.ravel() == value
+        if inside.any() and not inside.all():
+            maps[value] = np.where(inside, -distances[:, ~inside].min(1), distances[:, inside].min(1))
+    return maps.reshape(classes, *label.shape)
+
+
+@given(seed=st.integers(0, 1000), classes=st.integers(2, 4), share=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_signed_distances_equal_brute_force(seed: int, classes: int, share: float):
+    rng = np.random.default_rng(seed)
+    label = (rng.integers(0, classes, (4, 5, 6)) * (rng.random((4, 5, 6)) < share)).astype(np.uint8)
+    expected = brute_force_signed_distances_mm(label, classes, SPACING_MM)
+    np.testing.assert_allclose(signed_distances_mm(label, classes, SPACING_MM), expected, atol=1e-5)
+
+
+def test_distance_to_an_absent_and_to_a_full_class_is_zero():
+    distances = signed_distances_mm(np.ones((3, 4, 5), np.uint8), 3, SPACING_MM)
+    assert not distances.any()
+
+
+def test_patches_are_crops_of_the_whole_volume():
+    cohort = prepared((9, 12, 14), (10, 11, 13), classes=3)
+    bank = build_patch_bank(cohort, patch_size=(4, 5, 6), patches_per_volume=7, seed=1)
+    assert bank.image.shape == (14, 2, 4, 5, 6)
+    assert bank.label.shape == (14, 4, 5, 6)
+    assert bank.distance_mm.shape == (14, 3, 4, 5, 6)
+    assert (bank.image.dtype, bank.label.dtype, bank.distance_mm.dtype) == (np.float32, np.uint8, np.float16)
+    assert bank.subject == ("a",) * 7 + ("b",) * 7
+    for row, subject in enumerate(bank.subject):
+        volume = next(v for v in cohort.volumes if v.subject == subject)
+        place = place_of(bank.image[row, 0], volume.image[0])
+        np.testing.assert_array_equal(bank.image[row], volume.image[:, *place])
+        np.testing.assert_array_equal(bank.label[row], volume.label[place])
+        whole = brute_force_signed_distances_mm(volume.label, 3, SPACING_MM)
+        np.testing.assert_allclose(bank.distance_mm[row], whole[:, *place], rtol=1e-3)
+
+
+def test_patch_as_large_as_the_volume_is_the_volume():
+    cohort = prepared((4, 5, 6))
+    bank = build_patch_bank(cohort, patch_size=(4, 5, 6), patches_per_volume=2, seed=0)
+    np.testing.assert_array_equal(bank.image, np.stack([cohort.volumes[0].image] * 2))
+
+
+def test_larger_patch_holds_the_volume_at_varying_places_in_its_background():
+    cohort = prepared((4, 9, 6))
+    volume = cohort.volumes[0]
+    bank = build_patch_bank(cohort, patch_size=(8, 5, 10), patches_per_volume=40, seed=0)
+    offsets = set()
+    for image, label, distance_mm in zip(bank.image, bank.label, bank.distance_mm, strict=True):
+        held = [np.argwhere((channel != volume.image[c].min())) for c, channel in enumerate(image)]
+        low, high = held[0].min(0), held[0].max(0) + 1
+        assert (high - low)[0] <= 4
+        first = image[0, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+        y = np.argwhere(volume.image[0] == first[first != volume.image[0].min()][0])[0]
+        assert y is not None
+        for channel in range(2):
+            values = set(image[channel].ravel()) - {volume.image[channel].min()}
+            assert values <= set(volume.image[channel].ravel())
+        assert label.sum() <= volume.label.sum()
+        assert np.all((distance_mm[1] < 0) == (label == 1))
+        offsets.add((int(low[0]), int(low[2])))
+    assert {x for x, _ in offsets} == set(range(5))
+    assert {z for _, z in offsets} == set(range(5))
+
+
+def test_share_of_foreground_patches():
+    cohort = prepared((30, 30, 30), classes=3)
+    counts = {}
+    for share in (0.0, 0.67, 1.0):
+        bank = build_patch_bank(cohort, patch_size=(3, 3, 3), patches_per_volume=100, seed=0, foreground_share=share)
+        counts[share] = int(bank.label.any(axis=(1, 2, 3)).sum())
+    assert counts[0.0] < 10
+    assert 67 <= counts[0.67] < 77
+    assert counts[1.0] == 100
+
+
+def test_every_present_class_gets_its_foreground_patches():
+    cohort = prepared((30, 30, 30), classes=4)
+    label = cohort.volumes[0].label
+    label[label == 3] = 1
+    label[:10] = 1  # far more of class 1 than of class 2
+    bank = build_patch_bank(cohort, patch_size=(3, 3, 3), patches_per_volume=100, seed=0, foreground_share=1.0)
+    with_small_class = (bank.label == 2).any(axis=(1, 2, 3)).sum()
+    assert 30 <= with_small_class <= 70
+
+
+def test_volume_without_foreground_gets_patches_too():
+    cohort = prepared((9, 9, 9))
+    cohort.volumes[0].label[:] = 0
+    bank = build_patch_bank(cohort, patch_size=(4, 4, 4), patches_per_volume=3, seed=0)
+    assert bank.image.shape[0] == 3
+    assert not bank.distance_mm.any()
+
+
+def test_bank_is_deterministic_and_seeded():
+    cohort = prepared((9, 12, 14), (10, 11, 13))
+    build = lambda seed: build_patch_bank(cohort, patch_size=(4, 5, 6), patches_per_volume=5, seed=seed)  # noqa: E731
+    np.testing.assert_array_equal(build(3).image, build(3).image)
+    assert not np.array_equal(build(3).image, build(4).image)
+
+
+def test_patches_of_a_subject_do_not_depend_on_the_other_subjects():
+    cohort = prepared((9, 12, 14), (10, 11, 13), (9, 9, 9))
+    options = {"patch_size": (4, 5, 6), "patches_per_volume": 5, "seed": 7}
+    whole, alone = build_patch_bank(cohort, **options), build_patch_bank(subset(cohort, "b"), **options)
+    rows = whole.of_subjects(["b"])
+    np.testing.assert_array_equal(whole.image[rows], alone.image)
+    np.testing.assert_array_equal(whole.label[rows], alone.label)
+    np.testing.assert_array_equal(whole.distance_mm[rows], alone.distance_mm)
+
+
+def test_indices_of_subjects():
+    bank = build_patch_bank(prepared(*[(5, 5, 5)] * 3), patch_size=(3, 3, 3), patches_per_volume=2, seed=0)
+    np.testing.assert_array_equal(bank.of_subjects(("c", "a")), [0, 1, 4, 5])
+    assert bank.of_subjects([]).shape == (0,)
+    assert bank.of_subjects(["a"]).dtype == np.int64
+    with pytest.raises(ValueError, match=r"no patches of subject\(s\) x, y in the bank"):
+        bank.of_subjects(["y", "a", "x"])
+
+
+def test_bank_is_read_only_and_travels():
+    bank = build_patch_bank(prepared((5, 5, 5)), patch_size=(3, 3, 3), patches_per_volume=2, seed=0)
+    with pytest.raises(ValueError, match="read-only"):
+        bank.image[0] = 0
+    copy = pickle.loads(pickle.dumps(bank))
+    np.testing.assert_array_equal(copy.distance_mm, bank.distance_mm)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"patch_size": (0, 5, 5)}, "patch_size must be three sizes"),
+        ({"patches_per_volume": 0}, "patches_per_volume must be at least 1"),
+        ({"foreground_share": 1.5}, "foreground_share must be between 0 and 1"),
+    ],
+)
+def test_options_out_of_range(option, message: str):
+    options = {"patch_size": (3, 3, 3), "patches_per_volume": 2, "seed": 0} | option
+    with pytest.raises(LossevoError, match=message):
+        build_patch_bank(prepared((5, 5, 5)), **options)

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from lossevo.data import Case, Cohort, Volume, automatic_spacing_mm, prepare, read_nnunet
+from lossevo.data.preprocessing import normalise, resample, resample_label
+from lossevo.errors import LossevoError
+
+
+def volume(case_id: str = "a", *, seed: int = 0, shape=(8, 8, 8), classes=2, spacing_mm=(1.0, 1.0, 1.0), subject=None):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(100, 20, (1, *shape)).astype(np.float32)
+    label = np.kron(rng.integers(0, classes, [-(-size // 2) for size in shape]), np.ones((2, 2, 2)))
+    label = label[tuple(slice(size) for size in shape)].astype(np.uint8)
+    return Volume(case_id, subject or case_id, image, label, spacing_mm)
+
+
+def cohort(*volumes: Volume, class_names=("background", "vertebra")) -> Cohort:
+    cases = tuple(Case(v.case_id, v.subject, functools.partial(lambda v: v, v)) for v in volumes)
+    return Cohort("test", class_names, ("MRI",), cases)
+
+
+def sphere(shape, spacing_mm, radius_mm: float, shift_mm=(0.0, 0.0, 0.0)):
+    axes = [(np.arange(n) - (n - 1) / 2) * s - shift for n, s, shift in zip(shape, spacing_mm, shift_mm, strict=True)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    return (x**2 + y**2 + z**2 <= radius_mm**2).astype(np.uint8)
+
+
+# Resampling
+
+
+@pytest.mark.parametrize(("from_mm", "to_mm"), [(1.0, 4.0), (1.0, 3.3), (4.0, 1.0), (3.0, 2.0), (0.7, 0.9), (2.0, 2.0)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_linear_ramp_stays_a_ramp_in_millimetres(from_mm: float, to_mm: float, axis: int):
+    shape, from_spacing, to_spacing = [5, 5, 5], [2.0, 2.0, 2.0], [2.0, 2.0, 2.0]
+    shape[axis], from_spacing[axis], to_spacing[axis] = 48, from_mm, to_mm
+    position_mm = (np.arange(48) - 23.5) * from_mm
+    ramp = np.broadcast_to(np.expand_dims(position_mm, [a for a in range(3) if a != axis]), shape).astype(np.float32)
+    out = resample(ramp[None], tuple(from_spacing), tuple(to_spacing))[0]
+    size = out.shape[axis]
+    assert size == int(48 * from_mm / to_mm + 0.5)
+    expected_mm = (np.arange(size) - (size - 1) / 2) * to_mm
+    inner = np.abs(expected_mm) < 23.5 * from_mm - to_mm / 2  # at the edge there is nothing beyond to average with
+    assert inner.sum() >= size - 2
+    profile = np.moveaxis(out, axis, 0)
+    np.testing.assert_allclose(
+        profile[inner], np.broadcast_to(expected_mm[inner, None, None], profile[inner].shape), atol=1e-4
+    )
+
+
+def test_whole_number_factor_is_the_block_average():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(2, 8, 12, 5)).astype(np.float32)
+    blocks = image.reshape(2, 2, 4, 4, 3, 5).mean(axis=(2, 4))
+    np.testing.assert_allclose(resample(image, (1, 1, 4), (4, 3, 4)), blocks, atol=1e-6)
+
+
+def test_finer_spacing_agrees_with_scipys_linear_interpolation():
+    image = np.random.default_rng(0).normal(size=(6, 7, 8)).astype(np.float32)
+    fine = resample(image, (2, 2, 3), (1, 1, 1))
+    grid = np.meshgrid(
+        *[
+            ((np.arange(n) - (n - 1) / 2) / f + (m - 1) / 2)
+            for n, m, f in zip(fine.shape, image.shape, (2, 2, 3), strict=True)
+        ],
+        indexing="ij",
+    )
+    np.testing.assert_allclose(fine, ndimage.map_coordinates(image, grid, order=1, mode="nearest"), atol=1e-5)
+
+
+def test_high_frequencies_do_not_alias():
+    # Stripes one voxel wide: nearest or plain linear interpolation would pick one colour, or beat.
+    stripes = np.broadcast_to(np.arange(64) % 2, (4, 4, 64)).astype(np.float32)
+    out = resample(stripes, (1, 1, 1), (1, 1, 4))
+    np.testing.assert_allclose(out, 0.5, atol=1e-6)
+
+
+@given(size=st.integers(1, 40), from_mm=st.floats(0.2, 10), to_mm=st.floats(0.2, 10), seed=st.integers(0, 100))
+@settings(deadline=None)
+def test_resampled_values_are_weighted_means_and_constants_stay(size: int, from_mm: float, to_mm: float, seed: int):
+    image = np.random.default_rng(seed).uniform(-1, 1, (size, 2, 2)).astype(np.float32)
+    out = resample(image, (from_mm, 1, 1), (to_mm, 1, 1))
+    assert out.shape[0] >= 1
+    assert out.min() >= image.min() - 1e-5
+    assert out.max() <= image.max() + 1e-5
+    np.testing.assert_allclose(resample(np.full_like(image, 0.7), (from_mm, 1, 1), (to_mm, 1, 1)), 0.7, rtol=1e-5)
+
+
+def test_resampling_does_not_prefer_a_side():
+    image = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
+    out = resample(image, (1, 1, 1), (2.3, 0.6, 1.7))
+    np.testing.assert_allclose(
+        resample(image[::-1, ::-1, ::-1], (1, 1, 1), (2.3, 0.6, 1.7)), out[::-1, ::-1, ::-1], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("from_mm", "to_mm"),
+    [((1, 1, 1), (4, 4, 4)), ((1, 1, 4), (4, 4, 4)), ((4, 0.9, 0.9), (3, 3, 3)), ((3, 3, 3), (1.5, 2, 1))],
+)
+@pytest.mark.parametrize("shift_mm", [(0.0, 0.0, 0.0), (0.9, -1.3, 0.4)])
+def test_volume_of_a_sphere_is_preserved(from_mm, to_mm, shift_mm):
+    shape = tuple(round(64 / side) for side in from_mm)
+    label = sphere(shape, from_mm, 15.0, shift_mm)
+    out = resample_label(label, 2, from_mm, to_mm)
+    before_mm3, after_mm3 = label.sum() * np.prod(from_mm), out.sum() * np.prod(to_mm)
+    assert after_mm3 == pytest.approx(before_mm3, rel=0.04)
+    centre_mm = np.argwhere(out).mean(axis=0) * to_mm - (np.array(out.shape) - 1) / 2 * to_mm
+    np.testing.assert_allclose(centre_mm, shift_mm, atol=0.3)
+
+
+def test_label_is_the_majority_of_each_block_not_its_nearest_voxel():
+    label = np.array([2, 2, 1, 1, 1, 0, 0, 0, 2, 2, 2, 2], np.uint8).reshape(1, 1, 12)
+    np.testing.assert_array_equal(
+        resample_label(label, 3, (1, 1, 1), (1, 1, 4)).ravel(), [1 if False else 1, 0, 2][:0] or [1, 0, 2]
+    )
+
+
+def test_label_at_the_same_spacing_is_unchanged():
+    label = volume(classes=4).label
+    np.testing.assert_array_equal(resample_label(label, 4, (1, 2, 3), (1, 2, 3)), label)
+
+
+# Intensities
+
+
+def test_normalised_tissue_has_zero_mean_and_unit_sd():
+    image = np.random.default_rng(0).gamma(2, 50, (20, 20, 20)).astype(np.float32)
+    image[:8] = 0
+    out = normalise(image)
+    assert out[8:].mean() == pytest.approx(0, abs=1e-4)
+    assert out[8:].std() == pytest.approx(1, abs=1e-4)
+    assert np.all(out[:8] == out.min())
+
+
+def test_normalisation_ignores_scale_padding_and_outliers():
+    image = np.random.default_rng(0).gamma(2, 50, (20, 20, 20)).astype(np.float32)
+    out = normalise(image)
+    np.testing.assert_allclose(normalise(image * 7), out, atol=1e-4)
+    np.testing.assert_allclose(normalise(np.pad(image, 5))[5:-5, 5:-5, 5:-5], out, atol=1e-4)
+    bright = image.copy()
+    bright[3, 4, 5] = 1e6
+    elsewhere = np.arange(8000).reshape(20, 20, 20) != np.ravel_multi_index((3, 4, 5), (20, 20, 20))
+    np.testing.assert_allclose(normalise(bright)[elsewhere], out[elsewhere], atol=0.02)
+    assert normalise(bright).max() < 10
+
+
+def test_negative_intensities_are_kept_in_order():
+    image = np.random.default_rng(0).normal(-200, 300, (12, 12, 12)).astype(np.float32)
+    order = np.argsort(image.ravel())
+    assert np.all(np.diff(normalise(image).ravel()[order]) >= 0)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_constant_image_is_refused(value: float):
+    broken = volume("broken")
+    broken.image[:] = value
+    with pytest.raises(LossevoError, match="case broken: the image is constant"):
+        prepare(cohort(volume("a"), broken))
+
+
+def test_channels_are_normalised_on_their_own():
+    raw = volume("a", shape=(20, 20, 20))
+    raw = Volume("a", "a", np.concatenate([raw.image, raw.image[:, ::-1] * 50 + 3]), raw.label, raw.spacing_mm)
+    image = prepare(cohort(raw), spacing_mm=(1, 1, 1)).volumes[0].image
+    np.testing.assert_allclose(image[0], image[1][::-1], atol=1e-4)
+
+
+# Classes
+
+
+@pytest.mark.parametrize(
+    ("names", "merged"),
+    [
+        (("L1", "L2", "L5"), "vertebra"),
+        (("T12", "Th11", "C7", "sacrum", "S1"), "vertebra"),
+        (("vertebral_body",), "vertebra"),
+        (("L1_vertebra", "l2 body"), "vertebra"),
+        (("L1", "disc"), "foreground"),
+        (("L4-L5",), "foreground"),
+        (("liver", "tumour"), "foreground"),
+    ],
+)
+def test_name_of_the_merged_class(names, merged: str):
+    raw = volume("a", classes=len(names) + 1)
+    prepared = prepare(cohort(raw, class_names=("background", *names)), spacing_mm=(1, 1, 1))
+    assert prepared.class_names == ("background", merged)
+    np.testing.assert_array_equal(prepared.volumes[0].label, raw.label > 0)
+
+
+def test_separate_classes_are_kept():
+    raw = volume("a", classes=3)
+    prepared = prepare(cohort(raw, class_names=("background", "L1", "L2")), spacing_mm=(1, 1, 1), labels="separate")
+    assert prepared.class_names == ("background", "L1", "L2")
+    np.testing.assert_array_equal(prepared.volumes[0].label, raw.label)
+
+
+def test_merging_comes_before_resampling():
+    # 3 of 8 voxels each of L1 and L2, 2 of 8 of background: as one class they have the majority of every new voxel...
+    label = np.tile(np.array([1, 2, 0, 0, 1, 2, 1, 2], np.uint8), (2, 2, 3))
+    label[label == 0] = [0] * int((label == 0).sum())
+    raw = Volume("a", "a", volume(shape=label.shape).image, label, (1.0, 1.0, 1.0))
+    prepared = prepare(cohort(raw, class_names=("background", "L1", "L2")), spacing_mm=(1, 1, 8))
+    assert prepared.volumes[0].label.all()
+
+
+# The whole cohort
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "expected_mm"),
+    [
+        ((19, 224, 224), (4.0, 1.0, 1.0), 4.0),
+        ((19, 381, 381), (4.0, 1.0, 1.0), 4.0),
+        ((16, 60, 60), (3.95, 1.0, 1.0), 4.0),
+        ((20, 20, 20), (2.0, 2.0, 2.0), 2.0),
+        ((128, 128, 128), (1.0, 1.0, 1.0), 2.0),
+    ],
+)
+def test_automatic_spacing(shape, spacing_mm, expected_mm: float):
+    raw = Volume("a", "a", np.zeros((1, 1, 1, 1), np.float32), np.broadcast_to(np.uint8(0), shape), spacing_mm)
+    assert automatic_spacing_mm(cohort(raw)) == (expected_mm,) * 3
+
+
+def test_automatic_spacing_is_that_of_the_median_case():
+    fine, coarse = volume("a", spacing_mm=(1, 1, 2)), volume("b", seed=1, spacing_mm=(1, 1, 5))
+    assert automatic_spacing_mm(cohort(fine, coarse, volume("c", seed=2, spacing_mm=(1, 1, 2)))) == (2.0, 2.0, 2.0)
+
+
+def test_prepared_volumes_are_sorted_resampled_and_described():
+    raw = [volume(name, seed=seed, shape=(6, 16, 16), spacing_mm=(4.0, 1.0, 1.0)) for seed, name in enumerate("cab")]
+    calls = []
+    prepared = prepare(cohort(*raw), progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
+    assert [v.case_id for v in prepared.volumes] == ["a", "b", "c"]
+    assert prepared.subjects == ("a", "b", "c")
+    assert prepared.spacing_mm == (4.0, 4.0, 4.0)
+    for v in prepared.volumes:
+        assert v.image.shape == (1, 6, 4, 4)
+        assert v.label.shape == (6, 4, 4)
+        assert (v.image.dtype, v.label.dtype) == (np.float32, np.uint8)
+        assert v.spacing_mm == (4.0, 4.0, 4.0)
+
+
+def test_duplicate_images_are_refused_naming_both_cases():
+    first, second = volume("case_1"), volume("case_7")
+    relabelled = Volume("case_7", "case_7", second.image, 1 - second.label, second.spacing_mm)
+    for twin in (second, relabelled):
+        with pytest.raises(LossevoError, match="case_1 and case_7 hold the same image"):
+            prepare(cohort(first, twin))
+
+
+def test_subject_is_recognised_in_a_renamed_reoriented_recompressed_copy(write_nnunet_cohort):
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(0, 200, (6, 7, 8), np.uint8), rng.integers(0, 2, (6, 7, 8), np.uint8)
+    other = rng.integers(0, 200, (6, 7, 8), np.uint8)
+    original = prepare(read_nnunet(write_nnunet_cohort({"x": (image, label), "y": (other, label)}, name="original")))
+    flipped = np.diag([1.0, -1.0, 1.0, 1.0])
+    flipped[1, 3] = 6
+    copied = {"renamed": (image[:, ::-1].astype(np.float32), 1 - label[:, ::-1])}
+    copy = prepare(read_nnunet(write_nnunet_cohort(copied, name="copy", affine=flipped)))
+    assert copy.subject_hashes["renamed"] == original.subject_hashes["x"] != original.subject_hashes["y"]
+
+
+def test_subject_hash_does_not_depend_on_the_names_of_its_cases():
+    t1, t2 = volume("t1", seed=1, subject="anna"), volume("t2", seed=2, subject="anna")
+    renamed = [Volume(new, "anna", v.image, v.label, v.spacing_mm) for new, v in (("z", t1), ("y", t2))]
+    hashes = prepare(cohort(t1, t2)).subject_hashes
+    assert list(hashes) == ["anna"]
+    assert hashes == prepare(cohort(*renamed)).subject_hashes
+
+
+def test_fingerprint_changes_with_whatever_changes_the_data_and_only_then():
+    raw = [volume("a", seed=1, classes=3), volume("b", seed=2, classes=3)]
+    names = ("background", "L1", "L2")
+    same = {
+        prepare(cohort(*raw, class_names=names)).fingerprint,
+        prepare(cohort(*raw[::-1], class_names=names)).fingerprint,
+        prepare(cohort(*raw, class_names=names), spacing_mm=(1.0, 1.0, 1.0)).fingerprint,
+        prepare(cohort(*raw, class_names=names), spacing_mm=(1, 1, 1)).fingerprint,
+    }
+    assert len(same) == 1
+    relabelled = Volume("b", "b", raw[1].image, (raw[1].label + 1) % 3, raw[1].spacing_mm)
+    different = [
+        prepare(cohort(*raw, class_names=names), spacing_mm=(2, 1, 1)),
+        prepare(cohort(*raw, class_names=names), labels="separate"),
+        prepare(cohort(raw[0], class_names=names)),
+        prepare(cohort(raw[0], relabelled, class_names=names)),
+        prepare(cohort(raw[0], volume("b", seed=3, classes=3), class_names=names)),
+    ]
+    assert len(same | {prepared.fingerprint for prepared in different}) == 6
+
+
+def test_empty_cohort():
+    with pytest.raises(LossevoError, match="cohort test: it has no cases"):
+        prepare(cohort())
+
+
+def test_cohort_without_foreground():
+    raw = volume("a")
+    raw.label[:] = 0
+    with pytest.raises(LossevoError, match="cohort test: no label has any foreground at 1×1×1 mm"):
+        prepare(cohort(raw))
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, float("nan"))])
+def test_impossible_spacing(spacing_mm):
+    with pytest.raises(LossevoError, match="spacing_mm must be three sizes above 0 mm"):
+        prepare(cohort(volume()), spacing_mm=spacing_mm)
+
+
+def test_unknown_treatment_of_labels():
+    with pytest.raises(LossevoError, match="labels must be 'merged' or 'separate', got 'both'"):
+        prepare(cohort(volume()), labels="both")

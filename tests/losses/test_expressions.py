@@ -1,0 +1,87 @@
+"""Each hand-crafted loss that is written as an expression equals its module, in value and gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lossevo.errors import LossevoError
+from lossevo.losses import create, expressible_names, expression_of, expression_parameters
+from lossevo.losses.symbolic import ExpressionLoss
+
+SPACING_MM = (4.0, 1.0, 1.0)
+
+
+def _case(kind: str, classes: int, spatial: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, classes, *spatial, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, classes, (2, 1, *spatial), generator=generator)
+    if kind == "saturated":
+        logits = 50 * logits.sign()
+    if kind == "absent":
+        labels[labels == classes - 1] = 0
+    if kind == "empty":
+        labels.zero_()
+    return logits, labels
+
+
+def _value_and_gradient(loss: torch.nn.Module, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = logits.clone().requires_grad_()
+    value = loss(logits, labels)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+@pytest.mark.parametrize("spatial", [(6, 5), (4, 5, 6)])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("name", expressible_names())
+def test_expression_equals_module_on_random_input(name: str, classes: int, spatial: tuple[int, ...]) -> None:
+    logits, labels = _case("random", classes, spatial)
+    module = create(name, **expression_parameters(name))
+    value, gradient = _value_and_gradient(module, logits, labels)
+    found, found_gradient = _value_and_gradient(ExpressionLoss(expression_of(name)), logits, labels)
+    # The modules add 1e-5 to denominators of tens of voxels, the language adds nothing.
+    torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found_gradient, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["saturated", "absent", "empty"])
+@pytest.mark.parametrize("name", [name for name in expressible_names() if name != "generalized_dice"])
+def test_expression_equals_module_at_the_edges(name: str, kind: str) -> None:
+    logits, labels = _case(kind, 3, (4, 5, 6))
+    value, gradient = _value_and_gradient(create(name, **expression_parameters(name)), logits, labels)
+    found, found_gradient = _value_and_gradient(ExpressionLoss(expression_of(name)), logits, labels)
+    torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found_gradient, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_anisotropic_distance_map_is_used_as_given() -> None:
+    logits, labels = _case("random", 2, (4, 6, 6))
+    distance = torch.linspace(-15, 15, logits.numel(), dtype=torch.float64).reshape(logits.shape)
+    module, expression = create("boundary"), ExpressionLoss(expression_of("boundary"))
+    torch.testing.assert_close(expression(logits, labels, distance), module(logits, labels, distance))
+
+
+def test_expression_loss_of_one_logit_equals_two_classes() -> None:
+    logits, labels = _case("random", 2, (4, 5, 6))
+    logits[:, 0] = 0
+    for name in expressible_names():
+        loss = ExpressionLoss(expression_of(name))
+        torch.testing.assert_close(loss(logits[:, 1:], labels), loss(logits, labels))
+
+
+def test_expression_loss_survives_pickle_and_state_dict(tmp_path: object) -> None:
+    import copy
+    import pickle
+
+    logits, labels = _case("random", 2, (4, 5, 6))
+    loss = ExpressionLoss(expression_of("tversky"))
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(logits, labels), loss(logits, labels))
+    other = ExpressionLoss(expression_of("tversky").with_coefficients([0.5, 0.5]))
+    other.load_state_dict(copy.deepcopy(loss.state_dict()))
+    assert torch.equal(other(logits, labels), loss(logits, labels))
+
+
+def test_unknown_expression_names_the_nearest() -> None:
+    with pytest.raises(LossevoError, match="did you mean 'tversky'"):
+        expression_of("tverski")

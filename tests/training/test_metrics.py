@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.metrics.meandice import compute_dice
+
+from lossevo.training.metrics import dice_per_class, mean_dice
+
+
+def test_dice_computed_by_hand():
+    prediction = np.array([[0, 1, 1, 2], [0, 0, 2, 2]], np.uint8)
+    label = np.array([[0, 1, 2, 2], [1, 0, 2, 0]], np.uint8)
+
+    # class 1: 1 voxel in common, 2 predicted, 2 labelled; class 2: 2 in common, 3 predicted, 3 labelled
+    assert dice_per_class(prediction, label, 3) == (2 * 1 / 4, 2 * 2 / 6)
+
+
+def test_class_in_neither_is_undefined_and_in_one_only_is_zero():
+    nothing, something = np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
+
+    assert dice_per_class(nothing, nothing, 2) == (None,)
+    assert dice_per_class(something, nothing, 2) == (0.0,)
+    assert dice_per_class(nothing, something, 2) == (0.0,)
+
+
+@given(seed=st.integers(0, 2**16), classes=st.integers(2, 5))
+def test_dice_equals_monai(seed: int, classes: int):
+    rng = np.random.default_rng(seed)
+    prediction, label = rng.integers(0, classes, size=(2, 4, 5, 6), dtype=np.uint8)
+
+    def one_hot(array):
+        return torch.nn.functional.one_hot(torch.from_numpy(array).long(), classes).movedim(-1, 0)[None]
+
+    expected = compute_dice(one_hot(prediction), one_hot(label), include_background=False)[0]
+    np.testing.assert_allclose(dice_per_class(prediction, label, classes), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("prediction", "label"), [([0, 3], [0, 1]), ([0, 1], [0, 3]), ([0, 1], [0, 1, 1])])
+def test_labels_out_of_range_and_differing_shapes_are_refused(prediction: list[int], label: list[int]):
+    with pytest.raises(ValueError, match=r"reach 3|shape"):
+        dice_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)
+
+
+def test_mean_is_over_classes_then_cases_and_skips_the_undefined():
+    assert mean_dice([(1.0, 0.5), (None, 0.25), (None, None)]) == pytest.approx((0.75 + 0.25) / 2)
+    with pytest.raises(ValueError, match="no case has foreground"):
+        mean_dice([(None, None)])

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lossevo.training import TaskSettings
+from lossevo.training.network import build_network
+
+CPU = torch.device("cpu")
+
+
+def build(settings: TaskSettings, seed: int = 0) -> torch.nn.Module:
+    return build_network(settings, channel_count=2, class_count=3, seed=seed, device=CPU)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TaskSettings(),
+        TaskSettings(residual_units=1, norm="batch", channels_last=False),
+        TaskSettings(channels=(4, 8, 16), strides=(1, 2)),
+    ],
+)
+def test_logits_have_the_size_of_the_image(settings: TaskSettings):
+    size = [settings.total_stride * factor for factor in (1, 2, 3)]
+    size = [max(axis, 8) for axis in size]  # instance norm needs more than one voxel at the bottom
+
+    assert build(settings)(torch.zeros(2, 2, *size)).shape == (2, 3, *size)
+
+
+def test_weights_depend_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = build(TaskSettings(), seed=5).state_dict()
+    torch.manual_seed(2)
+    second = build(TaskSettings(), seed=5).state_dict()
+    other = build(TaskSettings(), seed=6).state_dict()
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_global_generator_is_left_as_it_was():
+    before = torch.get_rng_state()
+    build(TaskSettings(), seed=5)
+
+    assert torch.equal(torch.get_rng_state(), before)

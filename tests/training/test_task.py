@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from lossevo.training import TaskSettings, make_training_data
+
+
+def test_settings_survive_json():
+    settings = TaskSettings(channels=(4, 8), strides=(2,), learning_rate=3e-3)
+
+    assert TaskSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"strides": (2, 2, 2, 2)}, {"patch_size": (16, 56, 50)}, {"patch_size": (0, 8, 8)}, {"learning_rat": 1e-2}],
+)
+def test_inconsistent_or_unknown_settings_are_refused(change):
+    with pytest.raises(ValidationError, match=next(iter(change)) + "|strides"):
+        TaskSettings(**change)
+
+
+def test_fingerprint_tells_settings_and_data_apart_but_not_the_default_budget():
+    settings = TaskSettings()
+
+    assert settings.fingerprint("data") == TaskSettings(budget_steps=999).fingerprint("data")
+    assert settings.fingerprint("data") != settings.fingerprint("other data")
+    assert settings.fingerprint("data") != TaskSettings(learning_rate=3e-3).fingerprint("data")
+
+
+def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):
+    prepared = make_balls(3)
+    data, again, other = (make_training_data(prepared, small_settings, seed=seed) for seed in (5, 5, 6))
+
+    copy = pickle.loads(pickle.dumps(data, protocol=5))
+    for twin in (again, copy):
+        assert twin.fingerprint == data.fingerprint
+        assert twin.settings == data.settings
+        np.testing.assert_array_equal(twin.bank.image, data.bank.image)
+    assert other.fingerprint != data.fingerprint
+
+
+def test_a_driver_that_only_sends_requests_imports_no_torch():
+    check = "import sys, lossevo.training; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

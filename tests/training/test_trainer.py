@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lossevo.errors import LossevoError
+from lossevo.losses import create
+from lossevo.training import TaskSettings, TrainingData, TrainingRequest, make_training_data
+from lossevo.training.network import build_network
+from lossevo.training.trainer import LossCurve, Trainer, predict, train
+
+CPU = torch.device("cpu")
+SUBJECTS = tuple(f"ball-{number:02d}" for number in range(8))
+
+
+def request(loss: str = "dice_ce", *, steps: int = 6, seed: int = 0, validate: int = 2) -> TrainingRequest:
+    return TrainingRequest(
+        loss={"name": loss, "parameters": {}},
+        train=SUBJECTS[validate:],
+        validate=SUBJECTS[:validate],
+        budget_steps=steps,
+        seed=seed,
+    )
+
+
+class Recorder(nn.Module):
+    """Cross-entropy (or ``spoil(step, cross-entropy)``) that keeps all it was called with."""
+
+    def __init__(self, *, uses_distance_map: bool = False, scale: float = 1.0, spoil=lambda step, value: value):
+        super().__init__()
+        self.uses_distance_map, self.scale, self.spoil = uses_distance_map, scale, spoil
+        self.logits: list[torch.Tensor] = []
+        self.targets: list[torch.Tensor] = []
+        self.distance_maps: list[torch.Tensor | None] = []
+
+    def forward(self, logits, target, **optional):
+        self.logits.append(logits.detach().clone())
+        self.targets.append(target)
+        self.distance_maps.append(optional.get("distance_map"))
+        value = self.scale * nn.functional.cross_entropy(logits, target[:, 0])
+        return self.spoil(len(self.logits), value)
+
+
+@pytest.fixture
+def train_recording(monkeypatch, balls):
+    """Trains with a Recorder in place of what the request's spec names."""
+
+    def run(recorder: Recorder, steps: int = 6, seed: int = 0):
+        monkeypatch.setattr("lossevo.training.trainer.from_spec", lambda spec: recorder)
+        return Trainer(balls, device=CPU).train(request(steps=steps, seed=seed))
+
+    return run
+
+
+@pytest.mark.parametrize("loss", ["dice_ce", "cross_entropy", "tversky"])
+def test_learns_a_bright_ball(balls, loss: str):
+    result = Trainer(balls, device=CPU).train(request(loss, steps=100))
+
+    assert result.score > 0.8
+    assert [step for step, _ in result.validation_curve] == [34, 67, 100]
+    assert result.validation_curve[-1][1] == result.score
+    assert set(result.cases) == set(SUBJECTS[:2])
+    assert result.score == pytest.approx(np.mean([case["ball1"] for case in result.cases.values()]))
+    assert len(result.curve) <= 60
+    assert result.curve[-1][0] == 100
+    assert result.curve[-1][1] < result.curve[0][1]
+
+
+def test_two_channels_three_classes_and_volumes_that_fit_neither_stride_nor_patch(make_balls, small_settings):
+    data = make_training_data(make_balls(shape=(17, 26, 27), channels=2, classes=3), small_settings)
+
+    result = Trainer(data, device=CPU).train(request(steps=120))
+
+    assert all(set(case) == {"ball1", "ball2"} for case in result.cases.values())
+    assert result.score > 0.6
+
+
+def payload_without_time(result) -> dict:
+    return {key: value for key, value in result.to_payload().items() if key != "seconds"}
+
+
+def test_the_same_request_gives_the_same_bits_whatever_ran_before(balls):
+    trainer = Trainer(balls, device=CPU)
+    torch.manual_seed(1)
+    first = payload_without_time(trainer.train(request(steps=20)))
+    trainer.train(request("tversky", steps=5, seed=9))
+    torch.manual_seed(2)
+
+    assert payload_without_time(trainer.train(request(steps=20))) == first
+    assert payload_without_time(Trainer(balls, device=CPU).train(request(steps=20))) == first
+    assert payload_without_time(trainer.train(request(steps=20, seed=1))) != first
+
+
+def test_a_fresh_process_gives_the_same_bits(balls, tmp_path):
+    code = (
+        "import json, pickle, sys; from pathlib import Path; from lossevo.training.worker import TrainingWorker;"
+        "data, request = pickle.loads(Path(sys.argv[1]).read_bytes());"
+        "print(json.dumps(TrainingWorker(data)(request)))"
+    )
+    import pickle
+
+    job = tmp_path / "job.pickle"
+    job.write_bytes(pickle.dumps((balls, request(steps=20).to_payload())))
+    printed = subprocess.run([sys.executable, "-c", code, job], check=True, capture_output=True, text=True).stdout
+
+    elsewhere = json.loads(printed.splitlines()[-1])
+    del elsewhere["seconds"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    here = payload_without_time(Trainer(balls, device=CPU).train(request(steps=20)))
+    torch.set_num_threads(threads)
+    assert elsewhere == here
+
+
+def test_losses_share_initial_weights_and_batches(train_recording):
+    one, other, reseeded = Recorder(), Recorder(scale=-3.0), Recorder()
+    train_recording(one)
+    train_recording(other)
+    train_recording(reseeded, seed=1)
+
+    assert torch.equal(one.logits[0], other.logits[0])
+    assert not torch.equal(one.logits[-1], other.logits[-1])
+    assert all(torch.equal(a, b) for a, b in zip(one.targets, other.targets, strict=True))
+    assert not torch.equal(one.logits[0], reseeded.logits[0])
+
+
+def test_a_longer_training_sees_the_same_batches_first(train_recording):
+    short, long = Recorder(), Recorder()
+    train_recording(short, steps=4)
+    train_recording(long, steps=8)
+
+    assert all(torch.equal(a, b) for a, b in zip(short.targets, long.targets[:4], strict=True))
+
+
+def test_the_global_generator_is_left_alone(balls):
+    before = torch.get_rng_state()
+    Trainer(balls, device=CPU).train(request(steps=2))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_distance_map_is_given_to_losses_that_ask_for_it(train_recording):
+    plain, asking = Recorder(), Recorder(uses_distance_map=True)
+    train_recording(plain, steps=2)
+    train_recording(asking, steps=2)
+
+    assert plain.distance_maps == [None, None]
+    for distance_mm, target in zip(asking.distance_maps, asking.targets, strict=True):
+        assert distance_mm.shape == (2, 2, 16, 24, 24)
+        assert torch.equal(distance_mm[:, 1:] < 0, target == 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_its_step(train_recording, value: float):
+    with pytest.raises(FloatingPointError, match=f"training loss is {value} at step 3"):
+        train_recording(Recorder(spoil=lambda step, loss: loss * value if step == 3 else loss))
+
+
+def test_a_gradient_that_is_not_finite_names_its_step(train_recording):
+    def spoil(step: int, loss: torch.Tensor) -> torch.Tensor:
+        return loss + (loss - loss.detach()).abs().sqrt() if step == 2 else loss  # finite, its derivative is not
+
+    with pytest.raises(FloatingPointError, match=r"gradient norm is (nan|inf) at step 2"):
+        train_recording(Recorder(spoil=spoil))
+
+
+def test_divergence_between_two_looks_is_still_dated_to_its_step():
+    curve = LossCurve(check_interval=25)
+    for loss in (1.0, 2.0, float("nan"), float("nan")):
+        curve.add(torch.tensor(loss), torch.tensor(1.0))
+
+    with pytest.raises(FloatingPointError, match="step 3"):
+        curve.check()
+
+
+@pytest.mark.parametrize("steps", [1, 59, 60, 61, 150, 400])
+def test_curve_is_thinned_to_means_over_windows(steps: int):
+    curve = LossCurve(check_interval=7)
+    for step in range(1, steps + 1):
+        curve.add(torch.tensor(float(step)), torch.tensor(1.0))
+    curve.check()
+
+    points = curve.thinned(60)
+    assert len(points) <= 60
+    assert points[-1][0] == steps
+    ends = [0, *(int(step) for step, _ in points)]
+    assert [mean for _, mean in points] == [(low + 1 + high) / 2 for low, high in pairwise(ends)]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_budgets_train(balls, steps: int):
+    result = Trainer(balls, device=CPU).train(request(steps=steps))
+
+    assert [step for step, _ in result.validation_curve] == sorted({-(-steps // 3), -(-2 * steps // 3), steps})
+
+
+def test_an_unknown_subject_loss_or_empty_validation_is_refused(balls, make_balls, small_settings):
+    unknown = TrainingRequest(loss={"name": "dice"}, train=("ball-99",), validate=SUBJECTS[:1], budget_steps=1, seed=0)
+    with pytest.raises(LossevoError, match=r"no subject 'ball-99'.*did you mean"):
+        train(unknown, balls)
+    with pytest.raises(LossevoError, match="dise"):
+        train(request("dise"), balls)
+
+    prepared = make_balls()
+    for volume in prepared.volumes[:2]:
+        volume.label[:] = 0
+    with pytest.raises(LossevoError, match="no validation subject has a labelled voxel"):
+        train(request(), make_training_data(prepared, small_settings))
+
+
+class Threshold(nn.Module):
+    """Logits that call every voxel above 0 foreground, and the sizes it was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, image):
+        self.sizes.append(tuple(image.shape[2:]))
+        return torch.cat([torch.zeros_like(image), image], dim=1)
+
+
+@pytest.mark.parametrize("shape", [(16, 24, 24), (13, 22, 31), (5, 3, 70)])
+def test_prediction_returns_to_the_shape_and_place_of_the_image(shape):
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    settings = TaskSettings(patch_size=(16, 24, 24))
+    whole, windows = Threshold(), Threshold()
+
+    np.testing.assert_array_equal(predict(whole, image, settings, CPU), image[0] > 0)
+    np.testing.assert_array_equal(
+        predict(windows, image, settings.model_copy(update={"whole_volume_limit": 0.1}), CPU), image[0] > 0
+    )
+    assert all(axis % settings.total_stride == 0 for axis in whole.sizes[0])
+    assert set(windows.sizes) == {settings.patch_size}
+
+
+def test_a_network_predicts_the_same_for_a_volume_alone_and_inside_its_padding(small_settings):
+    network = build_network(small_settings, channel_count=1, class_count=2, seed=0, device=CPU)
+    image = np.random.default_rng(0).normal(size=(1, 16, 24, 24)).astype(np.float32)
+
+    prediction = predict(network, image, small_settings, CPU)
+
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(image)[None])[0].argmax(0)
+    np.testing.assert_array_equal(prediction, expected)
+    assert network.training
+
+
+def test_real_losses_can_be_asked_for_a_distance_map():
+    assert isinstance(create("dice").uses_distance_map, bool)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_learns_on_cuda(balls: TrainingData):
+    assert Trainer(balls, device=torch.device("cuda")).train(request(steps=100)).score > 0.8

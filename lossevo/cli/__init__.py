@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""The command line: parse, call, print. Heavy libraries are imported inside the commands, so that --help is quick."""

@@ -1,1 +1,36 @@
-"""See docs/architecture.md."""
+"""k-fold comparison of losses: contenders, folds without leakage, cross-validation in a resumable folder, statistics,
+tables.
+"""
+
+from __future__ import annotations
+
+from lossevo.comparison.configuration import ComparisonConfig, configure, read_config
+from lossevo.comparison.contenders import Contender, SearchRecord, contenders_from
+from lossevo.comparison.crossvalidation import Comparison
+from lossevo.comparison.leakage import FoldPlan, plan_folds
+from lossevo.comparison.progress import Event, Listener, Progress
+from lossevo.comparison.report import LossResult, PairResult, Protocol, Report
+from lossevo.comparison.tables import comparison_rows, markdown, summary_rows, to_document
+
+__all__ = [
+    "Contender",
+    "SearchRecord",
+    "contenders_from",
+    "Comparison",
+    "ComparisonConfig",
+    "configure",
+    "read_config",
+    "FoldPlan",
+    "plan_folds",
+    "Event",
+    "Listener",
+    "Progress",
+    "LossResult",
+    "PairResult",
+    "Protocol",
+    "Report",
+    "comparison_rows",
+    "markdown",
+    "summary_rows",
+    "to_document",
+]

@@ -20,14 +20,16 @@ LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
 LABELLED = ("L1", "L2", "L3", "L4", "L5")
 
 # Panjabi et al. 1992 (end-plate widths and depths, body height), enlarged by 4-8 % to the living, taller cohort.
-WIDTH_MM = (39.0, 42.0, 44.0, 46.0, 48.0, 50.5, 52.0, 50.0, 42.0)
-DEPTH_MM = (31.0, 33.0, 35.5, 36.5, 37.0, 37.0, 36.5, 32.0, 22.0)
-HEIGHT_MM = (24.5, 26.0, 27.5, 28.0, 28.0, 28.0, 27.5, 29.0, 24.0)
+WIDTH_MM = (39.0, 42.0, 44.5, 46.0, 48.0, 48.5, 46.0, 50.0, 42.0)
+DEPTH_MM = (29.0, 31.0, 33.0, 34.0, 35.0, 35.5, 34.0, 31.0, 22.0)
+HEIGHT_MM = (24.5, 26.0, 27.5, 28.0, 28.0, 27.5, 26.5, 29.0, 24.0)
 # Anterior minus posterior height, as a share of the mean height: L1 is slightly kyphotic, L5 a wedge (Been & Kalichman 2014).
 WEDGE = (-0.04, -0.04, -0.04, -0.01, 0.02, 0.05, 0.17, 0.12, 0.0)
-DISC_MM = (6.0, 6.5, 7.5, 8.5, 9.5, 10.0, 9.0, 2.0)
+DISC_MM = (5.5, 6.0, 6.5, 7.5, 8.5, 9.0, 9.0, 2.0)
 # Supine sagittal tilt of the mid-body: positive leans the top backwards; T12-S1 spans about 50 degrees of lordosis.
-TILT_DEG = (12.0, 13.0, 13.0, 9.0, 2.0, -8.0, -22.0, -43.0, -58.0)
+TILT_DEG = (9.0, 10.0, 11.0, 10.0, 5.5, -6.0, -19.0, -39.0, -50.0)
+# The line through the centres leans further back than the end-plates face, by 5-6 degrees in the cohort.
+LEAN = 0.1
 PEDICLE_RADIUS_MM = (3.6, 3.8, 3.7, 3.8, 4.3, 5.2, 6.5, 0.0, 0.0)
 # Disc degeneration is commonest at the two lowest levels (Cheung et al. 2009).
 DEGENERATION = (0.02, 0.02, 0.03, 0.04, 0.06, 0.18, 0.25, 1.0)
@@ -72,9 +74,10 @@ class Column:
         """x and y of the curve at height ``z``, and the cosine of its sagittal tilt (mm, mm, 1)."""
         points = np.array([vertebra.centre_mm for vertebra in self.vertebrae])[::-1]
         curve = CubicSpline(points[:, 2], points[:, :2], bc_type="natural")
-        x, y = curve(z).T.astype(np.float32)
-        slope = curve(z, 1)[:, 1]
-        return x, y, (1 / np.sqrt(1 + slope**2)).astype(np.float32)
+        within = np.clip(z, points[0, 2], points[-1, 2])
+        slope = curve(within, 1)
+        x, y = (curve(within) + slope * (z - within)[:, None]).T.astype(np.float32)
+        return x, y, (1 / np.sqrt(1 + slope[:, 1] ** 2)).astype(np.float32)
 
 
 def random_column(rng: np.random.Generator) -> Column:
@@ -82,26 +85,26 @@ def random_column(rng: np.random.Generator) -> Column:
     n = len(LEVELS)
     size = np.exp(rng.normal(0.0, 0.055))
     slenderness = np.exp(rng.normal(0.0, 0.03))
-    tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.18) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.0, n)
-    roll = rng.normal(0.0, 1.2) + rng.normal(0.0, 1.5) * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
+    tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.2) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.5, n)
+    roll = rng.normal(0.0, 2.0) + rng.normal(0.0, 2.0) * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
     turn = rng.normal(0.0, 2.0) * np.linspace(-1, 1, n)
     axes = [m.T for m in Rotation.from_euler("xyz", np.stack([tilt, roll, turn], axis=1), degrees=True).as_matrix()]
 
     height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)
     degenerate = rng.random(n - 1) < np.array(DEGENERATION)
     disc = np.array(DISC_MM) * size * rng.normal(1.0, 0.08, n - 1) * np.where(degenerate, 0.6, 1.0)
-    wet, dry = rng.normal(1.22, 0.1), rng.normal(0.55, 0.1, n - 1)
+    wet, dry = rng.normal(1.3, 0.08), rng.normal(0.5, 0.12, n - 1)
     disc_signal = np.where(degenerate, dry, wet * rng.normal(1.0, 0.04, n - 1))
 
     centres = np.zeros((n, 3))
     for i in range(1, n):
-        up = axes[i - 1][2] * height[i - 1] / 2 + (axes[i - 1][2] + axes[i][2]) * disc[i - 1] / 2 + axes[i][2] * height[i] / 2
-        centres[i] = centres[i - 1] - up
+        upper, lower = (axes[j][2] - LEAN * axes[j][1] for j in (i - 1, i))
+        centres[i] = centres[i - 1] - upper * (height[i - 1] + disc[i - 1]) / 2 - lower * (height[i] + disc[i - 1]) / 2
     l3 = LEVELS.index("L3")
-    centres += rng.normal((0.0, 8.0, 0.0), (2.5, 7.0, 9.0)) - centres[l3]
+    centres += np.array([0.0, 9.0, 1.0]) + np.clip(rng.normal(size=3), -1.8, 1.8) * [4.5, 11.0, 9.0] - centres[l3]
 
     # Proton density fat fraction rises caudally by about 2 % a level (Burian et al. 2019); the water image shows 1 - PDFF.
-    fat = rng.normal(0.42, 0.13) + 0.015 * (np.arange(n) - l3) + rng.normal(0.0, 0.025, n)
+    fat = rng.normal(0.45, 0.2) + 0.015 * (np.arange(n) - l3) + rng.normal(0.0, 0.03, n)
     return Column(
         tuple(
             Vertebra(
@@ -115,7 +118,7 @@ def random_column(rng: np.random.Generator) -> Column:
                 waist=rng.uniform(0.06, 0.13),
                 concavity_mm=rng.uniform(1.0, 3.0),
                 pedicle_radius_mm=PEDICLE_RADIUS_MM[i] * size,
-                marrow=float(np.clip(1 - fat[i], 0.18, 0.85)),
+                marrow=float(np.clip(1 - fat[i], 0.2, 0.95)),
                 disc_signal=float(disc_signal[min(i, n - 2)]),
             )
             for i, level in enumerate(LEVELS)
@@ -132,6 +135,7 @@ def body_mm(vertebra: Vertebra, u: Floats, v: Floats, w: Floats, *, margin_mm: F
     b = vertebra
     taper = 1 - b.waist * (1 - np.clip(w / b.half_height_mm, -1, 1) ** 2)
     s = np.abs(u) / (b.half_width_mm * taper + margin_mm)
+    v = v + LEAN * w
     hollow = 3.0 * np.clip(1 - s**2, 0, 1) * (v < 0)
     t = np.abs(v - hollow) / (b.half_depth_mm * taper)
     radius = (s**2.5 + t**2.5) ** 0.4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +24,26 @@ class Volume:
     spacing_mm: tuple[float, float, float]
 
 
+class Grid(NamedTuple):
+    """Size and voxel size of a volume in canonical orientation."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One case not yet in memory.
 
     ``load`` reads, checks and re-orients it, and raises :class:`~lossevo.errors.LossevoError` naming the file that
-    cannot be used. It is called more than once, and must give the same volume every time.
+    cannot be used. It may be called more than once, and gives the same volume every time. ``grid`` is the volume's
+    grid where that is known without loading it.
     """
 
     case_id: str
     subject: str
     load: Callable[[], Volume]
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ The format: https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from lossevo.data.cohort import Case, Cohort, Volume
+from lossevo.data.cohort import Case, Cohort, Grid, Volume
 from lossevo.errors import LossevoError
 
 READABLE_ENDINGS = (".nii.gz", ".nii")
@@ -32,7 +34,7 @@ AFFINE_TOLERANCE_VOXELS = 0.1
 
 
 def read_nnunet(path: str | Path) -> Cohort:
-    """Read the training part of an nnU-Net v2 raw data set; voxels are read by each case's ``load``.
+    """Read the training part of an nnU-Net v2 raw data set; only label headers, voxels are for each case's ``load``.
 
     Raises:
         LossevoError: the folder, ``dataset.json`` or a file it calls for is missing or malformed. ``Case.load`` raises
@@ -62,7 +64,7 @@ def read_nnunet(path: str | Path) -> Cohort:
             "complete the data set or correct the number"
         )
     cases = tuple(
-        Case(case_id, case_id, functools.partial(_load, case_id, images, label, class_names))
+        Case(case_id, case_id, functools.partial(_load, case_id, images, label, class_names), _read_grid(label))
         for case_id, (images, label) in sorted(files.items())
     )
     return Cohort(folder.resolve().name, class_names, channel_names, cases)
@@ -173,24 +175,35 @@ def _load(case_id: str, image_files: list[Path], label_file: Path, class_names: 
 
 def _read_nifti(file: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Voxels and affine with the axes flipped and permuted to the closest to right, anterior, superior."""
-    try:
-        stored = nib.load(file)
-        if len(stored.shape) != 3:
-            raise LossevoError(f"{file}: shape {stored.shape}, expected a 3D volume (one file per channel)")
-        if stored.get_data_dtype().kind not in "uif":
-            raise LossevoError(f"{file}: voxels of type {stored.get_data_dtype()}, expected integers or floats")
-        if not np.isfinite(stored.affine).all() or np.linalg.det(stored.affine) == 0:
-            raise LossevoError(f"{file}: its affine is singular, so voxel sizes are unknown; correct the header")
-        canonical = nib.as_closest_canonical(stored)
+    with _readable(file):
+        canonical = nib.as_closest_canonical(_open_nifti(file))
         return np.asanyarray(canonical.dataobj), canonical.affine
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-    ) as error:
+
+
+def _read_grid(file: Path) -> Grid:
+    with _readable(file):
+        stored = _open_nifti(file)
+    x, y, z = np.argsort(nib.io_orientation(stored.affine)[:, 0])
+    spacing_mm = _spacing_mm(stored.affine)
+    return Grid((stored.shape[x], stored.shape[y], stored.shape[z]), (spacing_mm[x], spacing_mm[y], spacing_mm[z]))
+
+
+def _open_nifti(file: Path) -> Any:
+    stored = nib.load(file)
+    if len(stored.shape) != 3:
+        raise LossevoError(f"{file}: shape {stored.shape}, expected a 3D volume (one file per channel)")
+    if stored.get_data_dtype().kind not in "uif":
+        raise LossevoError(f"{file}: voxels of type {stored.get_data_dtype()}, expected integers or floats")
+    if not np.isfinite(stored.affine).all() or np.linalg.det(stored.affine) == 0:
+        raise LossevoError(f"{file}: its affine is singular, so voxel sizes are unknown; correct the header")
+    return stored
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise LossevoError(f"{file}: not a readable NIfTI file, perhaps truncated ({error}); copy it again") from error
 
 

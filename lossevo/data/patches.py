@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lossevo.data.cohort import Volume
 from lossevo.data.preprocessing import PreparedCohort
@@ -67,6 +66,11 @@ def build_patch_bank(
         raise LossevoError(f"patches_per_volume must be at least 1, got {patches_per_volume}")
     if not 0 <= foreground_share <= 1:
         raise LossevoError(f"foreground_share must be between 0 and 1, got {foreground_share}")
+    # Imported here because torch takes seconds, and reading or splitting a cohort needs none of it.
+    import torch
+
+    from lossevo.losses.signed_distance import signed_distance_map
+
     volumes = prepared.volumes
     count, classes = len(volumes) * patches_per_volume, len(prepared.class_names)
     image = np.empty((count, volumes[0].image.shape[0], *patch_size), np.float32)
@@ -78,7 +82,8 @@ def build_patch_bank(
         rng = _generator(seed, volume.case_id)
         margin = [max(0, side - size) for side, size in zip(patch_size, volume.label.shape, strict=True)]
         padded_image, padded_label = _padded(volume, margin)
-        distances = signed_distances_mm(padded_label, classes, volume.spacing_mm)
+        one_hot = torch.from_numpy(np.stack([padded_label == value for value in range(classes)]))
+        distances = signed_distance_map(one_hot[None], volume.spacing_mm)[0].numpy()
         for index in range(patches_per_volume):
             start = _start(rng, volume.label, patch_size, foreground=index < foreground_patches)
             crop = tuple(
@@ -93,23 +98,6 @@ def build_patch_bank(
         array.setflags(write=False)
     subject = tuple(volume.subject for volume in volumes for _ in range(patches_per_volume))
     return PatchBank(image, label, distance_mm, subject)
-
-
-def signed_distances_mm(
-    label: NDArray[np.uint8], classes: int, spacing_mm: tuple[float, float, float]
-) -> NDArray[np.float32]:
-    """Signed distance (C, X, Y, Z) of every voxel centre to each class of ``label`` (X, Y, Z).
-
-    Outside a class: the distance to its nearest voxel; inside: minus the distance to the nearest voxel that is not of
-    the class. A class that is absent, or fills the volume, has no border: its map is zero.
-    """
-    distances = np.zeros((classes, *label.shape), np.float32)
-    for value in range(classes):
-        inside = label == value
-        if inside.any() and not inside.all():
-            distances[value] = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
-            distances[value] -= ndimage.distance_transform_edt(inside, sampling=spacing_mm)
-    return distances
 
 
 def _padded(volume: Volume, margin: list[int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

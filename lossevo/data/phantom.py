@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lossevo.data.anatomy import (
     LABELLED,
@@ -33,11 +34,14 @@ FIELD_OF_VIEW_MM = (76.0, 224.0, 224.0)
 SPACING_LIMITS_MM = (0.5, 8.0)
 
 # Water signal relative to healthy muscle, spoiled gradient echo with small flip angle, before the coil.
-CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.16, 0.1, 1.4, 1.0, 1.5, 1.2, 0.75
-KIDNEY, VESSEL, NERVE, BOWEL = 1.35, 0.85, 0.95, 0.5
+CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.25, 0.1, 1.1, 1.0, 1.35, 1.2, 0.75
+KIDNEY, VESSEL, NERVE, BOWEL = 1.15, 0.85, 0.95, 0.36
 
 MEAN_INTENSITY = 57.0  # of the 8-bit cohort the phantom imitates
-NOISE_SD = 2.5  # in those units, at the native voxel size
+# Acquired voxels are larger than stored ones: SD of the point spread, slice profile and interpolation included.
+BLUR_MM = (2.0, 0.7, 0.7)
+NOISE_SD = 2.0  # in those units, at the native voxel size
+RATER_SD_MM = 0.9  # of the outline about the true surface
 
 
 @dataclass(slots=True)
@@ -85,7 +89,9 @@ def phantom_volume(
     canvas = _blank(shape, parts, spacing_mm)
     _draw(canvas, random_column(anatomy_rng), anatomy_rng, texture_rng)
 
-    signal = _average(canvas.water, parts)
+    pitches = [side / k for side, k in zip(spacing_mm, parts, strict=True)]
+    blurred = ndimage.gaussian_filter(canvas.water, np.divide(BLUR_MM, pitches), mode="nearest")
+    signal = _average(blurred, parts)
     share = np.stack([_average(part, parts) for part in canvas.share])
     label = np.where(share.max(axis=0) >= 0.5, share.argmax(axis=0) + 1, 0).astype(np.uint8)
     signal *= MEAN_INTENSITY / signal.mean()
@@ -159,7 +165,7 @@ def _draw(canvas: Canvas, column: Column, rng: np.random.Generator, texture_rng:
     """The whole picture, from the skin inwards; later parts cover earlier ones."""
     grain = _smooth_noise(canvas, texture_rng, (4.0, 2.2, 2.2))
     strands = _smooth_noise(canvas, texture_rng, (4.0, 4.0, 18.0))
-    lumps = _smooth_noise(canvas, texture_rng, (14.0, 10.0, 12.0))
+    lumps = _smooth_noise(canvas, texture_rng, (14.0, 10.0, 16.0))
     x0, y0, cosine = column.centre(canvas.z.ravel())
     side = canvas.x - x0
     front = (canvas.y - y0) * cosine  # distance ahead of the column's curve, square to it
@@ -170,10 +176,12 @@ def _draw(canvas: Canvas, column: Column, rng: np.random.Generator, texture_rng:
     _canal(canvas, column, front, side, strands)
     for upper, lower in zip(column.vertebrae[:-1], column.vertebrae[1:], strict=True):
         _disc(canvas, upper, lower, grain)
+    marrow = 1 + 0.09 * grain + 0.07 * lumps
+    hand = _smooth_noise(canvas, texture_rng, (8.0, 9.0, 9.0))
     for vertebra in column.vertebrae:
-        _vertebra(canvas, vertebra, grain, rng)
+        _vertebra(canvas, vertebra, marrow, rng)
         if vertebra.level in LABELLED:
-            _rate(canvas, vertebra, rng)
+            _rate(canvas, vertebra, hand, rng)
     _coil(canvas, depth, texture_rng, rng)
 
 
@@ -188,7 +196,7 @@ def _trunk(
     inside = np.maximum(-depth, front - belly - rng.uniform(8.0, 30.0))
     canvas.paint(inside, SKIN)
     canvas.paint(inside + 2.2, FAT)
-    gut = np.clip(BOWEL * (1 + 0.6 * np.tanh(1.5 * lumps) + 0.2 * grain), 0.02, None)
+    gut = np.clip(BOWEL * (1 + 0.6 * np.tanh(1.5 * lumps) + 0.08 * grain), 0.02, None)
     canvas.paint(np.maximum(-front - 40, front - belly), MUSCLE * 0.8)
     canvas.paint(np.maximum(-front - 40, front - belly + 9), gut)
     return np.asarray(depth)
@@ -249,7 +257,7 @@ def _canal(canvas: Canvas, column: Column, front: Floats, side: Floats, strands:
     """Epidural fat, the dural sac with its fluid, the cord down to L1/L2 and the roots of the cauda below."""
     z = canvas.z.ravel()
     behind = -front - column.along(z, [v.half_depth_mm - 2.5 for v in column.vertebrae])
-    canvas.paint((np.hypot(side / 14, (behind - 9) / 11) - 1) * 11, 3 * FAT)
+    canvas.paint((np.hypot(side / 14, (behind - 9) / 11) - 1) * 11, 5 * FAT)
     sac_depth = column.along(z, (7.5, 7.5, 8.0, 8.0, 7.8, 7.8, 7.3, 5.0, 2.0))
     sac_width = column.along(z, (9.0, 9.5, 10.0, 10.5, 10.5, 10.5, 10.0, 7.0, 3.0))
     sac = np.hypot(side / sac_width, (behind - sac_depth) / sac_depth)
@@ -268,55 +276,58 @@ def _disc(canvas: Canvas, upper: Vertebra, lower: Vertebra, grain: Floats) -> No
     canvas.paint(distance + 3.0, upper.disc_signal * (1 + 0.04 * grain[where]), where)
 
 
-def _vertebra(canvas: Canvas, vertebra: Vertebra, grain: Floats, rng: np.random.Generator) -> None:
+def _vertebra(canvas: Canvas, vertebra: Vertebra, texture: Floats, rng: np.random.Generator) -> None:
     """Body, pedicles, arch, processes, and the nerve roots that leave below the pedicles."""
     where = canvas.window(vertebra.centre_mm, (70, 85, 50), (70, 50, 50))
     u, v, w = vertebra.local(canvas.x[where[0]], canvas.y[:, where[1]], canvas.z[:, :, where[2]])
     mirrored = np.abs(u)
     wall, low = -vertebra.half_depth_mm, -vertebra.half_height_mm
     r = vertebra.pedicle_radius_mm
-    marrow = vertebra.marrow * (1 + 0.12 * grain[where])
+    marrow = vertebra.marrow * texture[where]
     droop, length, bulk = rng.normal((15.0, 50.0, 10.0), (2.0, 2.5, 1.0))
+
+    def rod(start: tuple[float, float, float], end: tuple[float, float, float], radius: float) -> Floats:
+        return capsule_mm(mirrored, v, w, start, end, radius)
 
     def bone(distance: Floats, signal: Floats) -> None:
         canvas.paint(distance, CORTEX, where)
         canvas.paint(distance + 1.0, signal, where)
 
     if vertebra.level.startswith("S"):
-        bone(capsule_mm(mirrored, v, w, (16, -5, 0), (48, -16, -4), 0.9 * vertebra.half_height_mm), 0.85 * marrow)
-        bone(capsule_mm(u / 2, v, w, (0, wall - 18, 8), (0, wall - 22, -8), 5.0), 0.8 * marrow)
+        ala = rod((16, -5, 0), (48, -16, -4), 0.9 * vertebra.half_height_mm)
+        crest = capsule_mm(u / 2, v, w, (0, wall - 18, 8), (0, wall - 22, -8), 5.0)
+        bone(np.minimum(ala, crest), 0.85 * marrow)
     else:
-        arch = 0.85 * marrow
-        canvas.paint(capsule_mm(mirrored, v, w, (13, wall - 5, low), (24, wall - 6, low - 4), 5.5), 3 * FAT, where)
-        canvas.paint(capsule_mm(mirrored, v, w, (10, wall - 6, low + 3), (22, wall - 5, low - 5), 2.8), NERVE, where)
-        bone(capsule_mm(mirrored, v, w, (17 + r, wall - 9, 5), (40, wall - rng.normal(13, 2), rng.normal(8, 3)), 4.2), arch)
-        canvas.paint(capsule_mm(mirrored, v, w, (18, wall - 17, -14), (16, wall - 22, -24), 8.0), 3 * FAT, where)
-        bone(capsule_mm(mirrored, v, w, (19, wall - 12, 14), (17, wall - 20, -16), 6.0), arch)
-        canvas.paint(capsule_mm(mirrored, v, w, (17, wall - 14, -18), (20, wall - 17, -24), 1.5), NERVE, where)
-        bone(capsule_mm(mirrored, v, w / 1.8, (14, wall - 20, -2), (1, wall - 28, -5), 4.2), arch)
-        bone(capsule_mm(mirrored * 2.6, v, w, (0, wall - 29, -9), (0, wall - length, -droop), bulk - 4, 5.0), arch)
-        bone(capsule_mm(mirrored, v, w * 0.75, (11 + r, wall + 3, 4.5), (12.5 + r, wall - 13, 4), r), arch)
+        canvas.paint(rod((13, wall - 5, low), (24, wall - 6, low - 4), 5.5), 3 * FAT, where)
+        canvas.paint(rod((10, wall - 6, low + 3), (22, wall - 5, low - 5), 2.8), NERVE, where)
+        canvas.paint(rod((18, wall - 17, -14), (16, wall - 22, -24), 8.0), 3 * FAT, where)
+        transverse = rod((17 + r, wall - 9, 5), (40, wall - rng.normal(13, 2), rng.normal(8, 3)), 4.2)
+        articular = rod((19, wall - 12, 14), (17, wall - 20, -16), 6.0)
+        lamina = capsule_mm(mirrored, v, w / 1.8, (14, wall - 20, -2), (1, wall - 28, -5), 4.2)
+        spinous = capsule_mm(mirrored * 2.6, v, w, (0, wall - 29, -9), (0, wall - length, -droop), bulk - 4, 5.0)
+        pedicle = capsule_mm(mirrored, v, w * 0.75, (11 + r, wall + 3, 4.5), (12.5 + r, wall - 13, 4), r)
+        bone(np.minimum.reduce([transverse, articular, lamina, spinous, pedicle]), 0.85 * marrow)
+        canvas.paint(rod((17, wall - 15, 15), (20, wall - 19, 20), 1.5), NERVE, where)
     bone(body_mm(vertebra, u, v, w), marrow)
     vein = capsule_mm(u, v, w, (0, wall + 4, 0), (0, wall + rng.uniform(4.5, 11), rng.normal(0, 1)), 1.6)
     canvas.paint(vein, rng.uniform(0.5, 1.1), where)
 
 
-def _rate(canvas: Canvas, vertebra: Vertebra, rng: np.random.Generator) -> None:
-    """What a rater outlines, slice by slice: exact where the body is plain, too far out where it fades sideways."""
+def _rate(canvas: Canvas, vertebra: Vertebra, hand: Floats, rng: np.random.Generator) -> None:
+    """What a rater outlines: the body with an unsteady ``hand``, and too far sideways, where slices blur it into muscle."""
     where = canvas.window(vertebra.centre_mm, (60, 40, 40), (60, 40, 40))
     u, v, w = vertebra.local(canvas.x[where[0]], canvas.y[:, where[1]], canvas.z[:, :, where[2]])
-    left, right = rng.normal(3.0, 2.0, 2)
-    slices = np.arange(-80.0, 81.0, NATIVE_SPACING_MM[0])
-    slip = np.interp(canvas.x[where[0]], slices, rng.normal(0.2, 0.7, slices.size))
-    boxy = replace(vertebra, waist=0.0, concavity_mm=0.7 * vertebra.concavity_mm)
-    outline = body_mm(boxy, u, v, w, margin_mm=np.where(u < 0, left, right))
+    left, right = rng.normal(3.5, 2.5, 2)
+    seen = replace(vertebra, waist=0.0, concavity_mm=0.7 * vertebra.concavity_mm)
+    outline = body_mm(seen, u, v, w, margin_mm=np.where(u < 0, left, right))
+    slip = rng.normal(0.0, 0.5) + RATER_SD_MM * hand[where]
     canvas.share[LABELLED.index(vertebra.level)][where] = canvas.coverage(outline - slip)
 
 
 def _coil(canvas: Canvas, depth: Floats, texture_rng: np.random.Generator, rng: np.random.Generator) -> None:
     """Shade by a spine coil under the back: bright beside it, even across the column, fading in the abdomen and at both ends."""
-    reach_mm = rng.uniform(105.0, 165.0)
+    reach_mm = rng.uniform(115.0, 185.0)
     near = np.clip(depth, 0, None)
     ends = 1 - rng.uniform(0.05, 0.35) * ((canvas.z - rng.normal(0, 15)) / 112) ** 2
     ripple = np.exp(0.1 * _smooth_noise(canvas, texture_rng, (80.0, 80.0, 80.0)))
-    canvas.water *= (1 + 0.5 * np.exp(-near / 20)) / (1 + (near / reach_mm) ** 4) * ends * ripple
+    canvas.water *= (1 + 0.25 * np.exp(-near / 12)) / (1 + (near / reach_mm) ** 4) * ends * ripple

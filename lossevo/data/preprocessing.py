@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lossevo.data.cohort import Cohort, Volume
+from lossevo.data.cohort import Cohort, Grid, Volume
 from lossevo.errors import LossevoError
 
 Labels = Literal["merged", "separate"]
@@ -74,6 +74,7 @@ def prepare(
         spacing_mm = automatic_spacing_mm(cohort)
     elif not all(math.isfinite(side) and side > 0 for side in spacing_mm):
         raise LossevoError(f"spacing_mm must be three sizes above 0 mm, got {spacing_mm}")
+    spacing_mm = (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     class_names = _merged_names(cohort.class_names) if labels == "merged" else cohort.class_names
 
     volumes: list[Volume] = []
@@ -106,14 +107,14 @@ def prepare(
 
 
 def automatic_spacing_mm(cohort: Cohort) -> tuple[float, float, float]:
-    """An isotropic spacing at which training on a CPU is short; loads every case once.
+    """An isotropic spacing at which training on a CPU is short; loads the cases whose grid is not known.
 
-    The rule: the coarsest axis of the median voxel (so never finer than the data), coarsened further until the median
+    The rule: the coarsest axis of the median case (so no finer than the data), coarsened further until the median
     volume has at most 2^18 voxels, rounded up to 0.1 mm. Spine MRI of 1×1×4 mm comes out at 4 mm.
     """
-    geometry = [(volume.spacing_mm, volume.label.shape) for volume in (case.load() for case in cohort.cases)]
-    coarsest_mm = float(np.median([spacing for spacing, _ in geometry], axis=0).max())
-    median_mm3 = float(np.median([math.prod(spacing) * math.prod(shape) for spacing, shape in geometry]))
+    grids = [case.grid or _grid_of(case.load()) for case in cohort.cases]
+    coarsest_mm = float(np.median([max(grid.spacing_mm) for grid in grids]))
+    median_mm3 = float(np.median([math.prod(grid.spacing_mm) * math.prod(grid.shape) for grid in grids]))
     side_mm = max(coarsest_mm, (median_mm3 / AUTOMATIC_LARGEST_VOXELS) ** (1 / 3))
     side_mm = math.ceil(side_mm * 10 - 1e-6) / 10
     return (side_mm, side_mm, side_mm)
@@ -124,9 +125,9 @@ def resample(
 ) -> NDArray[np.float32]:
     """Resample the last three axes of ``array`` (..., X, Y, Z) onto a grid with the same centre.
 
-    Along an axis that becomes coarser, a new voxel is the average over its own extent, as a scanner would measure it
-    (which is also the anti-aliasing filter); along one that becomes finer, values are interpolated linearly; an axis
-    that keeps its spacing is left alone. The new size is the rounded field of view over the new spacing, at least 1.
+    Anti-aliased linear interpolation, axis by axis: an old voxel at distance d from a new one weighs
+    max(0, 1 - d / max(old spacing, new spacing)), and the weights of a new voxel are scaled to sum to 1. The new size
+    is the field of view over the new spacing, rounded, at least 1. An axis that keeps its spacing is left alone.
     """
     for axis, (source_mm, target_mm) in enumerate(zip(from_mm, to_mm, strict=True), start=array.ndim - 3):
         if not math.isclose(source_mm, target_mm, rel_tol=1e-4):
@@ -141,8 +142,14 @@ def resample_label(
     from_mm: tuple[float, float, float],
     to_mm: tuple[float, float, float],
 ) -> NDArray[np.uint8]:
-    """The class with the largest share of each new voxel: :func:`resample` of the one-hot label, then arg max."""
+    """The class with the largest share of each new voxel: :func:`resample` of the one-hot label, then arg max.
+
+    A voxel that background and foreground share alike is foreground: ties are common at whole-number factors, and
+    smoothing has shrunk convex objects already. Vertebral bodies of 1×1×4 mm made 4 mm keep their volume within about
+    1 % on average, a sphere of their size loses 3 %.
+    """
     shares = [resample((label == value).astype(np.float32), from_mm, to_mm) for value in range(classes)]
+    shares[0] -= 1e-5  # more than rounding, less than any voxel's weight
     largest: NDArray[np.uint8] = np.argmax(shares, axis=0).astype(np.uint8)
     return largest
 
@@ -179,17 +186,18 @@ def _prepared(
 
 
 def _axis_weights(size: int, from_mm: float, to_mm: float) -> NDArray[np.float32]:
-    """(new size, size) matrix whose rows sum to 1: share of each old voxel in each new one."""
+    """(new size, size) matrix whose rows sum to 1: weight of each old voxel in each new one."""
     new_size = max(1, math.floor(size * from_mm / to_mm + 0.5))
     old_mm = (np.arange(size) - (size - 1) / 2) * from_mm
     new_mm = (np.arange(new_size) - (new_size - 1) / 2) * to_mm
-    distance_mm = np.abs(new_mm[:, None] - old_mm[None, :])
-    if to_mm > from_mm:
-        weights = np.clip((from_mm + to_mm) / 2 - distance_mm, 0, from_mm)  # length of the overlap of two voxels
-    else:
-        weights = np.clip(from_mm - distance_mm, 0, None)
-    shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
+    weights = np.clip(1 - np.abs(new_mm[:, None] - old_mm[None, :]) / max(from_mm, to_mm), 0, None)
+    scaled: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def _grid_of(volume: Volume) -> Grid:
+    x, y, z = volume.label.shape
+    return Grid((x, y, z), volume.spacing_mm)
 
 
 def _merged_names(class_names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,1 +1,19 @@
-"""See docs/architecture.md."""
+"""Losses as files that outlive lossevo: ``loss.json``, ``loss.py``, ``loss.pt2``, and :func:`load` to read them back.
+
+=============  ===================================================  =====================================
+file           what it is                                           trust
+=============  ===================================================  =====================================
+``loss.json``  the expression and its provenance, plain data        safe from strangers
+``loss.py``    a readable ``nn.Module`` that needs PyTorch alone    it is executed: read it first
+``loss.pt2``   a ``torch.export`` program, differentiable           PyTorch unpickles parts: friends only
+=============  ===================================================  =====================================
+"""
+
+from __future__ import annotations
+
+from lossevo.export.document import LossDocument, read_document
+from lossevo.export.load import load
+from lossevo.export.verification import Deviation
+from lossevo.export.writer import ExportReport, export_loss
+
+__all__ = ["Deviation", "ExportReport", "LossDocument", "export_loss", "load", "read_document"]

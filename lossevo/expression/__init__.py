@@ -6,11 +6,11 @@
 ['p', 'y']
 """
 
-from lossevo.expression.canonical import canonical
+from lossevo.expression.canonical_form import canonical
 from lossevo.expression.codegen import Code, compile_expression, generate
 from lossevo.expression.primitives import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Kind, Primitive, Terminal
 from lossevo.expression.rendering import latex, structure_text, text, tree, unicode
-from lossevo.expression.tree import COEFFICIENT, CONSTANT, Expression, ExpressionError, Node, constant, renumber
+from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, ExpressionError, Node, constant, renumber
 
 __all__ = [
     "COEFFICIENT",

@@ -1,14 +1,9 @@
-"""Text to tree: a recursive-descent parser for formulas that may come from strangers.
+"""Text to tree: a parser for formulas that may come from strangers.
 
-Grammar, loosest first; all infix operators but ``^`` associate to the left::
-
-    sum     = product (("+" | "-") product)*
-    product = sign (("*" | "/") sign)*
-    sign    = "-" sign | power
-    power   = atom ("^" sign)?
-    atom    = number | name | name "(" sum ("," sum)* ")" | "(" sum ")"
-
-An integer is a constant, a number with a point or an exponent a coefficient. Length, depth and size are limited, nothing is evaluated.
+Operators bind as the table of primitives says, loosest first: ``+ -``, then ``* /``, then a leading ``-``, then ``^``;
+``^`` associates to the right, the others to the left. An integer is a constant, a number with a point or an exponent a
+coefficient, and a minus directly before a number belongs to it: ``-2.0`` is one coefficient, but ``-2.0 ^ p`` is
+``-(2.0 ^ p)``. Length, depth and size are limited, nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -17,16 +12,30 @@ import re
 
 from lossevo.errors import nearest
 from lossevo.expression.primitives import PRIMITIVES, TERMINALS
-from lossevo.expression.tree import COEFFICIENT, CONSTANT, MAX_DEPTH, ExpressionError, Node, constant
+from lossevo.expression.trees import (
+    COEFFICIENT,
+    CONSTANT,
+    MAX_COEFFICIENT,
+    MAX_DEPTH,
+    ExpressionError,
+    Node,
+    constant,
+)
 
 MAX_LENGTH = 20_000
 MAX_NUMBER_LENGTH = 40
 
-_TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<number>[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<sign>[-+*/^(),]))")
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<number> (?:[0-9]+\.?[0-9]* | \.[0-9]+) (?:[eE][+-]?[0-9]+)? )
+        | (?P<name> [A-Za-z_][A-Za-z_0-9]* )
+        | (?P<sign> [-+*/^(),] )
+    )""",
+    re.VERBOSE,
+)
 _SLOT = re.compile(r"c(0|[1-9][0-9]{0,3})")
-_SUM = {"+": "add", "-": "sub"}
-_PRODUCT = {"*": "mul", "/": "div"}
-# Each nested parenthesis costs the parser several Python frames but may add no node, so nesting has a limit of its own.
+_INFIX = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"}
+# Twice as deep as a tree, because brackets nest the text but add no node; far below Python's own limit on recursion.
 _MAX_NESTING = 2 * MAX_DEPTH
 
 
@@ -42,14 +51,19 @@ def parse(text: str, *, slots: int | None = None) -> tuple[Node, tuple[float, ..
         raise ExpressionError(f"a formula must be text, found {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"formula of {len(text)} characters; at most {MAX_LENGTH} are allowed")
-    parser = _Parser(text, slots)
-    root = parser.sum(0)
+    parser = _Parser(text, slots or 0)
+    root = parser.expression()
     parser.expect_end()
     return root, tuple(parser.coefficients)
 
 
 class _Parser:
-    def __init__(self, text: str, slots: int | None) -> None:
+    """Precedence climbing with one token of look-ahead.
+
+    That is ``token``, of ``group`` number, name, sign or end, beginning at ``start``.
+    """
+
+    def __init__(self, text: str, slots: int) -> None:
         self.text = text
         self.slots = slots
         self.coefficients: list[float] = []
@@ -57,114 +71,99 @@ class _Parser:
         self.advance()
 
     def advance(self) -> None:
-        """Read the next token into ``group`` (number, name, sign or end) and ``token``."""
+        """Read the next token."""
         match = _TOKEN.match(self.text, self.position)
-        if match is None:
-            rest = self.text[self.position :].lstrip()
-            if rest:
-                self.start = len(self.text) - len(rest)
-                raise self.error(f"cannot read {rest[:10]!r}")
-            self.group, self.token, self.start = "end", "", len(self.text)
+        if match is not None and match.lastgroup is not None:
+            self.group, self.token = match.lastgroup, match[match.lastgroup]
+            self.start, self.position = match.span(match.lastgroup)
             return
-        self.group = match.lastgroup or "end"
-        self.token = match[self.group]
-        self.start = match.start(self.group)
-        self.position = match.end()
+        rest = self.text[self.position :].lstrip()
+        self.group, self.token, self.start = "end", "", len(self.text) - len(rest)
+        if rest:
+            raise self.error(f"cannot read {rest[:10]!r}")
 
-    def error(self, problem: str) -> ExpressionError:
-        shown = self.text if len(self.text) <= 60 else self.text[max(0, self.start - 30) : self.start + 30]
-        return ExpressionError(f"formula, position {self.start + 1}: {problem} (in {shown!r})")
+    def error(self, problem: str, start: int | None = None) -> ExpressionError:
+        """The error that ``problem`` lies at ``start``; without it, at the present token."""
+        at = self.start if start is None else start
+        shown = self.text if len(self.text) <= 60 else self.text[max(0, at - 30) : at + 30]
+        return ExpressionError(f"formula, position {at + 1}: {problem} (in {shown!r})")
 
-    def node(self, name: str, *children: Node) -> Node:
-        try:
-            return Node(name, children)
-        except ExpressionError as problem:
-            raise self.error(str(problem)) from None
+    @property
+    def found(self) -> str:
+        return repr(self.token) if self.token else "the end"
 
     def expect(self, sign: str) -> None:
         if self.token != sign:
-            raise self.error(f"expected {sign!r}, found {self.token or 'the end'!r}")
+            raise self.error(f"expected {sign!r}, found {self.found}")
         self.advance()
 
     def expect_end(self) -> None:
         if self.group != "end":
-            raise self.error(f"expected an operator or the end, found {self.token!r}")
+            raise self.error(f"expected an operator or the end, found {self.found}")
 
-    def sum(self, nesting: int) -> Node:
+    def node(self, start: int, name: str, *children: Node, value: int = 0) -> Node:
+        try:
+            return Node(name, children, value)
+        except ExpressionError as problem:
+            raise self.error(str(problem), start) from None
+
+    def expression(self, floor: int = 0, nesting: int = 0) -> Node:
+        """An operand, and the operators after it that bind at least as tightly as ``floor``."""
         if nesting > _MAX_NESTING:
             raise self.error(f"nested more than {_MAX_NESTING} deep")
-        left = self.product(nesting)
-        while self.token in _SUM:
-            name = _SUM[self.token]
+        left = self.operand(nesting + 1)
+        while self.token in _INFIX:
+            name, start = _INFIX[self.token], self.start
+            if PRIMITIVES[name].precedence < floor:
+                break
             self.advance()
-            left = self.node(name, left, self.product(nesting))
+            right = self.expression(PRIMITIVES[name].operand_precedence[1], nesting + 1)
+            left = self.node(start, name, left, right)
         return left
 
-    def product(self, nesting: int) -> Node:
-        left = self.sign(nesting)
-        while self.token in _PRODUCT:
-            name = _PRODUCT[self.token]
-            self.advance()
-            left = self.node(name, left, self.sign(nesting))
-        return left
-
-    def sign(self, nesting: int) -> Node:
-        if self.token != "-":
-            return self.power(nesting)
-        if nesting > _MAX_NESTING:
-            raise self.error(f"nested more than {_MAX_NESTING} deep")
-        self.advance()
-        if self.group == "number":
-            return self.signed_number(nesting)
-        return self.node("neg", self.sign(nesting + 1))
-
-    def signed_number(self, nesting: int) -> Node:
-        """A minus directly before a number belongs to the number, unless a power follows: ``-2.0 ^ x`` is ``-(2.0 ^ x)``."""
-        before = len(self.coefficients)
-        operand = self.power(nesting)
-        if operand.name == CONSTANT and operand.value > 0:
-            return constant(-operand.value)
-        if operand.name == COEFFICIENT and len(self.coefficients) > before:
-            self.coefficients[-1] = -self.coefficients[-1]
-            return operand
-        return self.node("neg", operand)
-
-    def power(self, nesting: int) -> Node:
-        base = self.atom(nesting)
-        if self.token != "^":
-            return base
-        self.advance()
-        return self.node("pow", base, self.sign(nesting + 1))
-
-    def atom(self, nesting: int) -> Node:
+    def operand(self, nesting: int) -> Node:
+        """A number, a name, a call or a formula in brackets, or a minus and what it applies to."""
         if self.group == "number":
             return self.number()
         if self.group == "name":
             return self.name(nesting)
         if self.token == "(":
             self.advance()
-            inner = self.sum(nesting + 1)
+            inner = self.expression(nesting=nesting)
             self.expect(")")
             return inner
-        raise self.error(f"expected a number, a name or '(', found {self.token or 'the end'!r}")
+        if self.token == "-":
+            return self.negative(nesting)
+        raise self.error(f"expected a number, a name or '(', found {self.found}")
+
+    def negative(self, nesting: int) -> Node:
+        start = self.start
+        self.advance()
+        before_number = self.group == "number"
+        operand = self.expression(PRIMITIVES["neg"].operand_precedence[0], nesting)
+        if before_number and operand.name == CONSTANT:
+            return constant(-operand.value)
+        if before_number and operand.name == COEFFICIENT:
+            self.coefficients[-1] = -self.coefficients[-1]
+            return operand
+        return self.node(start, "neg", operand)
 
     def number(self) -> Node:
-        token = self.token
+        start, token = self.start, self.token
         if len(token) > MAX_NUMBER_LENGTH:
             raise self.error(f"a number of {len(token)} characters; at most {MAX_NUMBER_LENGTH} are allowed")
-        try:
-            node = constant(int(token)) if token.isdigit() else Node(COEFFICIENT, value=len(self.coefficients))
-        except ExpressionError as problem:
-            raise self.error(str(problem)) from None
-        if node.name == COEFFICIENT:
-            self.coefficients.append(float(token))
         self.advance()
-        return node
+        if token.isdigit():
+            return self.node(start, CONSTANT, value=int(token))
+        if float(token) > MAX_COEFFICIENT:
+            raise self.error(f"{token} is too large: at most {MAX_COEFFICIENT:g}", start)
+        self.coefficients.append(float(token))
+        return Node(COEFFICIENT, value=len(self.coefficients) - 1)
 
     def name(self, nesting: int) -> Node:
-        name = self.token
+        start, name = self.start, self.token
         slot = _SLOT.fullmatch(name)
-        if slot and self.slots is not None and int(slot[1]) < self.slots:
+        if slot and int(slot[1]) < self.slots:
             self.advance()
             return Node(COEFFICIENT, value=int(slot[1]))
         if name in TERMINALS:
@@ -175,9 +174,9 @@ class _Parser:
             raise self.error(f"unknown name {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         self.advance()
         self.expect("(")
-        operands = [self.sum(nesting + 1)]
+        operands = [self.expression(nesting=nesting)]
         while self.token == ",":
             self.advance()
-            operands.append(self.sum(nesting + 1))
+            operands.append(self.expression(nesting=nesting))
         self.expect(")")
-        return self.node(name, *operands)
+        return self.node(start, name, *operands)

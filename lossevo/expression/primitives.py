@@ -1,11 +1,12 @@
 """The one table of the loss language: every terminal and every primitive is defined here and nowhere else.
 
-Three kinds of value exist, ordered by how they broadcast: a ``SCALAR`` is one number, a ``REGION`` holds one number per image and
-class, shape (B, C) or (1, C) when it was reduced over the whole batch, and a ``VOXEL`` map has shape (B, C, *spatial).
+Three kinds of value exist, ordered by how they broadcast: a ``SCALAR`` is one number, a ``REGION`` holds one number per
+image and class, shape (B, C) or (1, C) when it was reduced over the whole batch, and a ``VOXEL`` map has shape (B, C,
+*spatial).
 
-Elementwise primitives take any kinds and return the largest of them. Reductions go down one floor: ``VOXEL -> REGION -> SCALAR``.
-A loss is an expression of kind ``SCALAR``. All primitives are total: their PyTorch form (:mod:`lossevo.expression.safe_math`) is
-finite, with a finite gradient, on every finite input that does not overflow.
+Elementwise primitives take any kinds and return the largest of them. Reductions go down one floor: ``VOXEL -> REGION ->
+SCALAR``. A loss is an expression of kind ``SCALAR``. All primitives are total: their PyTorch form
+(:mod:`lossevo.expression.safe_math`) is finite, with a finite gradient, on every finite input that does not overflow.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
+
+ATOM = 9
+"""The precedence of what never needs brackets: a leaf, a function call."""
 
 
 class Kind(IntEnum):
@@ -39,13 +43,15 @@ class Terminal:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Primitive:
     """An operation of the language.
 
-    ``source`` and ``target`` are the kinds of a reduction; both are None for an elementwise primitive. ``torch``, ``symbol`` and
-    ``latex`` are templates of the PyTorch, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``. ``precedence`` says how tightly
-    the *text* form binds; 9 is a function call. ``weight`` is what a node adds to the complexity of an expression.
+    ``source`` and ``target`` are the kinds of a reduction; both are None for an elementwise primitive. ``torch``,
+    ``text``, ``symbol`` and ``latex`` are templates of the PyTorch, text, Unicode and LaTeX form with the operands as
+    ``{0}``, ``{1}``. ``precedence`` says how tightly the text form binds, ``operand_precedence`` how tightly each
+    operand must bind to stand in it without brackets: parser and renderer read both. ``weight`` is what a node adds to
+    the complexity of an expression.
     """
 
     name: str
@@ -55,7 +61,8 @@ class Primitive:
     symbol: str
     latex: str
     meaning: str
-    precedence: int = 9
+    precedence: int
+    operand_precedence: tuple[int, ...]
     commutative: bool = False
     source: Kind | None = None
     target: Kind | None = None
@@ -68,7 +75,7 @@ class Primitive:
 
 
 DISTANCE_SCALE_MM = 20.0
-"""The signed distance map enters an expression as ``clamp(distance / 20 mm, -1, 1)``: about the half-width of a vertebral body."""
+"""The signed distance map enters an expression as ``clamp(distance / 20 mm, -1, 1)``: half a vertebral body's width."""
 
 _TERMINALS = (
     Terminal("p", "p", "p", 0.0, 1.0, "predicted probability (softmax)"),
@@ -78,64 +85,123 @@ _TERMINALS = (
 )
 
 
-def _infix(name: str, sign: str, symbol: str, latex: str, precedence: int, meaning: str, torch: str, commutative: bool) -> Primitive:
-    return Primitive(name, 2, torch, f"{{0}} {sign} {{1}}", f"{{0}} {symbol} {{1}}", latex, meaning, precedence, commutative)
+def _infix(name: str, sign: str, precedence: int, torch: str, symbol: str, latex: str, meaning: str) -> Primitive:
+    """An operator that associates to the left."""
+    return Primitive(
+        name=name,
+        arity=2,
+        torch=torch,
+        text=f"{{0}} {sign} {{1}}",
+        symbol=f"{{0}} {symbol} {{1}}",
+        latex=latex,
+        meaning=meaning,
+        precedence=precedence,
+        operand_precedence=(precedence, precedence + 1),
+        commutative=sign in "+*",
+    )
 
 
-def _function(name: str, arity: int, torch: str, latex: str, meaning: str, symbol: str | None = None, commutative: bool = False) -> Primitive:
+def _function(
+    name: str, arity: int, torch: str, latex: str, meaning: str, *, symbol: str | None = None, commutative: bool = False
+) -> Primitive:
     call = f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})"
-    return Primitive(name, arity, torch, call, symbol or call, latex, meaning, commutative=commutative)
+    return Primitive(
+        name=name,
+        arity=arity,
+        torch=torch,
+        text=call,
+        symbol=symbol or call,
+        latex=latex,
+        meaning=meaning,
+        precedence=ATOM,
+        operand_precedence=(0,) * arity,
+        commutative=commutative,
+    )
 
 
 def _reduction(name: str, source: Kind, torch: str, symbol: str, latex: str, meaning: str) -> Primitive:
-    target = Kind(source - 1)
-    return Primitive(name, 1, torch, f"{name}({{0}})", symbol, latex, meaning, source=source, target=target)
+    return Primitive(
+        name=name,
+        arity=1,
+        torch=torch,
+        text=f"{name}({{0}})",
+        symbol=f"{symbol}[{{0}}]",
+        latex=rf"{latex}\left[{{0}}\right]",
+        meaning=meaning,
+        precedence=ATOM,
+        operand_precedence=(0,),
+        source=source,
+        target=Kind(source - 1),
+    )
 
 
 _PRIMITIVES = (
-    _infix("add", "+", "+", "{0} + {1}", 1, "sum of two values", "{0} + {1}", True),
-    _infix("sub", "-", "−", "{0} - {1}", 1, "difference", "{0} - {1}", False),
-    _infix("mul", "*", "·", r"{0} \, {1}", 2, "product", "{0} * {1}", True),
-    _infix("div", "/", "/", r"\frac{{{0}}}{{{1}}}", 2, "quotient; |denominator| at least 1e-4", "safe_divide({0}, {1})", False),
-    Primitive("neg", 1, "-{0}", "-{0}", "−{0}", "-{0}", "negative", 3),
+    _infix("add", "+", 1, "{0} + {1}", "+", "{0} + {1}", "sum of two values"),
+    _infix("sub", "-", 1, "{0} - {1}", "−", "{0} - {1}", "difference"),
+    _infix("mul", "*", 2, "{0} * {1}", "·", r"{0} \cdot {1}", "product"),
+    _infix(
+        "div", "/", 2, "safe_divide({0}, {1})", "/", r"\frac{{{0}}}{{{1}}}", "quotient; |denominator| at least 1e-4"
+    ),
     Primitive(
-        "pow", 2, "safe_power({0}, {1})", "{0} ^ {1}", "{0}^{1}", "{{{0}}}^{{{1}}}", "power; base at least 1e-4", precedence=4
+        name="neg",
+        arity=1,
+        torch="-{0}",
+        text="-{0}",
+        symbol="−{0}",
+        latex="-{0}",
+        meaning="negative",
+        precedence=3,
+        operand_precedence=(3,),
+    ),
+    Primitive(
+        name="pow",
+        arity=2,
+        torch="safe_power({0}, {1})",
+        text="{0} ^ {1}",
+        symbol="{0}^{1}",
+        latex="{{{0}}}^{{{1}}}",
+        meaning="power; base at least 1e-4",
+        precedence=4,
+        # Associates to the right, and the exponent may begin with a minus.
+        operand_precedence=(ATOM, 3),
     ),
     _function("log", 1, "safe_log({0})", r"\log\left({0}\right)", "natural logarithm; argument at least 1e-4"),
     _function("exp", 1, "safe_exp({0})", r"\exp\left({0}\right)", "exponential; argument at most 20"),
-    _function("sqrt", 1, "safe_sqrt({0})", r"\sqrt{{{0}}}", "square root; argument at least 1e-4", "√({0})"),
-    _function("square", 1, "{0} * {0}", r"\left({0}\right)^2", "square", "({0})²"),
-    _function("abs", 1, "{0}.abs()", r"\left|{0}\right|", "absolute value", "|{0}|"),
+    _function("sqrt", 1, "safe_sqrt({0})", r"\sqrt{{{0}}}", "square root; argument at least 1e-4", symbol="√({0})"),
+    _function("square", 1, "{0} * {0}", "{{{0}}}^2", "square", symbol="{0}²"),
+    _function("abs", 1, "{0}.abs()", r"\left|{0}\right|", "absolute value", symbol="|{0}|"),
     _function("tanh", 1, "{0}.tanh()", r"\tanh\left({0}\right)", "hyperbolic tangent"),
-    _function("sigmoid", 1, "{0}.sigmoid()", r"\sigma\left({0}\right)", "logistic function", "σ({0})"),
+    _function("sigmoid", 1, "{0}.sigmoid()", r"\sigma\left({0}\right)", "logistic function", symbol="σ({0})"),
     _function("min", 2, "minimum({0}, {1})", r"\min\left({0}, {1}\right)", "smaller of two", commutative=True),
     _function("max", 2, "maximum({0}, {1})", r"\max\left({0}, {1}\right)", "larger of two", commutative=True),
-    _reduction("sum", Kind.VOXEL, "{0}.sum(spatial)", "Σ[{0}]", r"\sum_{{i}}\left[{0}\right]", "sum over the voxels of each image"),
-    _reduction("mean", Kind.VOXEL, "{0}.mean(spatial)", "μ[{0}]", r"\mu_{{i}}\left[{0}\right]", "mean over the voxels of each image"),
+    _reduction("sum", Kind.VOXEL, "{0}.sum(spatial)", "Σ", r"\sum_{{i}}", "sum over the voxels of each image"),
+    _reduction("mean", Kind.VOXEL, "{0}.mean(spatial)", "μ", r"\mu_{{i}}", "mean over the voxels of each image"),
     _reduction(
         "batch_sum",
         Kind.VOXEL,
         "{0}.sum((0, *spatial)).unsqueeze(0)",
-        "Σᴮ[{0}]",
-        r"\sum_{{b,i}}\left[{0}\right]",
+        "Σᴮ",
+        r"\sum_{{b,i}}",
         "sum over all voxels of the batch",
     ),
     _reduction(
         "batch_mean",
         Kind.VOXEL,
         "{0}.mean((0, *spatial)).unsqueeze(0)",
-        "μᴮ[{0}]",
-        r"\mu_{{b,i}}\left[{0}\right]",
+        "μᴮ",
+        r"\mu_{{b,i}}",
         "mean over all voxels of the batch",
     ),
-    _reduction("class_mean", Kind.REGION, "{0}.mean()", "μᶜ[{0}]", r"\mu_{{c}}\left[{0}\right]", "mean over images and classes"),
-    _reduction("class_sum", Kind.REGION, "{0}.sum(1).mean()", "Σᶜ[{0}]", r"\sum_{{c}}\left[{0}\right]", "sum over classes, mean over images"),
+    _reduction("class_mean", Kind.REGION, "{0}.mean()", "μᶜ", r"\mu_{{c}}", "mean over images and classes"),
+    _reduction(
+        "class_sum", Kind.REGION, "{0}.sum(1).mean()", "Σᶜ", r"\sum_{{c}}", "sum over classes, mean over images"
+    ),
     _reduction(
         "foreground_mean",
         Kind.REGION,
         "{0}[:, 1:].mean()",
-        "μᶠ[{0}]",
-        r"\mu_{{c>0}}\left[{0}\right]",
+        "μᶠ",
+        r"\mu_{{c>0}}",
         "mean over images and foreground classes",
     ),
 )

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lossevo.expression.primitives import PRIMITIVES, TERMINALS
-from lossevo.expression.tree import COEFFICIENT, CONSTANT, Expression, Node
+from lossevo.expression.primitives import ATOM, PRIMITIVES, TERMINALS, Primitive
+from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, Node
 
-_ATOM = 9
+_PRODUCT = PRIMITIVES["mul"].precedence
 _SIGN = PRIMITIVES["neg"].precedence
+_POWER = PRIMITIVES["pow"].precedence
+_OPEN_LOGARITHM = "log p"
+"""How a product or quotient must not begin in print: ``log p · y`` could be the logarithm of ``p · y``."""
 
 
 @dataclass(frozen=True)
@@ -18,21 +21,7 @@ class _Style:
     template: Literal["text", "symbol", "latex"]
     number: Callable[[float], str]
     leaf: Callable[[str], str]
-    brackets: str
-
-
-def _latex_number(value: float) -> str:
-    mantissa, _, exponent = f"{value:.4g}".partition("e")
-    return rf"{mantissa}\cdot 10^{{{int(exponent)}}}" if exponent else mantissa
-
-
-def _short(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
-
-
-_TEXT = _Style("text", repr, str, "({})")
-_UNICODE = _Style("symbol", _short, lambda name: TERMINALS[name].symbol, "({})")
-_LATEX = _Style("latex", _latex_number, lambda name: TERMINALS[name].latex, r"\left({}\right)")
+    brackets: str = "({})"
 
 
 def text(expression: Expression) -> str:
@@ -46,44 +35,82 @@ def structure_text(root: Node) -> str:
 
 
 def unicode(expression: Expression) -> str:
-    """The formula on one line for a terminal. Σ sum, μ mean; index ᴮ over the batch, ᶜ over classes, ᶠ over foreground classes."""
+    """The formula on one line for a terminal, coefficients rounded to four digits.
+
+    Σ sum, μ mean; index ᴮ over the batch, ᶜ over classes, ᶠ over foreground classes.
+    """
     return _render(expression.root, _UNICODE, lambda slot: _short(expression.coefficients[slot]))[0]
 
 
 def latex(expression: Expression) -> str:
-    """The formula in LaTeX (math mode); i runs over voxels, b over images, c over classes."""
+    """The formula in LaTeX (math mode), coefficients rounded to four digits.
+
+    i runs over voxels, b over images, c over classes; that the result is the mean over images is left out.
+    """
     return _render(expression.root, _LATEX, lambda slot: _latex_number(expression.coefficients[slot]))[0]
 
 
+def _short(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _latex_number(value: float) -> str:
+    mantissa, _, exponent = f"{value:.4g}".partition("e")
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+
+_TEXT = _Style("text", repr, str)
+_UNICODE = _Style("symbol", _short, lambda name: TERMINALS[name].symbol)
+_LATEX = _Style("latex", _latex_number, lambda name: TERMINALS[name].latex, brackets=r"\left({}\right)")
+
+
 def _render(node: Node, style: _Style, coefficient: Callable[[int], str]) -> tuple[str, int]:
-    """The node in ``style`` and how tightly it binds."""
+    """The node in ``style``, and how tightly it binds."""
     if node.name in (CONSTANT, COEFFICIENT):
         number = coefficient(node.value) if node.name == COEFFICIENT else style.number(node.value)
-        return number, _SIGN if number[0] in "-−" else _ATOM
+        if r"\cdot" in number:
+            return number, _PRODUCT
+        return number, _SIGN if _is_negative(number) else ATOM
     if node.primitive is None:
         leaf = style.leaf(node.name)
-        return leaf, _ATOM if " " not in leaf else _ATOM - 1
-    template: str = getattr(node.primitive, style.template)
-    precedence = node.primitive.precedence
-    floors = _operand_floors(node.name, precedence, fraction=r"\frac" in template, raised=style.template == "latex")
+        return leaf, ATOM - 1 if leaf.endswith(_OPEN_LOGARITHM) else ATOM
+    needed, binding = _precedence(node.primitive, style)
     operands = []
-    for child, floor in zip(node.children, floors, strict=True):
-        operand, binding = _render(child, style, coefficient)
-        # "-2" would be read as the number, so the negative of a number keeps its brackets.
-        bare_number = node.name == "neg" and child.name in (CONSTANT, COEFFICIENT)
-        operands.append(style.brackets.format(operand) if binding < floor or bare_number else operand)
-    return template.format(*operands), _ATOM if r"\frac" in template else precedence
+    for index, child in enumerate(node.children):
+        operand, operand_binding = _render(child, style, coefficient)
+        bare = operand_binding >= needed[index] and not _misread(node, index, operand, style)
+        operands.append(operand if bare else style.brackets.format(operand))
+    template: str = getattr(node.primitive, style.template)
+    return template.format(*operands), binding
 
 
-def _operand_floors(name: str, precedence: int, *, fraction: bool, raised: bool) -> tuple[int, ...]:
-    """How tightly each operand must bind to stand without brackets."""
-    if precedence == _ATOM or fraction:
-        return (0, 0)[: PRIMITIVES[name].arity]
-    if name == "neg":
-        return (precedence,)
-    if name == "pow":
-        return (_ATOM, 0 if raised else _SIGN)
-    return (precedence, precedence + 1)
+def _precedence(primitive: Primitive, style: _Style) -> tuple[tuple[int, ...], int]:
+    """How tightly each operand must bind to stand without brackets, and how tightly the whole binds."""
+    match style.template, primitive.name:
+        case "symbol" | "latex", "square":
+            return (ATOM,), _POWER
+        case "latex", "div":
+            return (0, 0), ATOM - 1
+        case "latex", "pow":
+            return (ATOM, 0), _POWER
+    return primitive.operand_precedence, primitive.precedence
+
+
+def _misread(node: Node, index: int, operand: str, style: _Style) -> bool:
+    """Whether an operand would be misread without brackets although it binds tightly enough."""
+    if node.name == "neg" and node.children[0].name in (CONSTANT, COEFFICIENT):
+        return True  # "-2" is read as the number
+    if style is _TEXT or node.name not in ("add", "sub", "mul", "div", "neg"):
+        return False
+    if node.name == "div" and style is _LATEX:
+        return False
+    if node.name == "neg" or index == 1:
+        return _is_negative(operand)
+    return node.name in ("mul", "div") and operand.endswith(_OPEN_LOGARITHM)
+
+
+def _is_negative(operand: str) -> bool:
+    return operand[0] in "-−"
 
 
 def tree(expression: Expression) -> str:

@@ -1,7 +1,8 @@
 """Protected arithmetic, the one home of numerically careful helpers of generated losses.
 
-Each clamps *inside* the operation, so value and gradient stay finite: the gradient is 0 where the clamp acts. An operand may be a
-Python number (a constant of the expression). The source of this file is copied into every exported ``loss.py``: torch only.
+Each clamps *inside* the operation, so value and gradient stay finite: the gradient is 0 where the clamp acts. One of
+two operands may be a Python number (a constant of the expression). The source of this file is copied into every
+exported ``loss.py``: torch only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ EPSILON = 1e-4
 
 
 def safe_divide(numerator: Tensor | float, denominator: Tensor | float) -> Tensor:
-    """``numerator / denominator`` with the denominator's magnitude kept at least ``EPSILON`` (its sign is kept, 0 counts as positive)."""
+    """``numerator / denominator``, the denominator kept away from 0 by ``EPSILON`` on its own side; 0 is positive."""
     if isinstance(denominator, Tensor):
         return numerator / torch.where(denominator < 0, denominator.clamp(max=-EPSILON), denominator.clamp(min=EPSILON))
     assert isinstance(numerator, Tensor)

@@ -43,12 +43,25 @@ def class_weights(name: str, value: Sequence[float] | Tensor | None) -> Tensor |
     return weights
 
 
-def weights_for(name: str, weights: Tensor, inputs_like: Tensor) -> Tensor:
-    """Class weights (C,) as a tensor (1, C, 1, ...) that broadcasts against ``inputs_like`` (B, C, *spatial)."""
-    classes = inputs_like.shape[1]
+def spacing(name: str, value: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Distances > 0 between voxels, one per axis of a 2D or 3D image, as a tuple; None stays None."""
+    if value is None:
+        return None
+    try:
+        steps = tuple(float(step) for step in value)
+    except (TypeError, ValueError):
+        steps = ()
+    if len(steps) not in (2, 3) or not all(0 < step < math.inf for step in steps):
+        raise _refused(name, value, "a list with one positive distance in mm per axis")
+    return steps
+
+
+def weights_for(name: str, weights: Tensor, logits: Tensor) -> Tensor:
+    """Class weights (C,) as (1, C, 1, ...), to broadcast against ``logits`` (B, C, *spatial)."""
+    classes = logits.shape[1]
     if len(weights) != classes:
         raise LossevoError(f"{name} has {len(weights)} values for {classes} classes (background included)")
-    return weights.to(inputs_like).view(1, classes, *[1] * (inputs_like.ndim - 2))
+    return weights.to(logits).view(1, classes, *[1] * (logits.ndim - 2))
 
 
 def _range(minimum: float, maximum: float) -> str:

@@ -12,6 +12,8 @@ target          (B, 1, *spatial)    labels 0 … C-1 of any dtype (for C = 1 als
 distance_map    (B, C, *spatial)    signed distance to each class's boundary in mm, negative inside
 ==============  ==================  ======================================================================
 
+With one logit, a one-hot target has two channels; a distance map has two, or the foreground's alone.
+
 Everything is computed in float32 (float64 if the logits are float64), outside autocast: sums over a 96³ patch overflow
 float16. Non-finite logits are not looked for; they give a non-finite loss, which a trainer must watch for anyway.
 """
@@ -20,13 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lossevo.errors import LossevoError
+from lossevo.losses import arguments
 from lossevo.losses.signed_distance import signed_distance_map
 
 SMOOTH = 1e-5
@@ -53,30 +55,40 @@ class LossInputs:
         distance_map: (B, C, *spatial) in mm, or None if the loss does not use one.
     """
 
+    # No functools.cached_property: the lock it takes before Python 3.12 breaks torch.compile's graph.
+
     def __init__(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> None:
         self.logits = logits
         self.labels = target.long() if target.shape[1] == 1 else None
         self.distance_map = distance_map
-        self._target = target
+        self._given_target = target
+        self._target: Tensor | None = None
+        self._log_probability: Tensor | None = None
+        self._probability: Tensor | None = None
 
-    @cached_property
-    def log_probability(self) -> Tensor:
-        """The log-probability log p (B, C, *spatial), from log-softmax: exact where p underflows."""
-        return torch.log_softmax(self.logits, dim=1)
-
-    @cached_property
-    def probability(self) -> Tensor:
-        """The softmax p (B, C, *spatial). A loss that needs log p too asks for that first, to save one."""
-        if "log_probability" in self.__dict__:
-            return self.log_probability.exp()
-        return torch.softmax(self.logits, dim=1)
-
-    @cached_property
+    @property
     def target(self) -> Tensor:
         """The target g (B, C, *spatial), one-hot or soft, in the dtype of the logits."""
-        return one_hot(self._target, self.logits.shape[1]).to(self.logits.dtype)
+        if self._target is None:
+            self._target = one_hot(self._given_target, self.logits.shape[1]).to(self.logits.dtype)
+        return self._target
 
-    @cached_property
+    @property
+    def log_probability(self) -> Tensor:
+        """The log-probability log p (B, C, *spatial), from log-softmax: exact where p underflows."""
+        if self._log_probability is None:
+            self._log_probability = torch.log_softmax(self.logits, dim=1)
+        return self._log_probability
+
+    @property
+    def probability(self) -> Tensor:
+        """The softmax p (B, C, *spatial). A loss that needs log p too asks for that first, to save one."""
+        if self._probability is None:
+            log_probability = self._log_probability
+            self._probability = self.logits.softmax(dim=1) if log_probability is None else log_probability.exp()
+        return self._probability
+
+    @property
     def target_log_probability(self) -> Tensor:
         """The true class's log-probability Σ_c g_c log p_c (B, 1, *spatial)."""
         if self.labels is None:
@@ -106,9 +118,7 @@ class SegmentationLoss(nn.Module):
 
     def __init__(self, *, spacing_mm: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.spacing_mm = None if spacing_mm is None else tuple(float(step) for step in spacing_mm)
-        if self.spacing_mm is not None and not all(0 < step < float("inf") for step in self.spacing_mm):
-            raise LossevoError(f"spacing_mm is {self.spacing_mm}; every axis needs a positive distance in mm")
+        self.spacing_mm = arguments.spacing("spacing_mm", spacing_mm)
 
     def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
         """The loss as a scalar tensor; see this module's docstring for the arguments.
@@ -129,6 +139,7 @@ class SegmentationLoss(nn.Module):
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
             if target.is_floating_point() and target.shape[1] == 1:
+                target = target.to(logits.dtype)
                 target = torch.cat([1 - target, target], dim=1)
         if self.uses_distance_map:
             distance_map = self._distance_map(logits, target, distance_map)
@@ -137,7 +148,7 @@ class SegmentationLoss(nn.Module):
     def _distance_map(self, logits: Tensor, target: Tensor, distance_map: Tensor | None) -> Tensor:
         if distance_map is None:
             spacing_mm = self.spacing_mm or (1.0,) * (logits.ndim - 2)
-            return signed_distance_map(one_hot(target, logits.shape[1]), spacing_mm).to(logits.dtype)
+            return signed_distance_map(one_hot(target, logits.shape[1]).to(logits.dtype), spacing_mm)
         if distance_map.shape[1:2] == (1,) and logits.shape[1] == 2:
             distance_map = torch.cat([-distance_map, distance_map], dim=1)
         if distance_map.shape != logits.shape:

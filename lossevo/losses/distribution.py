@@ -106,8 +106,8 @@ class Focal(SegmentationLoss):
 
     def _class_weights(self, logits: Tensor) -> Tensor | None:
         """α_c as (1, C, 1, ...), or None where every class counts 1."""
-        alpha = self.alpha
         if self.foreground_alpha is not None:
-            alpha = logits.new_full((logits.shape[1],), self.foreground_alpha)
-            alpha[0] = 1 - self.foreground_alpha
-        return None if alpha is None else arguments.weights_for("alpha", alpha, logits)
+            class_index = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2))
+            alpha = logits.new_tensor(self.foreground_alpha)
+            return torch.where(class_index == 0, 1 - alpha, alpha)
+        return None if self.alpha is None else arguments.weights_for("alpha", self.alpha, logits)

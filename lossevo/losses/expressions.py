@@ -1,7 +1,8 @@
 """Hand-crafted losses written in the loss language: the seeds of the search.
 
-Each equals the module of the same name, created with the parameters given here, in value and gradient, up to what protects the language's
-arithmetic: a denominator or the base of a power is held above 1e-4 where the modules add 1e-5 to denominators.
+Each equals the module of the same name, created with the parameters given here, in value and gradient, up to what
+protects the language's arithmetic: a denominator or the base of a power is held above 1e-4 where the modules add 1e-5
+to denominators.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
         "dice": _Written(_DICE),
         # The ratio of sums over classes is taken per batch: the language has no value "one number per image".
         "generalized_dice": _Written(
-            "1 - 2 * class_sum(batch_mean(p * y) / square(batch_mean(y))) / class_sum(batch_mean(p + y) / square(batch_mean(y)))",
+            "1 - 2 * class_sum(batch_mean(p * y) / square(batch_mean(y)))"
+            " / class_sum(batch_mean(p + y) / square(batch_mean(y)))",
             {"batch": True},
         ),
         "tversky": _Written(f"1 - foreground_mean({_TVERSKY})"),

@@ -4,7 +4,7 @@ All are built from sums over the voxels of a region, TP = Σ p g, FP = Σ p (1 -
 
 - *Region*: one class of one image; ``batch=True`` sums over the whole batch too, so a class is one region per batch.
 - *Mean* of 1 - ratio over the regions. The background is left out unless ``include_background``.
-- *Smoothing*: ``smooth`` is added to the denominator only.
+- *Smoothing*: ``smooth`` is added to the denominator only. With 0, a class neither present nor predicted gives 0/0.
 - *Absent classes*: a class that the target lacks still counts. Its TP is 0, so its ratio is 0/(… + smooth): its loss is
   exactly 1 and its gradient exactly 0, whatever is predicted. False positives of such a class are punished only
   through the classes that are present (by the softmax) and by a distribution loss beside. With ``batch=True`` a class

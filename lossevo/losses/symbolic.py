@@ -31,8 +31,8 @@ assert _READ.keys() == TERMINALS.keys()
 class ExpressionLoss(SegmentationLoss):
     """The loss that ``expression`` describes, with its coefficients as a buffer.
 
-    The formula's p, log p and y are the call convention's probability, log-probability and one-hot target; d is the signed distance
-    map divided by 20 mm and clamped to [-1, 1].
+    The formula's p, log p and y are the call convention's probability, log-probability and one-hot target; d is the
+    signed distance map divided by 20 mm and clamped to [-1, 1].
     """
 
     coefficients: Tensor

@@ -1,1 +1,23 @@
-"""See docs/architecture.md."""
+"""The search: space, variation on DEAP, screening, engine, coefficient tuning, ledger, hall of fame, run folder."""
+
+from lossevo.search.hall_of_fame import Entry
+from lossevo.search.ledger import Ledger
+from lossevo.search.progress import Event, Listener, Progress
+from lossevo.search.run import CohortSource, Run, RunConfig, Subjects, read_config
+from lossevo.search.space import SearchSpace, available, load_space
+
+__all__ = [
+    "CohortSource",
+    "Entry",
+    "Event",
+    "Ledger",
+    "Listener",
+    "Progress",
+    "Run",
+    "RunConfig",
+    "SearchSpace",
+    "Subjects",
+    "available",
+    "load_space",
+    "read_config",
+]

@@ -18,7 +18,12 @@ Weight = Annotated[float, Field(gt=0)]
 
 
 def _range(value: Any) -> Any:
-    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(bound, int) for bound in value) and 1 <= value[0] <= value[1]:
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(bound, int) for bound in value)
+        and 1 <= value[0] <= value[1]
+    ):
         return tuple(value)
     raise ValueError(f"must be [smallest, largest] with 1 <= smallest <= largest, found {value!r}")
 
@@ -63,8 +68,8 @@ class Operators(_Section):
 class NodeMutation(_Section):
     """GLO's mutation, applied to each node bottom-up: probabilities of its four changes.
 
-    ``shift`` moves an integer leaf by ±1, ``replace`` takes another primitive of the same arity, ``delete`` turns a subtree into a leaf,
-    ``leaf`` draws another leaf.
+    ``shift`` moves an integer leaf by ±1, ``replace`` takes another primitive of the same arity, ``delete`` turns a
+    subtree into a leaf, ``leaf`` draws another leaf.
     """
 
     shift: Share = 0.05
@@ -74,7 +79,12 @@ class NodeMutation(_Section):
 
 
 class Strategy(_Section):
-    """Which evolution: ``steady_state`` (the worst leaves when a better one arrives) or ``generational`` with elites."""
+    """Which evolution: ``steady_state`` (the worst leaves when a better one arrives) or ``generational`` with elites.
+
+    Steady state only: the ``elites`` best are trained with up to ``elite_seeds`` seeds, on at most ``elite_share`` of
+    the trainings, and at most ``same_structure`` members may differ in nothing but their coefficients. ``simplify``
+    drops from a new candidate what does not change its gradient.
+    """
 
     replacement: Literal["steady_state", "generational"] = "steady_state"
     population: int = Field(40, ge=4)
@@ -83,16 +93,24 @@ class Strategy(_Section):
     parsimony: float = Field(1e-4, ge=0)
     elites: int = Field(4, ge=0)
     elite_seeds: int = Field(3, ge=1)
+    elite_share: Share = 0.2
+    same_structure: int = Field(2, ge=1)
+    simplify: bool = True
     operators: Operators = Operators()
     crossover_rate: Share = 0.8
     node_mutation: NodeMutation = NodeMutation()
 
 
 class Tuning(_Section):
-    """CMA-ES: how many of the best structures, on which coefficients, with what initial step (in log space for positive ones)."""
+    """CMA-ES: how many of the best structures, on which coefficients, on which scale and with what initial step.
+
+    ``slots`` are the coefficients that a structure has, ``per_node`` gives each of its nodes one (GLO). On a ``log``
+    scale a coefficient keeps its sign.
+    """
 
     structures: int = Field(3, ge=0)
     coefficients: Literal["slots", "per_node"] = "slots"
+    scale: Literal["log", "linear"] = "log"
     sigma: float = Field(0.4, gt=0)
 
 
@@ -131,7 +149,10 @@ class SearchSpace(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for key, given, known in (("terminals", self.terminals, TERMINALS), ("primitives", self.primitives, PRIMITIVES)):
+        for key, given, known in (
+            ("terminals", self.terminals, TERMINALS),
+            ("primitives", self.primitives, PRIMITIVES),
+        ):
             for name in given:
                 if name not in known:
                     raise ValueError(f"{key}: unknown name '{name}'{nearest(name, known)}; known: {', '.join(known)}")
@@ -144,7 +165,9 @@ class SearchSpace(_Section):
                 raise ValueError("wrap: only a space with root voxel wraps its trees")
             reductions = [PRIMITIVES[name] for name in self.primitives if not PRIMITIVES[name].elementwise]
             if len({reduction.source for reduction in reductions}) < 2:
-                raise ValueError("primitives: root scalar needs a reduction over voxels and one over classes, e.g. sum and class_mean")
+                raise ValueError(
+                    "primitives: root scalar needs reductions over voxels and over classes, e.g. sum and class_mean"
+                )
         for seed in self.seeds:
             self._seed(seed)
         return self
@@ -154,7 +177,9 @@ class SearchSpace(_Section):
         if text.isidentifier():
             if text not in expressible_names():
                 known = expressible_names()
-                raise ValueError(f"seeds: '{text}' is not a loss with an expression{nearest(text, known)}; known: {', '.join(known)}")
+                raise ValueError(
+                    f"seeds: '{text}' is not a loss with an expression{nearest(text, known)}; known: {', '.join(known)}"
+                )
             return expression_of(text)
         try:
             return Expression.parse(text)
@@ -181,20 +206,24 @@ def load_space(name_or_path: str) -> SearchSpace:
     """Read a search space by name (``segmentation``, ``glo``) or from a YAML file.
 
     Raises:
-        LossevoError: no such file, not YAML, or a wrong key or value: names the file, the key and the nearest right word.
+        LossevoError: no such file, not YAML, or a wrong key or value: names the file, the key and the nearest right
+        word.
     """
     known = available()
     path = known.get(name_or_path, Path(name_or_path))
     if not path.is_file():
         raise LossevoError(
-            f"no search space '{name_or_path}'{nearest(name_or_path, known)}; give one of {', '.join(known)}, or the path of a YAML file"
+            f"no search space '{name_or_path}'{nearest(name_or_path, known)}; "
+            f"give one of {', '.join(known)}, or the path of a YAML file"
         )
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as problem:
         raise LossevoError(f"{path}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
     if not isinstance(document, dict):
-        raise LossevoError(f"{path}: expected keys and values (name, terminals, primitives, …), found {type(document).__name__}")
+        raise LossevoError(
+            f"{path}: expected keys and values (name, terminals, primitives, …), found {type(document).__name__}"
+        )
     return parse_space(document, str(path))
 
 
@@ -222,8 +251,12 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "literal_error":
         choices = str(problem["ctx"]["expected"])
-        close = difflib.get_close_matches(str(problem["input"]), choices.replace("'", "").replace(" or ", ", ").split(", "), n=1)
-        return f"{where}: found '{problem['input']}', expected {choices}" + (f" (did you mean '{close[0]}'?)" if close else "")
+        close = difflib.get_close_matches(
+            str(problem["input"]), choices.replace("'", "").replace(" or ", ", ").split(", "), n=1
+        )
+        return f"{where}: found '{problem['input']}', expected {choices}" + (
+            f" (did you mean '{close[0]}'?)" if close else ""
+        )
     return f"{where}: {message}" if where else message
 
 

@@ -1,12 +1,14 @@
 """Variation on DEAP: strongly typed trees, drawn, crossed and mutated with an explicit generator.
 
-An individual is a DEAP ``PrimitiveTree`` over a ``PrimitiveSetTyped`` made from the search space: for every elementwise primitive of the
-language one DEAP primitive per combination of operand kinds (``mul_VR``: a VOXEL map times a REGION value), so DEAP's type system sees
-the broadcasting. :func:`to_expression` and :meth:`Variation.to_tree` lead from one to the other.
+An individual is a DEAP ``PrimitiveTree`` over a ``PrimitiveSetTyped`` made from the search space: for every
+elementwise primitive of the language one DEAP primitive per combination of operand kinds (``mul_VR``: a VOXEL map
+times a REGION value), so DEAP's type system sees the broadcasting. :func:`to_expression` and
+:meth:`Variation.to_tree` lead from one to the other.
 
-DEAP's operators draw from Python's global generator, so they run under :func:`drawing_from`, which lends them the state of an explicit one
-and gives the global state back. Some are replaced: ``cxOnePoint`` picks a type from a set whose order depends on memory addresses (DEAP issues
-177, 190), ``generate`` knows no node weights, and both it and ``mutInsert`` fail where a type (Region) has no terminal.
+DEAP's operators draw from Python's global generator, so they run under :func:`drawing_from`, which lends them the
+state of an explicit one and gives the global state back. Some are replaced: ``cxOnePoint`` picks a type from a set
+whose order depends on memory addresses (DEAP issues 177, 190), ``generate`` knows no node weights, and both it and
+``mutInsert`` fail where a type (Region) has no terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +40,6 @@ class Scalar:
 
 _TYPE = {Kind.VOXEL: Voxel, Kind.REGION: Region, Kind.SCALAR: Scalar}
 _KIND = {kind: letter for letter, kind in zip("SRV", Kind, strict=True)}
-_ATTEMPTS = 20
 
 
 @contextmanager
@@ -111,7 +112,10 @@ def to_node(tree: Sequence[Any]) -> tuple[Node, list[float]]:
                 return constant(item.value)
             values.append(item.value)
             return Node(COEFFICIENT, value=len(values) - 1)
-        return Node(item.name.split("_")[0] if PRIMITIVES.get(item.name) is None else item.name, tuple(build() for _ in range(item.arity)))
+        return Node(
+            item.name.split("_")[0] if PRIMITIVES.get(item.name) is None else item.name,
+            tuple(build() for _ in range(item.arity)),
+        )
 
     return build(), values
 
@@ -187,7 +191,9 @@ class Variation:
         return float(f"{value:.4g}")
 
     def grow(self, kind_type: type, min_depth: int, max_depth: int) -> list[Any]:
-        """A random tree of a type, prefix order; as deep as asked where the types allow it ("grow" of Koza's half-and-half)."""
+        """A random tree of a type, prefix order; as deep as asked where the types allow it ("grow" of Koza's
+        half-and-half).
+        """
         options = [primitive for primitive in self.pset.primitives[kind_type] if self._reach(primitive) <= max_depth]
         needs_primitive = min_depth > 1 or self._min_depth[kind_type] > 1
         if not options or not (needs_primitive or self.generator.random() < 0.5):
@@ -195,7 +201,9 @@ class Variation:
             if leaf is not None:
                 return [leaf]
         if not options:
-            options = [min(self.pset.primitives[kind_type], key=lambda primitive: (self._reach(primitive), primitive.name))]
+            options = [
+                min(self.pset.primitives[kind_type], key=lambda primitive: (self._reach(primitive), primitive.name))
+            ]
         (primitive,) = self.generator.choices(options, [self._weight(primitive) for primitive in options])
         tree = [primitive]
         for argument in primitive.args:
@@ -280,7 +288,9 @@ class Variation:
         return changed
 
     def coefficients(self, tree: gp.PrimitiveTree) -> gp.PrimitiveTree:
-        """Each coefficient multiplied by a log-normal factor with probability ½, at least one of them; a subtree mutation if none."""
+        """Each coefficient multiplied by a log-normal factor with probability ½, at least one of them; a subtree
+        mutation if none.
+        """
         places = [i for i, item in enumerate(tree) if isinstance(item, _Leaf) and isinstance(item.value, float)]
         if not places:
             return self.subtree(tree)
@@ -309,14 +319,6 @@ class Variation:
                 changed = _replaced(changed, place, [self.leaf(item.ret)])
         return changed
 
-    def attempt(self, change: Callable[[], gp.PrimitiveTree]) -> gp.PrimitiveTree | None:
-        """The first result of ``change`` within the limits, in a bounded number of tries."""
-        for _ in range(_ATTEMPTS):
-            tree = change()
-            if self.within_limits(tree):
-                return tree
-        return None
-
     # Selecting
 
     def select(self, population: Sequence[Any], count: int) -> list[Any]:
@@ -325,7 +327,9 @@ class Variation:
         with drawing_from(self.generator):
             if strategy.selection == "roulette":
                 return list(tools.selRoulette(population, count))
-            return list(tools.selTournament(population, count, tournsize=min(strategy.tournament_size, len(population))))
+            return list(
+                tools.selTournament(population, count, tournsize=min(strategy.tournament_size, len(population)))
+            )
 
 
 def _replaced(tree: gp.PrimitiveTree, place: int, subtree: Sequence[Any]) -> gp.PrimitiveTree:
@@ -357,4 +361,3 @@ def _minimum_depths(pset: gp.PrimitiveSetTyped) -> dict[type, int]:
             for primitive in primitives:
                 depths[kind] = min(depths[kind], 1 + max(depths[argument] for argument in primitive.args))
     return {kind: int(depth) for kind, depth in depths.items() if math.isfinite(depth)}
-

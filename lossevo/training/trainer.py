@@ -157,7 +157,8 @@ def predict(
         )
     network.train()
     inner = tuple(slice(low, -high or None) for low, high in around)
-    labels: NDArray[np.uint8] = logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()[inner]
+    # argmax over an outer axis is ten times slower than max on a CPU.
+    labels: NDArray[np.uint8] = logits[0].max(dim=0).indices.to(torch.uint8).cpu().numpy()[inner]
     return labels
 
 

@@ -81,7 +81,9 @@ def test_any_stored_orientation_gives_the_same_volume(write_nnunet_cohort, code:
     stored_image, stored_affine = stored_in(image, affine, code)
     stored_label, _ = stored_in(label, affine, code)
     assert "".join(nib.aff2axcodes(stored_affine)) == code
-    volume = read_nnunet(write_nnunet_cohort({"a": (stored_image, stored_label)}, affine=stored_affine)).cases[0].load()
+    (case,) = read_nnunet(write_nnunet_cohort({"a": (stored_image, stored_label)}, affine=stored_affine)).cases
+    volume = case.load()
+    assert (case.grid.shape, case.grid.spacing_mm) == (SHAPE, pytest.approx(volume.spacing_mm))
     np.testing.assert_array_equal(volume.image[0], image)
     np.testing.assert_array_equal(volume.label, label)
     assert volume.spacing_mm == pytest.approx((4.0, 1.5, 0.7))

@@ -46,7 +46,7 @@ def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):
     assert other.fingerprint != data.fingerprint
 
 
-def test_a_driver_that_only_sends_requests_imports_no_torch():
-    check = "import sys, lossevo.training; sys.exit('torch' in sys.modules)"
+def test_a_driver_that_only_sends_requests_imports_no_monai():
+    check = "import sys, lossevo.training; sys.exit('monai' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

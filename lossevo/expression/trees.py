@@ -1,4 +1,4 @@
-"""Trees of the loss language and the :class:`Expression` they make: immutable, typed, with coefficients in numbered slots."""
+"""Trees of the loss language and the :class:`Expression` they make: immutable, typed, with numbered coefficients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, nearest
 from lossevo.expression.primitives import PRIMITIVES, TERMINALS, Kind, Primitive
 
 MAX_DEPTH = 64
@@ -21,6 +21,7 @@ FORMAT = "lossevo.expression/1"
 
 CONSTANT = "constant"
 COEFFICIENT = "coefficient"
+LEAVES = frozenset({CONSTANT, COEFFICIENT, *TERMINALS})
 
 
 class ExpressionError(LossevoError):
@@ -31,8 +32,11 @@ class ExpressionError(LossevoError):
 class Node:
     """A node of a tree.
 
-    ``name`` is a primitive, a terminal, ``"constant"`` (then ``value`` is its integer) or ``"coefficient"`` (then ``value`` is the number
-    of its slot). Two nodes are equal when the trees below them are.
+    ``name`` is a primitive, a terminal, ``"constant"`` (then ``value`` is its integer) or ``"coefficient"`` (then
+    ``value`` is the number of its slot). Two nodes are equal when the trees below them are.
+
+    Raises:
+        ExpressionError: an unknown name, operands of the wrong number or kind, too large an integer or tree.
     """
 
     name: str
@@ -44,32 +48,45 @@ class Node:
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.name == CONSTANT and abs(self.value) > MAX_CONSTANT:
+            raise ExpressionError(
+                f"integer {self.value} is too large: at most ±{MAX_CONSTANT}"
+                f" (write {self.value}.0 for a tunable coefficient)"
+            )
         object.__setattr__(self, "kind", self._infer_kind())
         object.__setattr__(self, "size", 1 + sum(child.size for child in self.children))
         object.__setattr__(self, "depth", 1 + max((child.depth for child in self.children), default=0))
         object.__setattr__(self, "_hash", hash((self.name, self.value, tuple(child._hash for child in self.children))))
         if self.depth > MAX_DEPTH or self.size > MAX_NODES:
             raise ExpressionError(
-                f"expression too large: {self.size} nodes, depth {self.depth}; at most {MAX_NODES} nodes and depth {MAX_DEPTH} are allowed"
+                f"expression too large: {self.size} nodes, depth {self.depth};"
+                f" at most {MAX_NODES} nodes and depth {MAX_DEPTH} are allowed"
             )
 
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[type[Node], tuple[str, tuple[Node, ...], int]]:
+        # Built anew when unpickled: hashes of strings, and so of nodes, differ from process to process.
+        return Node, (self.name, self.children, self.value)
+
     def _infer_kind(self) -> Kind:
-        if self.name in (CONSTANT, COEFFICIENT):
-            return Kind.SCALAR
-        if self.name in TERMINALS:
-            return Kind.VOXEL
-        primitive = PRIMITIVES[self.name]
-        if len(self.children) != primitive.arity:
-            raise ExpressionError(f"{self.name} takes {primitive.arity} operand(s), not {len(self.children)}")
-        if primitive.target is None:
+        primitive = PRIMITIVES.get(self.name)
+        if primitive is None and self.name not in LEAVES:
+            raise ExpressionError(f"unknown name {self.name!r}{nearest(self.name, (*TERMINALS, *PRIMITIVES))}")
+        arity = primitive.arity if primitive else 0
+        if len(self.children) != arity:
+            raise ExpressionError(f"{self.name} takes {arity} operand(s), not {len(self.children)}")
+        if primitive is None:
+            return Kind.VOXEL if self.name in TERMINALS else Kind.SCALAR
+        if primitive.source is None or primitive.target is None:
             return max(child.kind for child in self.children)
         (child,) = self.children
         if child.kind is not primitive.source:
-            wanted = primitive.source.name.lower() if primitive.source is not None else ""
-            raise ExpressionError(f"{self.name} reduces a {wanted} value, but is given a {child.kind.name.lower()} one")
+            raise ExpressionError(
+                f"{self.name} reduces a {primitive.source.name.lower()} value,"
+                f" but is given a {child.kind.name.lower()} one"
+            )
         return primitive.target
 
     @property
@@ -86,8 +103,6 @@ class Node:
 
 def constant(value: int) -> Node:
     """The integer ``value`` as a node."""
-    if abs(value) > MAX_CONSTANT:
-        raise ExpressionError(f"integer {value} is too large: at most ±{MAX_CONSTANT} (write {value}.0 for a tunable coefficient)")
     return Node(CONSTANT, value=value)
 
 
@@ -108,11 +123,13 @@ def renumber(root: Node) -> tuple[Node, tuple[int, ...]]:
 class Expression:
     """A loss as a formula: a structure of kind SCALAR, and the values of its coefficient slots.
 
-    Every slot occurs once and slots are numbered in prefix order, so structure and coefficients can be cached, counted and tuned apart.
-    In text an integer is a constant and a number with a decimal point is a coefficient: ``1 - foreground_mean(2.0 * sum(p * y) / sum(p + y))``.
+    Every slot occurs once and slots are numbered in prefix order, so structure and coefficients can be cached, counted
+    and tuned apart. In text an integer is a constant and a number with a decimal point is a coefficient:
+    ``1 - foreground_mean(2.0 * sum(p * y) / sum(p + y))``.
 
     Raises:
-        ExpressionError: the tree is not of kind SCALAR, slots are not 0 … n-1 in order, or a coefficient is not a finite number.
+        ExpressionError: the tree is not of kind SCALAR, slots are not 0 … n-1 in order, or a coefficient is not finite
+            or beyond ±1e12.
     """
 
     root: Node
@@ -121,13 +138,24 @@ class Expression:
     def __post_init__(self) -> None:
         if self.root.kind is not Kind.SCALAR:
             kind = self.root.kind.name.lower()
-            raise ExpressionError(f"a loss must be one number, but this expression is a {kind} value; reduce it, e.g. class_mean(mean(…))")
+            raise ExpressionError(
+                f"a loss must be one number, but this expression is a {kind} value; reduce it, e.g. class_mean(mean(…))"
+            )
+        try:
+            # Adding 0.0 turns -0.0 into 0.0: equal expressions have the same text and hash.
+            object.__setattr__(self, "coefficients", tuple(float(value) + 0.0 for value in self.coefficients))
+        except OverflowError:
+            raise ExpressionError(f"a coefficient is too large: its magnitude is at most {MAX_COEFFICIENT:g}") from None
         slots = [node.value for node in self.root.walk() if node.name == COEFFICIENT]
         if slots != list(range(len(self.coefficients))):
-            raise ExpressionError(f"coefficient slots must be c0, c1, … in order, {len(self.coefficients)} in all; found {slots[:20]}")
+            raise ExpressionError(
+                f"coefficient slots must be c0, c1, … in order, {len(self.coefficients)} in all; found {slots[:20]}"
+            )
         for slot, value in enumerate(self.coefficients):
             if not math.isfinite(value) or abs(value) > MAX_COEFFICIENT:
-                raise ExpressionError(f"coefficient c{slot} is {value}; expected a finite number of magnitude at most {MAX_COEFFICIENT:g}")
+                raise ExpressionError(
+                    f"coefficient c{slot} is {value}; expected a finite number of magnitude at most {MAX_COEFFICIENT:g}"
+                )
 
     @classmethod
     def parse(cls, text: str) -> Expression:
@@ -143,12 +171,12 @@ class Expression:
 
     @classmethod
     def of(cls, root: Node, values: Sequence[float]) -> Expression:
-        """An expression from a tree whose slots are numbered in any way: slot ``s`` of ``root`` has the value ``values[s]``."""
+        """An expression from a tree whose slots are numbered in any way; slot ``s`` has the value ``values[s]``."""
         numbered, old = renumber(root)
-        return cls(numbered, tuple(float(values[slot]) for slot in old))
+        return cls(numbered, tuple(values[slot] for slot in old))
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Expression:
+    def from_json(cls, document: object) -> Expression:
         """The inverse of :meth:`to_json`.
 
         Raises:
@@ -158,17 +186,22 @@ class Expression:
 
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:
             found = document.get("format") if isinstance(document, Mapping) else type(document).__name__
-            raise ExpressionError(f"not an expression of format {FORMAT!r}: found {found!r}")
+            raise ExpressionError(f"not an expression of format {FORMAT!r}: found {found!r:.60}")
         structure, coefficients = document.get("structure"), document.get("coefficients")
         if not isinstance(structure, str) or not isinstance(coefficients, list):
-            raise ExpressionError('an expression document needs "structure" (text) and "coefficients" (a list of numbers)')
+            raise ExpressionError(
+                'an expression document needs "structure" (text) and "coefficients" (a list of numbers)'
+            )
         for value in coefficients:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ExpressionError(f"coefficients must be numbers, found {value!r}")
+                raise ExpressionError(f"coefficients must be numbers, found {value!r:.60}")
         root, written = parse(structure, slots=len(coefficients))
         if written:
-            raise ExpressionError(f"the structure of an expression document names its coefficients c0, c1, …; found the number {written[0]!r}")
-        return cls(root, tuple(float(value) for value in coefficients))
+            raise ExpressionError(
+                "the structure of an expression document names its coefficients c0, c1, …;"
+                f" found the number {written[0]!r}"
+            )
+        return cls(root, tuple(coefficients))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the structure with slots c0, c1, … as text, and the coefficients as a list."""
@@ -178,7 +211,7 @@ class Expression:
 
     def with_coefficients(self, coefficients: Sequence[float]) -> Expression:
         """The same structure with other coefficients."""
-        return replace(self, coefficients=tuple(float(value) for value in coefficients))
+        return replace(self, coefficients=tuple(coefficients))
 
     def __str__(self) -> str:
         from lossevo.expression.rendering import text
@@ -198,6 +231,6 @@ class Expression:
     @cached_property
     def hash(self) -> str:
         """Identity of the candidate: SHA-256 (hex) of the canonical structure and its coefficients."""
-        from lossevo.expression.canonical import canonical
+        from lossevo.expression.canonical_form import canonical
 
         return hashlib.sha256(json.dumps(canonical(self).to_json(), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""The ``lossevo`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lossevo import __version__
+from lossevo.cli.export import export
+from lossevo.cli.hof import hof
+from lossevo.cli.search import search
+from lossevo.errors import LossevoError
+
+app = typer.Typer(
+    help="Find the loss function that trains the best 3D U-Net for your segmentation task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Start with 'lossevo search': it needs no data, uses an embedded phantom and takes a few minutes.",
+)
+for command in (search, hof, export):
+    app.command(no_args_is_help=command in (hof, export))(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"lossevo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Run the command line; a mistake that the user can mend is one line and exit status 2."""
+    try:
+        app()
+    except LossevoError as mistake:
+        print(f"lossevo: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has gone; Python would complain once more when it flushes at exit.
+        sys.stdout = None
+        raise SystemExit(0) from None

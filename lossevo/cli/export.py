@@ -1,0 +1,75 @@
+"""``lossevo export``: a loss of a hall of fame as files that anyone can train with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    loss: Annotated[str, typer.Argument(help="Rank or id in its hall of fame.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for loss.py, loss.pt2 and loss.json.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
+) -> None:
+    """Export a loss as loss.py, loss.pt2 and loss.json.
+
+    loss.py is readable and needs torch only, loss.pt2 is a torch.export program, loss.json is data.
+
+    Each file is loaded in a fresh process and must give the value and gradient that the search evaluated.
+
+    \b
+    Examples:
+      lossevo export runs/mine 1 --out my_loss
+      python -c "import lossevo; print(lossevo.load('my_loss'))"
+    """
+    from dataclasses import asdict
+
+    from lossevo.cli.tables import console
+    from lossevo.export import export_loss
+    from lossevo.search import Subjects, hall_of_fame, read_config
+
+    entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)
+    config = read_config(run)
+    metadata = {
+        "name": entry.id,
+        "origin": entry.origin,
+        "score": entry.score,
+        "score_se": entry.score_se,
+        "seeds": entry.seeds,
+        "complexity": entry.complexity,
+        "task": {
+            "cohort": str(config.cohort),
+            "labels": config.labels,
+            "spacing_mm": config.spacing_mm,
+            "settings": config.task.model_dump(mode="json"),
+        },
+        # Kept with the loss so that a later comparison can leave out whom its search has seen.
+        "subjects": asdict(Subjects.read(run)),
+    }
+    screen = console()
+    with screen.status("exporting") as status:
+        report = export_loss(
+            entry.expression,
+            out,
+            metadata=metadata,
+            overwrite=overwrite,
+            progress=lambda done, total, what: status.update(f"exporting {done}/{total}: {what}"),
+        )
+    screen.print(f"{entry.id}: {entry.unicode}", highlight=False, markup=False)
+    for file in report.files:
+        deviation = report.deviations[file.name]
+        screen.print(
+            f"  {file}  deviation in a fresh process: value {deviation.value:.1e}, gradient {deviation.gradient:.1e}",
+            highlight=False,
+            markup=False,
+        )
+    screen.print(
+        f"\nUse it:\n  import lossevo; loss = lossevo.load({str(out)!r})\n"
+        f"or copy {out / 'loss.py'} into your project: it needs torch only.\n"
+        "Take loss.json alone from strangers: loading .py runs its code, loading .pt2 unpickles.",
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,76 @@
+"""Options that several commands share, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lossevo.cluster import Executor, WorkerSpec
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Cohort: an nnU-Net v2 raw folder (dataset.json, imagesTr, labelsTr).", show_default=False
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="merged: all structures against background; separate: one class each.",
+        show_default="merged",
+    ),
+]
+Spacing = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option("--spacing", help="Voxel size in mm to resample to, e.g. 4 4 4.", show_default="chosen for a CPU"),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps of a training.", show_default=False)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Same configuration and seed, same result.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Worker processes, one torch thread each.", show_default="one per CPU or GPU"
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Use a running Ray cluster: HOST:PORT, or auto.", show_default=False),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker", min=0, help="GPUs of a worker, e.g. 0.5.", show_default="the cluster's, shared out"
+    ),
+]
+InProcess = Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray (for debugging).")]
+
+
+def executor_factory(
+    workers: int | None, address: str | None, gpus_per_worker: float | None, in_process: bool
+) -> Callable[[WorkerSpec], Executor]:
+    """What makes the executor once there is something to run."""
+
+    def make(spec: WorkerSpec) -> Executor:
+        from lossevo.cluster import open_executor
+
+        return open_executor(
+            spec, workers=workers, address=address, gpus_per_worker=gpus_per_worker, in_process=in_process
+        )
+
+    return make
+
+
+@contextmanager
+def resumable(folder: Path, command: str) -> Iterator[None]:
+    """Let Ctrl-C end a long command cleanly: say how to go on, exit with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; every finished training is kept. Go on with:  lossevo {command} --resume {folder}")
+        raise typer.Exit(130) from None

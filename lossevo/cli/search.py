@@ -1,0 +1,183 @@
+"""``lossevo search``: evolve a loss, or go on where a search stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lossevo.cli import options
+from lossevo.errors import LossevoError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossevo.search import Entry, Run, RunConfig
+
+DEMO_TRAININGS = 96
+DEMO_STEPS = 100
+DEMO_SPACING_MM = (4.0, 4.0, 4.0)
+
+
+def search(
+    space: Annotated[
+        str, typer.Argument(help="Search space: a name (segmentation, glo) or a YAML file.")
+    ] = "segmentation",
+    data: options.Data = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="New folder for the run.", show_default="runs/SPACE-COHORT-N")
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option("--budget", min=1, help="Trainings in all: evolution, tuning, confirmation.", show_default=False),
+    ] = None,
+    steps: options.Steps = None,
+    labels: options.Labels = None,
+    spacing: options.Spacing = None,
+    seed: options.Seed = 0,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window", min=1, help="Trainings in flight; a few times the number of workers. Part of the seed."
+        ),
+    ] = None,
+    workers: options.Workers = None,
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    in_process: options.InProcess = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with this run folder; nothing finished is done again.")
+    ] = None,
+) -> None:
+    """Evolve a loss for a cohort, or go on with a search.
+
+    Genetic programming proposes, CMA-ES tunes coefficients, trainings with new seeds confirm.
+
+    Without --data it uses an embedded phantom of the lumbar spine. Ctrl-C stops cleanly; --resume goes on.
+
+    \b
+    Examples:
+      lossevo search                        a demonstration on the phantom
+      lossevo search --data DIR --run runs/mine --workers 2 --budget 240
+      lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
+      lossevo search --data DIR --address head:6379 --budget 5000 --window 64
+      lossevo search --resume runs/mine
+    """
+    from lossevo.cli.tables import console
+    from lossevo.cli.watch import watcher
+
+    out = console()
+    if resume is not None:
+        _refuse_changes(data=data, run=run, budget=budget, steps=steps, labels=labels, spacing=spacing, window=window)
+        opened = _open(out, resume)
+    else:
+        config = _configuration(space, data, budget, steps, labels, spacing, seed, window)
+        folder = run or _free_folder(config)
+        opened = _create(out, folder, config)
+    _describe(out, opened)
+    with options.resumable(opened.folder, "search"), watcher(out) as watch:
+        entries = opened.search(options.executor_factory(workers, address, gpus_per_worker, in_process), listener=watch)
+    _conclude(out, opened, entries)
+
+
+def _refuse_changes(**given: object) -> None:
+    """A run's configuration is fixed when it is made."""
+    changed = [name for name, value in given.items() if value is not None]
+    if changed:
+        names = ", ".join(f"--{name}" for name in changed)
+        raise LossevoError(f"{names} cannot be changed when a run is resumed; leave it out, or start a new run")
+
+
+def _configuration(
+    space: str,
+    data: Path | None,
+    budget: int | None,
+    steps: int | None,
+    labels: str | None,
+    spacing: tuple[float, float, float] | None,
+    seed: int,
+    window: int | None,
+) -> RunConfig:
+    from lossevo.search import CohortSource, RunConfig, load_space
+    from lossevo.training import TaskSettings
+
+    chosen = load_space(space)
+    demo = data is None
+    changes = {"trainings": budget or (DEMO_TRAININGS if demo else None), "window": window}
+    resolved = chosen.model_copy(
+        update={"budget": chosen.budget.model_copy(update={key: value for key, value in changes.items() if value})}
+    )
+    if labels not in (None, "merged", "separate"):
+        raise LossevoError(f"--labels is '{labels}'; expected merged or separate")
+    task = TaskSettings()
+    budget_steps = steps or (DEMO_STEPS if demo else task.budget_steps)
+    return RunConfig(
+        space=resolved,
+        task=task.model_copy(update={"budget_steps": budget_steps}),
+        cohort=CohortSource(path=data.resolve() if data else None),
+        labels=labels or "merged",
+        spacing_mm=spacing or (DEMO_SPACING_MM if demo else None),
+        seed=seed,
+    )
+
+
+def _free_folder(config: RunConfig) -> Path:
+    cohort = config.cohort.path.name if config.cohort.path else "phantom"
+    number = 1
+    while (folder := Path("runs") / f"{config.space.name}-{cohort}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _create(out: Console, folder: Path, config: RunConfig) -> Run:
+    from lossevo.search import Run
+
+    if config.cohort.path is None:
+        out.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
+    with out.status("preparing the cohort") as status:
+        return Run.create(
+            folder,
+            config,
+            progress=lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}"),
+        )
+
+
+def _open(out: Console, folder: Path) -> Run:
+    from lossevo.search import Run
+
+    with out.status("preparing the cohort") as status:
+        return Run.open(
+            folder, progress=lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}")
+        )
+
+
+def _describe(out: Console, run: Run) -> None:
+    config, subjects, plan = run.config, run.subjects, run.config.plan
+    spacing = " × ".join(f"{step:g}" for step in run.data.volumes[0].spacing_mm)
+    out.print(
+        f"Cohort: {config.cohort}; {', '.join(run.data.class_names[1:])} against background at {spacing} mm.\n"
+        f"Subjects: {len(subjects.train)} to train on, {len(subjects.validation)} to validate on, "
+        f"{len(subjects.untouched)} never touched (subjects.json says who).\n"
+        f"Search space: {config.space.name}; {plan.total} trainings of {config.task.budget_steps} steps "
+        f"({plan.evolution} evolution, {plan.tuning} tuning, {plan.confirmation} confirmation); seed {config.seed}.\n"
+        f"Run folder: {run.folder}",
+        highlight=False,
+    )
+
+
+def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
+    from lossevo.cli.tables import LEGEND, hall_of_fame_table
+
+    out.print(hall_of_fame_table(entries, top=10))
+    out.print(LEGEND, style="dim", highlight=False)
+    data = f" --data {run.config.cohort.path}" if run.config.cohort.path else ""
+    out.print(
+        f"\nThe run lies in {run.folder}. Next:\n"
+        f"  lossevo hof {run.folder} --show 1\n"
+        f"  lossevo export {run.folder} 1 --out my_loss\n"
+        f"  lossevo evaluate{data} --losses cross_entropy,dice,dice_ce,focal,tversky --hof {run.folder}:1 "
+        f"--out {run.folder}-comparison",
+        highlight=False,
+        soft_wrap=True,
+    )

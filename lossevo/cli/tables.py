@@ -1,0 +1,63 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from lossevo.search import Entry
+
+_WIDTH_OF_FILES = 150
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or wide enough for tables in a file."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_FILES)
+
+
+def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
+    """The first ``top`` entries of a hall of fame, and the best hand-crafted loss if it is not among them."""
+    shown = list(entries[:top])
+    literature = [entry for entry in entries if entry.origin.startswith("hand-crafted")]
+    if literature and not any(entry in shown for entry in literature):
+        shown.append(literature[0])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("id")
+    table.add_column("Dice ± SE (seeds)", no_wrap=True)
+    table.add_column("complexity", justify="right")
+    table.add_column("origin")
+    table.add_column("formula", ratio=1)
+    for entry in shown:
+        table.add_row(
+            str(entry.rank),
+            entry.id,
+            escape(score_text(entry)),
+            f"{entry.complexity:g}",
+            escape(entry.origin),
+            escape(entry.unicode),
+            style="" if entry.confirmed else "dim",
+        )
+    return table
+
+
+def score_text(entry: Entry) -> str:
+    """``0.7712 ± 0.0031 (3)``; a score on which the loss was chosen, and which is therefore too high, in brackets."""
+    error = "      –" if entry.score_se is None else f"{entry.score_se:.4f}"
+    text = f"{entry.score:.4f} ± {error} ({entry.seeds})"
+    return text if entry.confirmed else f"[{text}]"
+
+
+LEGEND = (
+    "Dice: mean over validation subjects and seeds. In brackets: not trained again with new seeds, so biased by "
+    "selection.\n"
+    "Formula: p probability, y target, d signed distance / 20 mm; Σ sum and μ mean over voxels, ᴮ over the batch, "
+    "ᶜ over classes, ᶠ over foreground classes."
+)

@@ -1,0 +1,343 @@
+"""Jobs on Ray: one long-lived actor per worker, and a scheduler of our own that outlives dying actors and nodes.
+
+Ray's ``ActorPool`` neither replaces a dead actor nor knows deadlines, and Ray *tasks* would start a process per
+training (with GPUs) and retry one that exhausts memory for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import lossevo
+from lossevo.cluster.executor import BusyMeter
+from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, describe, make_worker, run
+from lossevo.cluster.ray_connection import RayConnection, ray
+from lossevo.errors import LossevoError
+
+START_TIMEOUT_S: Final = 180.0
+
+# A job is given up after it has killed two workers, or after five attempts if nodes keep dying under it.
+_MAX_DEATHS: Final = 2
+_MAX_ATTEMPTS: Final = 5
+
+# Two processes of two threads each on two cores train seven times slower than two of one thread.
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class _Actor:
+    """The worker, in its own process. It is made by a call, not in the constructor, so that its errors come back."""
+
+    def start(self, factory: str, payload: Any, version: str) -> tuple[str, str]:
+        """Returns the worker's name and the id of its node."""
+        self._name = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
+        if lossevo.__version__ != version:
+            raise LossevoError(
+                f"{self._name} has lossevo {lossevo.__version__}, the search {version}: install the same on all nodes"
+            )
+        self._worker: Worker = make_worker(factory, payload)
+        return self._name, ray.get_runtime_context().get_node_id()
+
+    def run(self, payload: Mapping[str, Any]) -> Outcome:
+        return run(self._worker, payload, worker_name=self._name)
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A job on its way."""
+
+    ticket: int
+    job: Job
+    attempts: int = 0
+    deaths: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """The place of one worker. Its actor is replaced when it dies or hangs."""
+
+    actor: Any = None
+    ready: bool = False
+    name: str = ""
+    node_id: str = ""
+    task: _Task | None = None
+    deadline: float = math.inf
+
+
+class RayExecutor:
+    """Workers are Ray actors of one CPU each, spread over the cluster.
+
+    A dispatcher thread owns all state. It sleeps until something happens (a job came in, a worker is ready, done or
+    dead, a deadline is reached) and at once gives idle workers their next job, whatever the caller's thread is doing.
+
+    - A job over its time limit: its actor is killed and replaced, the job ends as ``TIMEOUT``.
+    - A worker or node that dies: its actor is replaced, the job goes first in the queue again. A job under which two
+      workers died is ``DIED``; the death of a node is not held against it.
+    - A worker that cannot be made ends the run: :meth:`completed` raises.
+
+    Raises:
+        LossevoError: No connection, too small a cluster, or the worker's factory failed.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        gpus_per_worker: float | None = None,
+    ) -> None:
+        self._slots: list[_Slot] = []
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[tuple[int, Outcome] | LossevoError] = queue.SimpleQueue()
+        self._waiting: deque[_Task] = deque()
+        self._submitted = 0
+        self._outstanding = 0
+        self._failed_starts = 0
+        self._first_ready = threading.Event()
+        self._stopping = False
+        self._dispatcher = threading.Thread(target=self._dispatch, name="lossevo-dispatcher", daemon=True)
+        self._connection = RayConnection(address, cpus=workers)
+        try:
+            self.workers, gpus = _plan(workers, gpus_per_worker, address=self._connection.address)
+            self._meter = BusyMeter(self.workers)
+            self._factory = spec.factory
+            self._payload = ray.put(spec.payload)
+            self._new_actor = ray.remote(_Actor).options(
+                num_cpus=1,
+                num_gpus=gpus,
+                max_restarts=0,
+                scheduling_strategy="SPREAD",
+                runtime_env={"env_vars": _ONE_THREAD | ({"PYTHONPATH": _search_path()} if address is None else {})},
+            )
+            self._slots = [_Slot() for _ in range(self.workers)]
+            for slot in self._slots:
+                self._start(slot)
+            self._dispatcher.start()
+            self._await_first_worker()
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, job: Job) -> int:
+        """See :meth:`Executor.submit`."""
+        if self._stopping:
+            raise RuntimeError("the executor is closed")
+        task = _Task(self._submitted, job)
+        self._meter.submitted()
+        self._submitted += 1
+        self._outstanding += 1
+        self._inbox.put(partial(self._waiting.append, task))
+        return task.ticket
+
+    def completed(self) -> Iterator[tuple[int, Outcome]]:
+        """See :meth:`Executor.completed`."""
+        while self._outstanding and not self._stopping:
+            arrival = self._arrived.get()
+            if isinstance(arrival, LossevoError):
+                self._arrived.put(arrival)  # for whoever asks again
+                raise arrival
+            self._outstanding -= 1
+            yield arrival
+
+    def busy_share(self) -> float:
+        """See :meth:`Executor.busy_share`."""
+        return self._meter.share()
+
+    def close(self) -> None:
+        """See :meth:`Executor.close`. A cluster that was running before goes on running."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._inbox.put(lambda: None)
+        try:
+            if self._dispatcher.is_alive():
+                self._dispatcher.join()
+            if ray.is_initialized():
+                for slot in self._slots:
+                    if slot.actor is not None:
+                        ray.kill(slot.actor)
+            self._payload = None
+        finally:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _await_first_worker(self) -> None:
+        if not self._first_ready.wait(START_TIMEOUT_S):
+            total, free = ray.cluster_resources(), ray.available_resources()
+            numbers = (f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}s are free" for name in ("CPU", "GPU"))
+            raise LossevoError(
+                f"no worker could be started within {START_TIMEOUT_S:g} s on the Ray cluster at "
+                f"{self._connection.address}: {', '.join(numbers)}"
+            )
+        if not self._arrived.empty() and isinstance(failure := self._arrived.get(), LossevoError):
+            raise failure
+
+    # What follows runs in the dispatcher thread.
+
+    def _dispatch(self) -> None:
+        try:
+            while not self._stopping:
+                with contextlib.suppress(queue.Empty):
+                    self._inbox.get(timeout=self._seconds_to_deadline())()
+                self._end_overdue()
+                self._feed()
+        except LossevoError as error:
+            self._arrived.put(error)
+        except Exception as error:
+            failure = LossevoError(f"lost the Ray cluster at {self._connection.address}: {describe(error)}")
+            failure.__cause__ = error
+            self._arrived.put(failure)
+        finally:
+            self._first_ready.set()
+
+    def _seconds_to_deadline(self) -> float | None:
+        deadline = min(slot.deadline for slot in self._slots)
+        return None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
+
+    def _start(self, slot: _Slot) -> None:
+        slot.actor = self._new_actor.remote()
+        slot.ready = False
+        self._watch(slot, slot.actor.start.remote(self._factory, self._payload, lossevo.__version__), self._on_started)
+
+    def _replace(self, slot: _Slot) -> None:
+        ray.kill(slot.actor)
+        self._start(slot)
+
+    def _watch(self, slot: _Slot, reference: Any, on_result: Callable[[_Slot, Any], None]) -> None:
+        actor = slot.actor
+
+        def handle(future: Any) -> None:
+            if slot.actor is actor:  # else news of an actor that has been replaced since
+                on_result(slot, future)
+
+        reference.future().add_done_callback(lambda future: self._inbox.put(partial(handle, future)))
+
+    def _on_started(self, slot: _Slot, future: Any) -> None:
+        error = future.exception()
+        if error is None:
+            slot.name, slot.node_id = future.result()
+            slot.ready = True
+            self._failed_starts = 0
+            self._first_ready.set()
+        elif isinstance(error, ray.exceptions.RayTaskError):
+            raise LossevoError(str(error.cause)) from error.cause
+        else:
+            self._failed_starts += 1
+            if self._failed_starts > self.workers + 1:
+                raise LossevoError(
+                    f"{self._failed_starts} workers in a row died while they were starting: {_cause_of_death(error)}"
+                )
+            self._replace(slot)
+
+    def _feed(self) -> None:
+        for slot in self._slots:
+            if not self._waiting:
+                return
+            if slot.ready and slot.task is None:
+                slot.task = task = self._waiting.popleft()
+                task.attempts += 1
+                slot.deadline = math.inf if task.job.timeout_s is None else time.monotonic() + task.job.timeout_s
+                self._meter.started(slot)
+                self._watch(slot, slot.actor.run.remote(task.job.payload), self._on_finished)
+
+    def _on_finished(self, slot: _Slot, future: Any) -> None:
+        task, seconds = self._release(slot)
+        error = future.exception()
+        if error is None:
+            self._arrived.put((task.ticket, replace(future.result(), attempts=task.attempts)))
+        elif isinstance(error, ray.exceptions.RayTaskError):  # `run` raises nothing: its return value cannot travel
+            self._fail(slot, task, Status.ERROR, describe(error.cause), seconds)
+        else:
+            self._on_death(slot, task, error, seconds)
+
+    def _on_death(self, slot: _Slot, task: _Task, error: BaseException, seconds: float) -> None:
+        # An actor is "unavailable" when its connection broke and Ray does not know yet why: a node going down.
+        if not isinstance(error, ray.exceptions.ActorUnavailableError) and _is_alive(slot.node_id):
+            task.deaths += 1
+        if task.deaths < _MAX_DEATHS and task.attempts < _MAX_ATTEMPTS:
+            self._waiting.appendleft(task)
+        else:
+            message = f"its worker died in each of {task.attempts} attempts: {_cause_of_death(error)}"
+            self._fail(slot, task, Status.DIED, message, seconds)
+        self._replace(slot)
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.deadline <= now:
+                task, seconds = self._release(slot)
+                self._fail(slot, task, Status.TIMEOUT, f"took longer than {task.job.timeout_s:g} s", seconds)
+                self._replace(slot)
+
+    def _release(self, slot: _Slot) -> tuple[_Task, float]:
+        task, slot.task, slot.deadline = slot.task, None, math.inf
+        assert task is not None
+        return task, self._meter.stopped(slot)
+
+    def _fail(self, slot: _Slot, task: _Task, status: Status, error: str, seconds: float) -> None:
+        self._arrived.put((task.ticket, Outcome(status, None, error, seconds, slot.name, task.attempts)))
+
+
+def _plan(workers: int | None, gpus_per_worker: float | None, *, address: str) -> tuple[int, float]:
+    """How many workers, and the GPUs of each.
+
+    Raises:
+        LossevoError: The cluster has no room for them.
+    """
+    if gpus_per_worker is not None and (gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker % 1)):
+        raise LossevoError(f"gpus_per_worker must be 0, a fraction up to 1, or a whole number, not {gpus_per_worker:g}")
+    nodes = [(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in (n["Resources"] for n in ray.nodes() if n["Alive"])]
+    cpus, gpus = sum(cpu for cpu, _ in nodes), sum(gpu for _, gpu in nodes)
+    if gpus_per_worker is None:
+        gpus_per_worker = 1.0 / math.ceil((workers or gpus) / gpus) if gpus else 0.0
+    room = sum(_room(cpu, gpu, gpus_per_worker) for cpu, gpu in nodes)
+    if room < (workers or 1):
+        each = "1 CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
+        raise LossevoError(
+            f"{workers or 1} workers of {each} do not fit on the Ray cluster at {address}, which has room for {room}: "
+            f"{cpus} CPUs and {gpus} GPUs on {len(nodes)} nodes. Ask for fewer workers, or add nodes"
+        )
+    return workers or room, gpus_per_worker
+
+
+def _room(cpus: int, gpus: int, gpus_per_worker: float) -> int:
+    """How many workers fit on one node."""
+    if gpus_per_worker == 0:
+        return cpus
+    if gpus_per_worker < 1:  # a worker's fraction is not split over two GPUs
+        return min(cpus, gpus * int(1 / gpus_per_worker + 1e-6))
+    return min(cpus, int(gpus / gpus_per_worker))
+
+
+def _is_alive(node_id: str) -> bool:
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+
+
+def _cause_of_death(error: BaseException) -> str:
+    """The last line of Ray's account, less its general advice."""
+    return str(error).strip().splitlines()[-1].partition(" Some common causes")[0]
+
+
+def _search_path() -> str:
+    """Workers on this machine import what this process imports, a checkout that is not installed included."""
+    return os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)

@@ -1,0 +1,117 @@
+"""The configuration of a comparison: everything that its result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lossevo.comparison.contenders import Contender, Labels
+from lossevo.comparison.folder import read_json
+from lossevo.comparison.leakage import TestOn
+from lossevo.errors import LossevoError
+from lossevo.search import CohortSource
+from lossevo.training import TaskSettings
+
+FORMAT: Final = "lossevo.comparison/1"
+CONFIG_FILE = "comparison.json"
+
+
+class ComparisonConfig(BaseModel):
+    """Everything that the result of a comparison depends on; see :func:`configure`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["lossevo.comparison/1"] = FORMAT
+    contenders: tuple[Contender, ...]
+    cohort: CohortSource
+    labels: Labels = "merged"
+    spacing_mm: tuple[float, float, float] | None = None
+    task: TaskSettings
+    folds: int
+    seeds: int
+    seed: int
+    test_on: TestOn = "untouched"
+    allow_leakage: bool = False
+
+
+def configure(
+    contenders: Sequence[Contender],
+    cohort: CohortSource,
+    *,
+    steps: int,
+    folds: int = 3,
+    seeds: int = 1,
+    seed: int = 0,
+    test_on: TestOn = "untouched",
+    allow_leakage: bool = False,
+    labels: Labels | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
+    task: TaskSettings | None = None,
+) -> ComparisonConfig:
+    """The configuration of a comparison.
+
+    ``labels`` and ``spacing_mm`` not given are those of the runs that the evolved losses come from, else merged
+    labels and the automatic spacing. ``task`` gives the other settings of the training task; steps, and validation at
+    the last step alone, come on top.
+
+    Raises:
+        LossevoError: a number out of range, or runs that disagree about labels or spacing.
+    """
+    for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
+        if value < least:
+            raise LossevoError(f"--{option} is {value}; give at least {least}")
+    changes = {"budget_steps": steps, "validations": 1}
+    return ComparisonConfig(
+        contenders=tuple(contenders),
+        # As seen from anywhere: a comparison may be resumed from another working directory.
+        cohort=cohort.model_copy(update={"path": cohort.path.resolve()}) if cohort.path else cohort,
+        labels=labels or _of_runs(contenders, "labels") or "merged",
+        spacing_mm=spacing_mm or _of_runs(contenders, "spacing_mm"),
+        task=(task or TaskSettings()).model_copy(update=changes),
+        folds=folds,
+        seeds=seeds,
+        seed=seed,
+        test_on=test_on,
+        allow_leakage=allow_leakage,
+    )
+
+
+def _of_runs(contenders: Sequence[Contender], setting: Literal["labels", "spacing_mm"]) -> Any:
+    """The setting that all runs share; None if there is no run."""
+    found = {
+        contender.name: getattr(contender.search, setting)
+        for contender in contenders
+        if contender.search is not None and contender.search.labels is not None
+    }
+    if len(set(found.values())) > 1:
+        option = "--labels" if setting == "labels" else "--spacing"
+        told = ", ".join(f"{name}: {value or 'automatic'}" for name, value in found.items())
+        raise LossevoError(f"the losses come from runs with different {setting} ({told}); say which with {option}")
+    return next(iter(found.values()), None)
+
+
+def read_config(folder: Path) -> ComparisonConfig:
+    """The configuration of a comparison folder.
+
+    Raises:
+        LossevoError: not a comparison folder, damaged, or of another version of lossevo.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise LossevoError(
+            f"{folder}: not a comparison folder (it has no {CONFIG_FILE}); give one that 'lossevo evaluate --out' made"
+        )
+    document = read_json(path)
+    if document.get("format") != FORMAT:
+        raise LossevoError(
+            f"{path}: format {document.get('format')!r}, this lossevo reads {FORMAT!r}; use the version that made it"
+        )
+    try:
+        return ComparisonConfig.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise LossevoError(f"{path}: {where}: {problem['msg']}") from None

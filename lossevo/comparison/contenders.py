@@ -1,0 +1,161 @@
+"""Who is compared: losses of the catalogue, of a run's hall of fame, and of exported files, each with what its search
+has seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lossevo.errors import LossevoError
+from lossevo.export.document import read_document
+from lossevo.expression import Expression, unicode
+from lossevo.losses import create, describe, from_spec
+from lossevo.search import CohortSource, Subjects, hall_of_fame, read_config
+from lossevo.search.candidate import HAND_CRAFTED
+
+Labels = Literal["merged", "separate"]
+
+
+class SearchRecord(BaseModel):
+    """What is known of the search that a loss was chosen by: who it trained and validated on, and on which cohort."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subjects: Subjects
+    cohort: CohortSource | None = None
+    labels: Labels | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+
+
+class Contender(BaseModel):
+    """A loss under comparison, self-contained: what it was taken from may change or vanish afterwards.
+
+    ``spec`` is what :func:`lossevo.losses.from_spec` takes, ``origin`` says where the loss comes from, and
+    ``evolved`` is whether it is anything but a loss of the literature. ``search`` is None where no search is on
+    record, which for an evolved loss means that nobody knows whom it has seen.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    spec: dict[str, Any]
+    formula: str
+    origin: str
+    evolved: bool = False
+    search: SearchRecord | None = None
+
+    @property
+    def identity(self) -> str:
+        """Equal for two contenders that are the same loss."""
+        if "expression" in self.spec:
+            return Expression.from_json(self.spec["expression"]).hash
+        return str(self.spec)
+
+
+def contenders_from(
+    losses: Iterable[str] = (), hof: Iterable[str] = (), loss_files: Iterable[Path] = ()
+) -> tuple[Contender, ...]:
+    """The losses to compare, in the order given, under unique names.
+
+    Args:
+        losses: names in the catalogue.
+        hof: ``RUN:RANK`` or ``RUN:ID``, or ``RUN`` for the first of its hall of fame.
+        loss_files: what ``lossevo export`` wrote: the folder or its ``loss.json``. If the file's metadata have
+            ``subjects`` (as in a
+            run's ``subjects.json``), they are kept from being tested on; otherwise that cannot be done.
+
+    Raises:
+        LossevoError: no loss at all, an unknown one, the same one twice, not a run folder, not a loss file.
+    """
+    contenders = [
+        *(_of_catalogue(name) for name in losses),
+        *(_of_hall_of_fame(item) for item in hof),
+        *(_of_file(path) for path in loss_files),
+    ]
+    if not contenders:
+        raise LossevoError(
+            "no loss to compare; name some of 'lossevo losses', or one of a run's hall of fame as RUN:RANK"
+        )
+    seen: dict[str, Contender] = {}
+    for contender in contenders:
+        twin = seen.setdefault(contender.identity, contender)
+        if twin is not contender:
+            raise LossevoError(f"the same loss twice: {twin.origin}, and {contender.origin}; leave one out")
+        try:
+            from_spec(contender.spec)
+        except LossevoError as problem:
+            raise LossevoError(f"{contender.origin}: {problem}") from None
+    return _with_short_names(contenders)
+
+
+def _of_catalogue(name: str) -> Contender:
+    create(name)
+    return Contender(
+        name=name, spec={"name": name}, formula=describe(name).formula, origin=f"'{name}' of the catalogue"
+    )
+
+
+def _of_hall_of_fame(item: str) -> Contender:
+    folder, colon, which = item.rpartition(":")
+    if not colon or Path(item).is_dir():
+        folder, which = item, "1"
+    run = Path(folder)
+    config, subjects = read_config(run), Subjects.read(run)
+    entry = hall_of_fame.find(hall_of_fame.read(run), which, run)
+    return Contender(
+        name=f"{run}:{which}",
+        spec={"expression": entry.loss},
+        formula=entry.unicode,
+        origin=f"{run}, rank {entry.rank}, id {entry.id}, {entry.origin}",
+        evolved=not entry.origin.startswith(HAND_CRAFTED),
+        # Also of a hand-crafted loss: its place in this ranking was won on these subjects.
+        search=SearchRecord(
+            subjects=subjects, cohort=config.cohort, labels=config.labels, spacing_mm=config.spacing_mm
+        ),
+    )
+
+
+def _of_file(path: Path) -> Contender:
+    file = path / "loss.json" if path.is_dir() else path
+    if file.suffix in (".py", ".pt2"):
+        raise LossevoError(f"{file}: give the loss.json beside it; a comparison executes no file")
+    document = read_document(file)
+    subjects = document.metadata.get("subjects")
+    return Contender(
+        name=str(file),
+        spec={"expression": document.expression.to_json()},
+        formula=unicode(document.expression),
+        origin=f"{file}",
+        evolved=True,
+        search=None if subjects is None else _record(subjects, file),
+    )
+
+
+def _record(subjects: object, file: Path) -> SearchRecord:
+    try:
+        return SearchRecord.model_validate({"subjects": subjects})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in ("metadata", *problem["loc"]))
+        raise LossevoError(f"{file}: {where}: {problem['msg']}; without it leakage cannot be ruled out") from None
+
+
+def _with_short_names(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
+    """Names without leading folders, where those are unique."""
+    short = [_short(contender.name) for contender in contenders]
+    count = Counter(short)
+    return tuple(
+        contender.model_copy(update={"name": name}) if count[name] == 1 else contender
+        for contender, name in zip(contenders, short, strict=True)
+    )
+
+
+def _short(name: str) -> str:
+    """``runs/myo:1`` is ``myo:1``, ``my_loss/loss.json`` is ``my_loss``, ``losses/mine.json`` is ``mine``."""
+    path = Path(name).absolute()
+    return path.parent.name if path.name == "loss.json" else path.name.removesuffix(".json")

@@ -1,0 +1,250 @@
+"""k-fold cross-validation of losses in a folder: made once, resumed as often as needed.
+
+::
+
+    comparison.json      configuration: the losses themselves, task, cohort, folds, seeds
+    folds.json           who is tested in which fold, who is only trained on, content hashes
+    ledger.sqlite        every training and its outcome, written before it is used
+    cases.csv            one row per loss, training, test case and class; complete up to the last training in order
+    summary.csv, comparisons.csv, summary.json, table.md       the report, when all trainings are done
+
+Every loss is trained with the same folds, initial weights, batches and steps. Of a fold's test subjects nothing is
+trained on in that fold, nothing is chosen on them (the last step counts), and no compared search has seen them
+(:mod:`lossevo.comparison.leakage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from lossevo.cluster import Executor, Outcome, Status, WorkerSpec
+from lossevo.comparison import tables
+from lossevo.comparison.configuration import CONFIG_FILE, ComparisonConfig, read_config
+from lossevo.comparison.contenders import Contender
+from lossevo.comparison.folder import locked, read_json, write_json, write_text
+from lossevo.comparison.leakage import FoldPlan, plan_folds
+from lossevo.comparison.progress import Event, Listener, Progress
+from lossevo.comparison.report import Failures, Protocol, Report, make_report
+from lossevo.comparison.scores import CaseScore, case_scores, to_csv
+from lossevo.data import PreparedCohort, prepare
+from lossevo.errors import LossevoError
+from lossevo.search import Ledger
+from lossevo.search.run import TRAINING_WORKER, PrepareProgress
+from lossevo.search.trainings import OrderedTrainings
+from lossevo.training import TrainingData, TrainingRequest, make_training_data
+
+_FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
+_TIMEOUT_FLOOR_S = 120.0
+_TIMEOUT_PER_STEP_S = 5.0
+_FIRST_TRAINING_SEED = 1_000_000
+"""Far from searches' seeds (1000 each): an evolved loss must not meet the initial weights that it was chosen on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTraining:
+    """A training to do; ``fold`` counts from 1, ``seed`` is the repetition's."""
+
+    contender: Contender
+    fold: int
+    seed: int
+    request: TrainingRequest
+
+    def __str__(self) -> str:
+        return f"{self.contender.name}, fold {self.fold}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A comparison folder with its data in memory, ready to run."""
+
+    folder: Path
+    config: ComparisonConfig
+    plan: FoldPlan
+    data: TrainingData
+
+    @classmethod
+    def create(cls, folder: Path, config: ComparisonConfig, *, progress: PrepareProgress | None = None) -> Self:
+        """Read the cohort, draw the folds and make the folder; nothing is written if anything is wrong.
+
+        Raises:
+            LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, or leakage
+                that is not allowed.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            resume = f"go on with 'lossevo evaluate --resume {folder}', or" if (folder / CONFIG_FILE).is_file() else ""
+            raise LossevoError(f"{folder}: exists already; {resume or 'nothing is overwritten;'} give another folder")
+        prepared = _prepare(config, progress)
+        comparison = cls(folder, config, _plan(config, prepared), make_training_data(prepared, config.task))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise LossevoError(f"{folder}: cannot be made ({problem.strerror or problem})") from None
+        Ledger(folder / _LEDGER, create=True).close()
+        document = {**asdict(comparison.plan), "hashes": dict(prepared.subject_hashes)}
+        write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
+        write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
+        return comparison
+
+    @classmethod
+    def open(cls, folder: Path, *, progress: PrepareProgress | None = None) -> Self:
+        """Open a comparison folder to go on with it.
+
+        Raises:
+            LossevoError: not a comparison folder, damaged, or the cohort is no longer what it was.
+        """
+        config = read_config(folder)
+        recorded = read_json(folder / _FOLDS).get("task_fingerprint")
+        prepared = _prepare(config, progress)
+        data = make_training_data(prepared, config.task)
+        if data.fingerprint != recorded:
+            raise LossevoError(
+                f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
+                "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
+            )
+        return cls(folder, config, _plan(config, prepared), data)
+
+    @property
+    def schedule(self) -> tuple[PlannedTraining, ...]:
+        """All trainings in order: by seed, then fold, then loss, so that an interrupted comparison has whole pairs."""
+        config = self.config
+        return tuple(
+            PlannedTraining(
+                contender,
+                fold=fold + 1,
+                seed=config.seed + repetition,
+                request=TrainingRequest(
+                    loss=contender.spec,
+                    train=self.plan.train(fold),
+                    validate=self.plan.test[fold],
+                    budget_steps=config.task.budget_steps,
+                    seed=_training_seed(config, repetition, fold),
+                ),
+            )
+            for repetition in range(config.seeds)
+            for fold in range(config.folds)
+            for contender in config.contenders
+        )
+
+    def run(self, executor: Callable[[WorkerSpec], Executor], *, listener: Listener = lambda event: None) -> Report:
+        """Train, or go on training, and evaluate; writes all outputs.
+
+        ``executor`` makes the executor for a worker spec; a finished comparison needs none.
+
+        Raises:
+            LossevoError: another process works on this folder, the ledger does not fit, or a file cannot be written.
+        """
+        spec = WorkerSpec(TRAINING_WORKER, self.data)
+        timeout_s = _TIMEOUT_FLOOR_S + _TIMEOUT_PER_STEP_S * self.config.task.budget_steps
+        with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger:
+            trainings = OrderedTrainings(ledger, lambda: executor(spec), timeout_s=timeout_s)
+            try:
+                scores, failures = self._train(trainings, listener)
+            finally:
+                trainings.close()
+            report = make_report(scores, self.config.contenders, self.plan, self._protocol(), failures)
+            self._write(scores, report)
+        return report
+
+    def _train(self, trainings: OrderedTrainings, listener: Listener) -> tuple[list[CaseScore], Failures]:
+        schedule = self.schedule
+        scores: list[CaseScore] = []
+        failures: Failures = {}
+        done = 0
+
+        def tell(kind: str, message: str) -> None:
+            per_hour = trainings.per_hour
+            progress = Progress(
+                done=done,
+                total=len(schedule),
+                failed=len(failures),
+                per_hour=per_hour,
+                busy_share=trainings.busy_share,
+                workers=trainings.workers,
+                eta_s=3600 * (len(schedule) - len(recorded) - trainings.computed) / per_hour if per_hour > 0 else None,
+            )
+            listener(Event(kind, message, progress))
+
+        recorded = {training.ticket for training in trainings.ledger.trainings() if training.outcome is not None}
+        trainings.arrived = lambda outcome: tell("arrived", "")
+        for planned in schedule:
+            trainings.submit(planned.request, phase=f"fold {planned.fold}", subject=planned.contender.name)
+        for ticket, planned in enumerate(schedule):
+            outcome = trainings.take()
+            done += 1
+            scores += self._scores(planned, outcome)
+            if outcome.status is Status.DONE and outcome.value is not None:
+                message = f"dice {outcome.value['score']:.4f}"
+            else:
+                message = f"{outcome.status}: {outcome.error}"
+                failures[planned.contender.name, planned.fold, planned.seed] = message
+            if ticket not in recorded:
+                write_text(self.folder / "cases.csv", to_csv(scores))
+            tell("replayed" if ticket in recorded else "training", f"{planned}: {message}")
+        return scores, failures
+
+    def _scores(self, planned: PlannedTraining, outcome: Outcome) -> list[CaseScore]:
+        tested = set(planned.request.validate)
+        return case_scores(
+            outcome,
+            [volume for volume in self.data.volumes if volume.subject in tested],
+            self.data.class_names,
+            loss=planned.contender.name,
+            fold=planned.fold,
+            seed=planned.seed,
+            training_seed=planned.request.seed,
+            leaked=self.plan.leaked.get(planned.contender.name, ()),
+        )
+
+    def _protocol(self) -> Protocol:
+        config = self.config
+        return Protocol(
+            cohort=config.cohort.path.name if config.cohort.path else str(config.cohort),
+            class_names=self.data.class_names,
+            spacing_mm=self.data.volumes[0].spacing_mm,
+            folds=config.folds,
+            steps=config.task.budget_steps,
+            seeds=config.seeds,
+            seed=config.seed,
+            tested=self.plan.tested,
+            train_only=self.plan.train_only,
+        )
+
+    def _write(self, scores: list[CaseScore], report: Report) -> None:
+        write_text(self.folder / "cases.csv", to_csv(scores))
+        write_text(self.folder / "summary.csv", tables.summary_csv(report))
+        write_text(self.folder / "comparisons.csv", tables.comparisons_csv(report))
+        write_text(self.folder / "table.md", tables.markdown(report))
+        write_json(self.folder / "summary.json", tables.to_document(report))
+
+
+def _prepare(config: ComparisonConfig, progress: PrepareProgress | None) -> PreparedCohort:
+    cohort = config.cohort.open(config.spacing_mm)
+    return prepare(cohort, spacing_mm=config.spacing_mm, labels=config.labels, progress=progress)
+
+
+def _plan(config: ComparisonConfig, prepared: PreparedCohort) -> FoldPlan:
+    plan = plan_folds(
+        config.contenders,
+        prepared.subject_hashes,
+        cohort=config.cohort,
+        folds=config.folds,
+        seed=config.seed,
+        test_on=config.test_on,
+        allow_leakage=config.allow_leakage,
+    )
+    labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
+    for fold, subjects in enumerate(plan.test, start=1):
+        if labelled.isdisjoint(subjects):
+            raise LossevoError(
+                f"no test subject of fold {fold} ({', '.join(subjects)}) has a labelled voxel at this spacing, so its "
+                "Dice is undefined; use fewer folds or another --seed"
+            )
+    return plan
+
+
+def _training_seed(config: ComparisonConfig, repetition: int, fold: int) -> int:
+    """Each fold has its own initial weights, the same for all losses: one lucky draw must not colour every fold."""
+    return _FIRST_TRAINING_SEED + 1000 * config.seed + config.folds * repetition + fold

@@ -1,0 +1,192 @@
+"""The result of a comparison as plain data: one line per loss, one per pair, and what a reader must know to trust
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lossevo.cluster import Status
+from lossevo.comparison.contenders import Contender
+from lossevo.comparison.leakage import FoldPlan
+from lossevo.comparison.scores import CaseScore, subject_scores
+from lossevo.comparison.statistics import Mean, PairedDifference, describe, holm, paired_difference
+
+Failures = dict[tuple[str, int, int], str]
+"""What happened to failed trainings, by (loss, fold, seed)."""
+
+_SIGNIFICANT = 0.05
+_FAILURES_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LossResult:
+    """A loss and its Dice; ``failures`` of its ``trainings`` scored 0, ``leakage`` says that its search has seen
+    tested subjects.
+    """
+
+    loss: str
+    formula: str
+    origin: str
+    evolved: bool
+    dice: Mean
+    trainings: int
+    failures: int
+    leakage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """The reference against another loss; ``p_holm`` is adjusted over all pairs of the report."""
+
+    reference: str
+    loss: str
+    difference: PairedDifference
+    p_holm: float
+    leakage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What was done, the same for every loss."""
+
+    cohort: str
+    class_names: tuple[str, ...]
+    spacing_mm: tuple[float, float, float]
+    folds: int
+    steps: int
+    seeds: int
+    seed: int
+    tested: tuple[str, ...]
+    train_only: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" ({len(self.train_only)} more only trained on)" if self.train_only else ""
+        return (
+            f"{self.folds}-fold cross-validation on {len(self.tested)} subjects of {self.cohort}{more}, "
+            f"{self.steps} steps, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a comparison: losses and pairs by falling mean Dice.
+
+    ``leakage`` is empty, or the sentence that every output must repeat. ``notes`` are for the reader of the tables.
+    """
+
+    protocol: Protocol
+    losses: tuple[LossResult, ...]
+    reference: str
+    pairs: tuple[PairResult, ...]
+    leakage: str
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """One line: what was compared, how, on whom, and whether there was leakage."""
+        return f"Dice of {len(self.losses)} losses: {self.protocol}" + (f". {self.leakage}" if self.leakage else "")
+
+
+def make_report(
+    scores: Sequence[CaseScore],
+    contenders: Sequence[Contender],
+    plan: FoldPlan,
+    protocol: Protocol,
+    failures: Failures,
+) -> Report:
+    """Evaluate the scores of a finished comparison."""
+    per_subject = subject_scores(scores)
+    losses = sorted(
+        (_loss_result(contender, scores, per_subject[contender.name], plan, protocol) for contender in contenders),
+        key=lambda result: -result.dice.mean,
+    )
+    reference = next((contender.name for contender in contenders if contender.evolved), losses[0].loss)
+    others = [result.loss for result in losses if result.loss != reference]
+    differences = [
+        paired_difference(per_subject[reference], per_subject[other], seed=protocol.seed) for other in others
+    ]
+    adjusted = holm([difference.p for difference in differences])
+    pairs = tuple(
+        PairResult(reference, other, difference, p_holm, leakage=bool({reference, other} & plan.leaked.keys()))
+        for other, difference, p_holm in zip(others, differences, adjusted, strict=True)
+    )
+    notes = (*_who(contenders, reference), *_failed(failures, losses), *_how_to_read(pairs))
+    return Report(protocol, tuple(losses), reference, pairs, _leakage(plan), notes)
+
+
+def _loss_result(
+    contender: Contender, scores: Sequence[CaseScore], subjects: Mapping[str, float], plan: FoldPlan, protocol: Protocol
+) -> LossResult:
+    status = {(score.fold, score.seed): score.status for score in scores if score.loss == contender.name}
+    return LossResult(
+        loss=contender.name,
+        formula=contender.formula,
+        origin=contender.origin,
+        evolved=contender.evolved,
+        dice=describe(subjects, seed=protocol.seed),
+        trainings=len(status),
+        failures=sum(ended is not Status.DONE for ended in status.values()),
+        leakage=contender.name in plan.leaked,
+    )
+
+
+def _leakage(plan: FoldPlan) -> str:
+    if not plan.leaked:
+        return ""
+    told = ", ".join(
+        f"{name} on {len(subjects)} of {len(plan.tested)} subjects" for name, subjects in plan.leaked.items()
+    )
+    return f"LEAKAGE (allowed by --allow-leakage): tested {told} that its search had seen, so its Dice is too high"
+
+
+def _who(contenders: Sequence[Contender], reference: str) -> list[str]:
+    notes = []
+    evolved = sum(contender.evolved for contender in contenders)
+    if evolved > 1:
+        notes.append(f"The reference, {reference}, is the first evolved loss that was named.")
+    if evolved == 0 and len(contenders) > 1:
+        notes.append(
+            f"No evolved loss is compared, so the reference is the loss with the best mean, {reference}. It was chosen "
+            "after the fact, for which no p accounts."
+        )
+    unknown = [contender.name for contender in contenders if contender.evolved and contender.search is None]
+    if unknown:
+        notes.append(
+            f"Nothing is on record of whom the search for {', '.join(unknown)} has seen: leakage cannot be ruled out."
+        )
+    return notes
+
+
+def _failed(failures: Failures, losses: Sequence[LossResult]) -> list[str]:
+    if not failures:
+        return []
+    told = [
+        f"{loss}, fold {fold}, seed {seed}: {what}" for (loss, fold, seed), what in [*failures.items()][:_FAILURES_TOLD]
+    ]
+    more = f"; and {len(failures) - _FAILURES_TOLD} more, see cases.csv" if len(failures) > _FAILURES_TOLD else ""
+    trainings = sum(result.trainings for result in losses)
+    return [f"{len(failures)} of {trainings} trainings failed and score 0. {'; '.join(told)}{more}."]
+
+
+def _how_to_read(pairs: Sequence[PairResult]) -> list[str]:
+    notes = [
+        "Subjects are the unit of analysis; classes, cases and seeds are averaged per subject first. CI: percentile "
+        "bootstrap of the mean over subjects. Subjects of a fold share a trained network, and trainings share "
+        "subjects, which neither CI nor p accounts for: more seeds and a second cohort say more than a smaller p."
+    ]
+    if pairs:
+        notes.append(
+            "p: two-sided Wilcoxon signed-rank test over subjects, adjusted by Holm over all pairs shown. r: "
+            "matched-pairs rank-biserial correlation, 1 if the reference is better for every subject."
+        )
+        fewest = min(pairs, key=lambda pair: -pair.difference.p_smallest)
+        least = min(1.0, len(pairs) * fewest.difference.p_smallest)
+        if least > _SIGNIFICANT:
+            notes.append(
+                f"With {fewest.difference.subjects} subjects and {len(pairs)} comparisons the smallest possible "
+                f"adjusted p is {least:.2g}: these tests cannot find a difference, whatever the losses are; look at "
+                "the intervals, or test more subjects."
+            )
+    return notes

@@ -1,0 +1,162 @@
+"""``loss.pt2``: the loss as a ``torch.export`` program that runs, and is differentiable, where there is no lossevo.
+
+The graph takes ``(logits, target)`` or ``(logits, target, distance_map)``, all (B, C, depth, height, width) with
+C >= 2 and a one-hot target. Every size is dynamic, the arithmetic is done in float32 (float64 if the logits are),
+and nothing is tied to a device. Without lossevo::
+
+    module = torch.export.load("loss.pt2").module(check_guards=False)
+    loss = torch.fx.GraphModule(module, copy.deepcopy(module.graph))  # or the parent network's train() and eval() raise
+    loss(logits, one_hot_target).backward()
+
+``torch.export.load`` unpickles: open files of people you trust only, and take the ``loss.json`` from others.
+"""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic_shapes
+
+from lossevo.errors import LossevoError
+from lossevo.export.document import DOCUMENT_FILE, LossDocument
+from lossevo.expression import DISTANCE_SCALE_MM, Expression, compile_expression
+from lossevo.losses import LossInputs, SegmentationLoss
+
+PROGRAM_FILE = "loss.pt2"
+_INPUTS = ("logits", "target", "distance_map")
+
+
+class _Formula(nn.Module):
+    """What is exported: an expression on inputs in the canonical form of the call convention, without checks."""
+
+    coefficients: Tensor
+
+    def __init__(self, expression: Expression) -> None:
+        super().__init__()
+        self._loss = compile_expression(expression)
+        self._terminals = expression.terminals
+        self.register_buffer("coefficients", torch.tensor(expression.coefficients, dtype=torch.float64))
+
+    def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
+        # A cast would write its dtype and device into the graph. Type promotion keeps float64 and raises all else to
+        # float32; new_zeros follows the logits to their device, type_as in both.
+        logits = logits + logits.new_zeros(1, dtype=torch.float32)
+        values: dict[str, Tensor] = {}
+        if "logp" in self._terminals:
+            values["logp"] = torch.log_softmax(logits, dim=1)
+        if "p" in self._terminals:
+            values["p"] = values["logp"].exp() if "logp" in values else torch.softmax(logits, dim=1)
+        if "y" in self._terminals:
+            values["y"] = target.type_as(logits)
+        if distance_map is not None:
+            values["d"] = (distance_map.type_as(logits) / DISTANCE_SCALE_MM).clamp(-1, 1)
+        value = self._loss(values, self.coefficients.type_as(logits))
+        assert isinstance(value, Tensor)  # it depends on the prediction
+        return value
+
+
+def export_program(expression: Expression) -> ExportedProgram:
+    """The expression as an exported program with dynamic batch, classes and spatial size (3D)."""
+    inputs = _INPUTS if "d" in expression.terminals else _INPUTS[:2]
+    sizes = (Dim("batch", min=1), Dim("classes", min=2), *(Dim(axis, min=1) for axis in ("depth", "height", "width")))
+    example = tuple(torch.zeros(2, 3, 4, 5, 6) for _ in inputs)
+    # Without it the graph assumes that no size is 1 and, when a formula leaves the background out, that C is not 2.
+    with symbolic_shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        program = torch.export.export(
+            _Formula(expression), example, dynamic_shapes={name: dict(enumerate(sizes)) for name in inputs}
+        )
+    for node in program.graph.nodes:
+        # Stack traces hold paths of the exporting machine.
+        for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
+            node.meta.pop(key, None)
+    return program
+
+
+def save_program(document: LossDocument, path: Path) -> None:
+    """Write the ``loss.pt2`` of a loss; the document travels inside."""
+    torch.export.save(export_program(document.expression), path, extra_files={DOCUMENT_FILE: document.to_text()})
+
+
+class ProgramLoss(SegmentationLoss):
+    """A loaded ``loss.pt2`` with the call convention of all losses: labels or one-hot, 2D or 3D, one logit or several.
+
+    The graph stands in for :class:`~lossevo.losses.symbolic.ExpressionLoss`: value and gradient are the same.
+    """
+
+    def __init__(self, program: ExportedProgram, *, spacing_mm: Sequence[float] | None = None) -> None:
+        super().__init__(spacing_mm=spacing_mm)
+        self.graph = _plain_module(program)
+        self.uses_distance_map = "distance_map" in program.graph_signature.user_inputs
+
+    def compute(self, inputs: LossInputs) -> Tensor:
+        """The graph's value, a scalar tensor."""
+        arguments = [inputs.logits, inputs.target]
+        if inputs.distance_map is not None:
+            arguments.append(inputs.distance_map)
+        if inputs.logits.ndim == 4:
+            # The graph is 3D. A 2D image is a volume of depth 1: every sum and mean is the same.
+            arguments = [argument.unsqueeze(2) for argument in arguments]
+        value: Tensor = self.graph(*arguments)
+        return value
+
+
+def _plain_module(program: ExportedProgram) -> torch.fx.GraphModule:
+    """The program as an ordinary module: ``program.module()`` refuses train() and eval(), its guards refuse pickle."""
+    module = program.module()
+    graph = copy.deepcopy(module.graph)
+    for node in reversed(graph.nodes):
+        if node.op == "call_module":
+            graph.erase_node(node)
+    plain = torch.fx.GraphModule(module, graph)
+    plain.delete_all_unused_submodules()
+    return plain
+
+
+def load_program(path: Path, *, spacing_mm: Sequence[float] | None = None) -> ProgramLoss:
+    """Load a ``loss.pt2`` of a source you trust: PyTorch unpickles parts of it.
+
+    Raises:
+        LossevoError: the file is damaged, or not a lossevo loss; the message names it.
+    """
+    _read_embedded_document(path)
+    try:
+        program = torch.export.load(path)
+        if tuple(program.graph_signature.user_inputs) not in (_INPUTS, _INPUTS[:2]):
+            raise ValueError(f"inputs are {program.graph_signature.user_inputs}")
+        return ProgramLoss(program, spacing_mm=spacing_mm)
+    except LossevoError:
+        raise
+    except Exception as problem:
+        raise LossevoError(
+            f"PyTorch {torch.__version__} cannot load {path} ({_first_line(problem)});"
+            " the file may be of another PyTorch version: load the loss.json beside it and export it again"
+        ) from problem
+
+
+def _read_embedded_document(path: Path) -> LossDocument:
+    """The loss document inside the archive, read before anything is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            names = [name for name in archive.namelist() if name.endswith(f"/{DOCUMENT_FILE}")]
+            text = archive.read(names[0]).decode() if names and damaged is None else None
+    except OSError as problem:
+        raise LossevoError(f"cannot read {path}: {problem.strerror or problem}") from None
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError, EOFError) as problem:
+        raise LossevoError(f"{path} is damaged or not a .pt2 file ({problem}); export the loss again") from None
+    if damaged is not None:
+        raise LossevoError(f"{path} is damaged ({damaged} does not have its checksum); export the loss again")
+    if text is None:
+        raise LossevoError(f"{path} is a program, but not one that lossevo exported: it holds no {DOCUMENT_FILE}")
+    return LossDocument.from_text(text, source=f"{path}, {DOCUMENT_FILE} inside")
+
+
+def _first_line(problem: Any) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

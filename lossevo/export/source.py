@@ -1,0 +1,280 @@
+"""``loss.py``: the loss as a readable module of its own that needs PyTorch and nothing else.
+
+The formula is the code of :func:`lossevo.expression.generate`, with what is used once written where it is used. The
+functions that it calls, and the checks of the call convention, are copied from lossevo's own source: each is written
+in one place.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import CodeType, FunctionType
+
+from lossevo.export.document import LossDocument
+from lossevo.expression import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Code, Expression, generate, safe_math, unicode
+from lossevo.losses import base, signed_distance
+
+SOURCE_FILE = "loss.py"
+CLASS_NAME = "EvolvedLoss"
+_LINE_LENGTH = 120
+_DOCSTRING_WIDTH = 100
+_EXPRESSION_WIDTH = 96
+
+
+def source_of(document: LossDocument) -> str:
+    """The text of ``loss.py``."""
+    code = generate(document.expression.root)
+    called: list[Callable[..., object]] = [base.check_shapes, base.check_target]
+    called += [base.one_hot] if {"y", "d"} & set(code.terminals) else []
+    called += [signed_distance.signed_distance_map] if "d" in code.terminals else []
+    called += [getattr(safe_math, name) for name in code.helpers]
+    constants, functions = _copied(called)
+    blocks = [_class(code, document.expression.coefficients), _formula(code, document.expression), *functions]
+    imports = "import torch\nfrom torch import Tensor, nn"
+    if any("Sequence[" in block for block in blocks):
+        imports = f"from collections.abc import Sequence\n\n{imports}"
+    head = [_docstring(document), "from __future__ import annotations", imports]
+    if constants:
+        head.append("\n".join(f"{name} = {value!r}" for name, value in constants.items()))
+    return "\n\n\n".join(["\n\n".join(head), *blocks]) + "\n"
+
+
+# --- docstring ---
+
+
+def _docstring(document: LossDocument) -> str:
+    """Formula, meaning of its symbols, provenance and use."""
+    expression, metadata = document.expression, document.metadata
+    uses_distance = "d" in expression.terminals
+    call_convention = [
+        ("logits", "(B, C, *spatial), 2D or 3D; C >= 2 is a softmax, C = 1 a sigmoid"),
+        ("target", "labels (B, 1, *spatial), or one-hot or soft (B, C, *spatial)"),
+        (
+            "distance_map",
+            "(B, C, *spatial), signed distance to each class's boundary in mm, negative inside; computed from the"
+            " target if not given, but a map of the whole volume is better than one of a patch"
+            if uses_distance
+            else "accepted, and not used by this loss",
+        ),
+    ]
+    name = metadata.get("name", metadata.get("id", "A loss"))
+    lines = [
+        *_wrapped(f"{name}: a segmentation loss found by lossevo."),
+        "",
+        *_wrapped(f"    L = {unicode(expression)}", indent="        "),
+        "",
+        *_table(_legend(expression)),
+        "",
+        "Numbers are rounded here; the class holds them exactly. Where it comes from:",
+        "",
+        *_table((key, value if isinstance(value, str) else json.dumps(value)) for key, value in metadata.items()),
+        "",
+        "Needs PyTorch alone::",
+        "",
+        f"    loss = {CLASS_NAME}({'spacing_mm=(4.0, 1.0, 1.0)' if uses_distance else ''})",
+        "    loss(logits, target, distance_map).backward()" if uses_distance else "    loss(logits, target).backward()",
+        "",
+        *_table(call_convention),
+        "",
+        "The result is a scalar, computed in float32 (float64 if the logits are) even under autocast.",
+    ]
+    return f'"""{_escaped(lines)}\n"""'
+
+
+def _legend(expression: Expression) -> Iterator[tuple[str, str]]:
+    """Symbol and meaning of what the formula uses, except the plainest arithmetic."""
+    used = {node.name for node in expression.root.walk()}
+    for terminal in TERMINALS.values():
+        if terminal.name in used:
+            yield terminal.symbol, terminal.meaning
+    for primitive in PRIMITIVES.values():
+        if primitive.name in used - {"add", "sub", "mul", "neg"}:
+            yield primitive.symbol.format("a", "b"), primitive.meaning
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    rows = list(rows)
+    width = max(len(key) for key, _ in rows) + 3
+    return [line for key, value in rows for line in _wrapped(f"{key:<{width}}{value}", indent=" " * width)]
+
+
+def _wrapped(line: str, *, indent: str = "") -> list[str]:
+    return textwrap.wrap(line, _DOCSTRING_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _escaped(lines: Iterable[str]) -> str:
+    """Lines that cannot end the docstring they stand in, nor hide anything, whatever the metadata hold."""
+    printable = ("".join(sign if sign.isprintable() else " " for sign in line).rstrip() for line in lines)
+    return "\n".join(printable).replace("\\", "\\\\").replace('"""', r"\"\"\"")
+
+
+# --- class ---
+
+_FORWARD = '''\
+    def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        check_shapes(logits, target)
+        if not torch.compiler.is_compiling():  # reading values back would break the graph
+            check_target(target, logits.shape[1])
+        with torch.autocast(device_type=logits.device.type, enabled=False):
+            logits = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+            if logits.shape[1] == 1:
+                logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+                if target.is_floating_point() and target.shape[1] == 1:
+                    target = torch.cat([1 - target, target], dim=1)'''
+
+_DISTANCE_MAP = """\
+            if distance_map is None:
+                spacing_mm = self.spacing_mm or (1.0,) * (logits.ndim - 2)
+                distance_map = signed_distance_map(one_hot(target, logits.shape[1]), spacing_mm)
+            elif distance_map.shape[1] == 1 and logits.shape[1] == 2:
+                distance_map = torch.cat([-distance_map, distance_map], dim=1)
+            if distance_map.shape != logits.shape:
+                raise ValueError(f"distance_map has shape {_shape(distance_map)}, expected {_shape(logits)}")"""
+
+
+def _class(code: Code, coefficients: tuple[float, ...]) -> str:
+    """The module: checks, brings the arguments to their canonical form, calls the formula."""
+    uses_distance = "d" in code.terminals
+    lines = [
+        f"class {CLASS_NAME}(nn.Module):",
+        '    """The loss described at the top of this file."""',
+        "",
+        f"    uses_distance_map = {uses_distance}",
+    ]
+    if coefficients:
+        lines.append("    coefficients: Tensor")
+    if coefficients or uses_distance:
+        arguments = "self, *, spacing_mm: Sequence[float] | None = None" if uses_distance else "self"
+        lines += ["", f"    def __init__({arguments}) -> None:", "        super().__init__()"]
+    if uses_distance:
+        lines.append("        self.spacing_mm = spacing_mm")
+    if coefficients:
+        lines += _buffer(coefficients)
+    lines += ["", _FORWARD]
+    if uses_distance:
+        lines.append(_DISTANCE_MAP)
+    reads = {
+        # Where both are used p is exp(log p), as in the search.
+        "logp": "torch.log_softmax(logits, dim=1)",
+        "p": "logp.exp()" if "logp" in code.terminals else "torch.softmax(logits, dim=1)",
+        "y": "one_hot(target, logits.shape[1]).to(logits.dtype)",
+        "d": f"(distance_map.to(logits.dtype) / {DISTANCE_SCALE_MM!r}).clamp(-1, 1)",
+    }
+    lines += [f"            {name} = {read}" for name, read in reads.items() if name in code.terminals]
+    arguments = ", ".join([*code.terminals, *(["c=self.coefficients.to(logits)"] if coefficients else [])])
+    return "\n".join([*lines, f"            return formula({arguments})"])
+
+
+def _buffer(coefficients: tuple[float, ...]) -> list[str]:
+    """The statement that registers the coefficients: on one line if it fits, else one coefficient a line."""
+    values = ", ".join(map(repr, coefficients))
+    line = f'        self.register_buffer("coefficients", torch.tensor([{values}], dtype=torch.float64))'
+    if len(line) <= _LINE_LENGTH:
+        return [line]
+    return [
+        "        coefficients = [",
+        *(f"            {value!r}," for value in coefficients),
+        "        ]",
+        '        self.register_buffer("coefficients", torch.tensor(coefficients, dtype=torch.float64))',
+    ]
+
+
+# --- formula ---
+
+
+def _formula(code: Code, expression: Expression) -> str:
+    """The formula as a function of its inputs."""
+    names = [*code.terminals, *(["c"] if expression.coefficients else [])]
+    lines = [
+        f"def formula({', '.join(f'{name}: Tensor' for name in names)}) -> Tensor:",
+        f'    """L from maps (B, C, *spatial){" and the coefficients c" if expression.coefficients else ""}."""',
+    ]
+    if code.uses_spatial:
+        lines.append(f"    spatial = tuple(range(2, {code.terminals[0]}.ndim))")
+    return "\n".join([*lines, *(f"    {line}" for line in _folded(code))])
+
+
+def _folded(code: Code) -> list[str]:
+    """The code with values written where they are used, if they are used once and as far as lines stay short.
+
+    The order of operations is kept: autograd adds up the gradients of a value in that order, and a file that equals the
+    candidate bit for bit can be verified as such.
+    """
+    statements = [line.split(" = ", 1) for line in code.lines]
+    used = Counter(name for _, value in statements for name in _names(value))
+    written: dict[str, ast.expr] = {}
+    pending: list[str] = []
+    lines: list[str] = []
+
+    def write_pending() -> None:
+        for name in pending:
+            lines.append(f"v{len(lines)} = {ast.unparse(written[name])}")
+            written[name] = ast.parse(f"v{len(lines) - 1}", mode="eval").body
+        pending.clear()
+
+    for name, value in statements:
+        operands = [operand for operand in _names(value) if operand in pending]
+        others = pending[: len(pending) - len(operands)]
+        text = ast.unparse(_substituted(value, written))
+        if pending != others + operands or len(text) > _EXPRESSION_WIDTH:
+            write_pending()
+        else:
+            pending = others
+        written[name] = _substituted(value, written)
+        pending.append(name)
+        if used[name] > 1:
+            write_pending()
+    return [*lines, f"return {ast.unparse(_substituted(code.result, written))}"]
+
+
+def _names(value: str) -> list[str]:
+    """The names in an expression, from left to right: the order in which Python evaluates them."""
+    names = [node for node in ast.walk(ast.parse(value)) if isinstance(node, ast.Name)]
+    return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
+
+
+def _substituted(value: str, written: Mapping[str, ast.expr]) -> ast.expr:
+    """The expression with the names in ``written`` replaced."""
+
+    class Substitution(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            return written.get(node.id, node)
+
+    tree: ast.Expression = Substitution().visit(ast.parse(value, mode="eval"))
+    return tree.body
+
+
+# --- what the formula and the class call ---
+
+
+def _copied(called: Iterable[Callable[..., object]]) -> tuple[dict[str, float], list[str]]:
+    """The source of the functions ``called`` and of every lossevo function they call, and the constants they read."""
+    constants: dict[str, float] = {}
+    sources: dict[str, str] = {}
+    pending = list(called)
+    while pending:
+        function: FunctionType = inspect.unwrap(pending.pop(0))
+        if function.__name__ in sources:
+            continue
+        # Who uses the file has no LossevoError.
+        sources[function.__name__] = inspect.getsource(function).strip().replace("LossevoError", "ValueError")
+        for name in _global_names(function.__code__):
+            value = function.__globals__.get(name)
+            if isinstance(value, int | float):
+                constants[name] = value
+            elif inspect.isfunction(value) and value.__module__.startswith("lossevo."):
+                pending.append(value)
+    return constants, list(sources.values())
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)

@@ -1,0 +1,177 @@
+"""Verification of an export: each file, loaded in a fresh process, must give the value and gradient of the candidate.
+
+The exporting process computes what the candidate gives on a set of cases, and leaves it in the folder. The fresh
+process (:mod:`lossevo.export.verify`) loads each file, compares, and leaves a report.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lossevo
+from lossevo.errors import LossevoError
+from lossevo.expression import Expression
+from lossevo.losses.base import one_hot
+from lossevo.losses.symbolic import ExpressionLoss
+
+TOLERANCE = 1e-5
+"""Largest deviation allowed. ``loss.json`` and ``loss.pt2`` are as a rule bit-equal to the candidate; ``loss.py`` may
+add up the gradients of a value that is used several times in another order."""
+
+_EXPECTED = "expected.pt"
+_REPORT = "report.json"
+_TIMEOUT_S = 600.0
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Arguments of a loss, and what the candidate gives for them."""
+
+    name: str
+    logits: Tensor
+    target: Tensor
+    distance_map: Tensor | None
+    value: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far a file is from the candidate in its worst case, relative to the largest magnitude; 0 is bit-equal."""
+
+    value: float
+    gradient: float
+    worst_case: str
+
+
+def verify(folder: Path, files: Sequence[str], expression: Expression) -> dict[str, Deviation]:
+    """Compare ``files`` of ``folder`` with the candidate in one fresh process; leaves nothing behind in the folder.
+
+    Raises:
+        LossevoError: a file does not load, or deviates by more than ``TOLERANCE``; the message says by how much.
+    """
+    cases = [asdict(case) for case in expected_cases(expression)]
+    torch.save(cases, folder / _EXPECTED)
+    try:
+        report = _in_fresh_process(folder, files)
+    finally:
+        (folder / _EXPECTED).unlink(missing_ok=True)
+        (folder / _REPORT).unlink(missing_ok=True)
+    for file, problem in report["problems"].items():
+        raise LossevoError(f"the exported {file} does not work in a fresh process: {problem}")
+    deviations = {file: Deviation(**found) for file, found in report["deviations"].items()}
+    for file, found in deviations.items():
+        if not max(found.value, found.gradient) <= TOLERANCE:
+            raise LossevoError(
+                f"the exported {file} is not the loss that was evaluated: in the case '{found.worst_case}' its value"
+                f" deviates by {found.value:.1e} and its gradient by {found.gradient:.1e} ({TOLERANCE:.0e} is allowed)"
+            )
+    return deviations
+
+
+def _in_fresh_process(folder: Path, files: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    package_root = str(Path(lossevo.__file__).resolve().parent.parent)
+    search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    process = subprocess.run(
+        [sys.executable, "-m", "lossevo.export.verify", str(folder.resolve()), *files],
+        env={**os.environ, "PYTHONPATH": search_path},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if process.returncode != 0:
+        last = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LossevoError(f"the process that verifies the export ended with status {process.returncode}: {last}")
+    report: Mapping[str, Mapping[str, Any]] = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+    return report
+
+
+def compare(folder: Path, files: Sequence[str]) -> None:
+    """The fresh process's part: load and compare each file, write the report."""
+    from lossevo.export.load import load
+
+    torch.set_num_threads(1)
+    cases = [Case(**case) for case in torch.load(folder / _EXPECTED, weights_only=True)]
+    deviations, problems = {}, {}
+    for file in files:
+        try:
+            deviations[file] = asdict(_worst(load(folder / file), cases))
+        except Exception as problem:
+            problems[file] = f"{type(problem).__name__}: {problem}"
+    report = {"deviations": deviations, "problems": problems}
+    (folder / _REPORT).write_text(json.dumps(report), encoding="utf-8")
+
+
+def _worst(loss: nn.Module, cases: Sequence[Case]) -> Deviation:
+    # A network that holds its loss switches it, too.
+    nn.Sequential(loss).train().eval().train()
+    found = []
+    for case in cases:
+        value, gradient = value_and_gradient(loss, case.logits, case.target, case.distance_map)
+        found.append(Deviation(deviation(value, case.value), deviation(gradient, case.gradient), case.name))
+    return max(found, key=lambda one: max(one.value, one.gradient))
+
+
+def expected_cases(expression: Expression) -> list[Case]:
+    """What the candidate gives on inputs of every form that the call convention allows."""
+    loss = ExpressionLoss(expression)
+    generator = torch.Generator().manual_seed(0)
+    cases = []
+    for name, channels, shape in (
+        ("labels", 2, (2, 8, 10, 12)),
+        ("one-hot target", 4, (1, 5, 6, 7)),
+        ("one logit", 1, (2, 6, 5, 4)),
+        ("2D", 3, (2, 9, 11)),
+        ("saturated logits", 2, (1, 6, 7, 5)),
+        ("empty foreground", 4, (2, 4, 6, 5)),
+        ("float64", 3, (2, 4, 5, 3)),
+    ):
+        batch, *spatial = shape
+        logits = 3 * torch.randn(batch, channels, *spatial, generator=generator, dtype=torch.float64)
+        labels = torch.randint(0, max(2, channels), (batch, 1, *spatial), generator=generator)
+        distance_map = None
+        if loss.uses_distance_map and name != "labels":
+            distance_map = 15 * torch.randn(logits.shape, generator=generator)
+        if name == "saturated logits":
+            logits = 50 * logits.sign()
+        if name == "empty foreground":
+            labels = torch.zeros_like(labels)
+        target = one_hot(labels, channels).float() if name == "one-hot target" else labels
+        logits = logits if name == "float64" else logits.float()
+        cases.append(Case(name, logits, target, distance_map, *value_and_gradient(loss, logits, target, distance_map)))
+    return cases
+
+
+def value_and_gradient(
+    loss: nn.Module, logits: Tensor, target: Tensor, distance_map: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The loss, and its gradient with respect to the logits."""
+    logits = logits.detach().clone().requires_grad_()
+    value = loss(logits, target, distance_map)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+def deviation(found: Tensor, expected: Tensor) -> float:
+    """The largest |found - expected|, relative to the largest |expected|; infinite if shape, type or NaNs differ."""
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return math.inf
+    different = (found != expected) & ~(found.isnan() & expected.isnan())
+    if not bool(different.any()):
+        return 0.0
+    largest = float((found - expected)[different].abs().max())
+    scale = float(expected.nan_to_num(posinf=0, neginf=0).abs().max())
+    return largest / max(scale, _SMALLEST) if math.isfinite(largest) else math.inf

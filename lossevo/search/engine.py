@@ -1,0 +1,415 @@
+"""The engine: evolution, coefficient tuning and confirmation, one training at a time in a fixed order.
+
+The course of a search depends on its configuration and seed alone. Up to ``window`` trainings are in flight and
+outcomes enter in the order in which they were submitted, so neither the number of workers nor who finishes first
+matters.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from deap import gp
+
+from lossevo.cluster import Outcome, Status
+from lossevo.errors import LossevoError
+from lossevo.expression import Expression, ExpressionError
+from lossevo.search import hall_of_fame
+from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin
+from lossevo.search.evolution import Population, Proposal, create_population
+from lossevo.search.ledger import Ledger
+from lossevo.search.progress import Event, Listener, Progress
+from lossevo.search.screening import Check, Measured, Screening
+from lossevo.search.simplification import effective_slots, simplify
+from lossevo.search.space import Budget, SearchSpace
+from lossevo.search.trainings import OrderedTrainings
+from lossevo.search.tuning import CoefficientTuner, with_slots
+from lossevo.search.variation import Variation
+from lossevo.training import TrainingRequest
+
+MAX_REJECTED_IN_A_ROW = 50_000
+_SEEDS_PER_RUN = 1000
+_FIRST_CONFIRMATION_SEED = 500
+_DEFAULT_NOISE = 0.01
+_LEAST_TUNING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many trainings each phase gets."""
+
+    evolution: int
+    tuning: int
+    confirmation: int
+
+    @classmethod
+    def of(cls, budget: Budget, hand_crafted: int) -> Plan:
+        """Confirmation gets what its shares allow in whole candidates, at least two; tuning its share; evolution the
+        rest.
+        """
+        total = budget.trainings
+        finalists = max(2, int(total * budget.confirmation_share / budget.confirmation_seeds))
+        confirmation = min(finalists, 10 + hand_crafted) * budget.confirmation_seeds
+        tuning = int(total * budget.tuning_share)
+        evolution = total - tuning - confirmation
+        if evolution < hand_crafted + 2:
+            raise LossevoError(
+                f"a budget of {total} trainings is too small: after {hand_crafted} hand-crafted seeds, {tuning} "
+                f"trainings for tuning and {confirmation} for confirmation nothing is left to evolve; "
+                f"give {hand_crafted * 2 + 12} or more"
+            )
+        return cls(evolution, tuning, confirmation)
+
+    @property
+    def total(self) -> int:
+        """All trainings."""
+        return self.evolution + self.tuning + self.confirmation
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a search optimises for: who is trained and validated on, for how many steps, with how many classes (with
+    background).
+    """
+
+    train: tuple[str, ...]
+    validate: tuple[str, ...]
+    classes: int
+    budget_steps: int
+
+
+@dataclass
+class Search:
+    """One search over ``space`` for ``problem``.
+
+    ``changed`` is called with the ranking whenever it may have changed.
+    """
+
+    space: SearchSpace
+    problem: Problem
+    seed: int
+    ledger: Ledger
+    trainings: OrderedTrainings
+    listener: Listener = lambda event: None
+    changed: Callable[[list[hall_of_fame.Entry]], None] = lambda entries: None
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.plan = Plan.of(self.space.budget, len(self.space.seeds))
+        self.screening = Screening(self.problem.classes)
+        self._generator = random.Random(self.seed)
+        self._measured: list[tuple[str, str, str]] = []
+        self._phase = "evolution"
+        self._done = 0
+        self._failed = 0
+        self._again = 0
+        self._entries: list[hall_of_fame.Entry] = []
+        self.trainings.arrived = lambda outcome: self._tell("arrived", "")
+
+    def run(self) -> list[hall_of_fame.Entry]:
+        """Evolve, tune, confirm; returns the hall of fame.
+
+        Raises:
+            LossevoError: the space is exhausted, or the ledger does not belong to this search.
+        """
+        for name, phase in (("evolution", self._evolve), ("tuning", self._tune), ("confirmation", self._confirm)):
+            self._phase = name
+            self._tell("phase", f"{name}: {getattr(self.plan, name)} trainings")
+            phase()
+        return self._entries
+
+    # Evolution
+
+    def _evolve(self) -> None:
+        variation = Variation(self.space, self._generator)
+        size = max(8, min(self.space.strategy.population, self.plan.evolution // 4))
+        population = create_population(self.space, variation, self._generator, size)
+        window = self.space.budget.window
+        pending: deque[tuple[Candidate, int, gp.PrimitiveTree | None]] = deque()
+        submitted = 0
+        while submitted < self.plan.evolution or pending:
+            while submitted < self.plan.evolution and len(pending) < window:
+                again = self._elite_to_train_again(
+                    population, [(candidate, seed) for candidate, seed, _ in pending], submitted
+                )
+                if again is not None:
+                    candidate, seed = again
+                    tree = None
+                    self._again += 1
+                else:
+                    made = self._next_candidate(population, variation)
+                    if made is None:
+                        break
+                    candidate, tree = made
+                    seed = self._selection_seed(0)
+                self._submit(candidate, seed)
+                pending.append((candidate, seed, tree))
+                submitted += 1
+            candidate, seed, tree = pending.popleft()
+            candidate.scores[seed] = self._take(candidate)
+            if tree is not None:
+                population.add(tree, candidate)
+            self._update(candidate)
+
+    def _elite_to_train_again(
+        self, population: Population, pending: Sequence[tuple[Candidate, int]], submitted: int
+    ) -> tuple[Candidate, int] | None:
+        """An elite that lacks selection seeds, and its next seed: a good first score may be luck."""
+        strategy = self.space.strategy
+        if (
+            strategy.elite_seeds < 2
+            or len(population.members) < strategy.elites
+            or self._again >= strategy.elite_share * submitted
+        ):
+            return None
+        best = sorted(population.members, key=lambda member: (-member.value, member.candidate.number))
+        for member in best[: strategy.elites]:
+            candidate = member.candidate
+            taken = set(candidate.scores) | {seed for other, seed in pending if other is candidate}
+            for index in range(strategy.elite_seeds):
+                if self._selection_seed(index) not in taken:
+                    return candidate, self._selection_seed(index)
+        return None
+
+    def _next_candidate(
+        self, population: Population, variation: Variation
+    ) -> tuple[Candidate, gp.PrimitiveTree] | None:
+        """The next proposal that passes the screening; None if the population waits for outcomes."""
+        for _ in range(MAX_REJECTED_IN_A_ROW):
+            proposal = population.propose()
+            if proposal is None:
+                return None
+            if proposal.origin.operator in (HAND_CRAFTED, SEED):
+                expression: Expression | None = self.screening.admit(
+                    variation.to_expression(proposal.tree), self._measure
+                )
+            else:
+                expression = self.screening.screen(partial(_express, proposal, variation), self._measure)
+            if expression is not None:
+                self._remember_measured()
+                population.accepted()
+                expression, tree = self._simplified(expression, proposal, variation)
+                return self._candidate(expression, proposal.origin), tree
+        raise LossevoError(
+            f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a row, "
+            "so it holds nothing new; widen its primitives or limits, or lower the budget"
+        )
+
+    def _simplified(
+        self, expression: Expression, proposal: Proposal, variation: Variation
+    ) -> tuple[Expression, gp.PrimitiveTree]:
+        """The proposal without what does not change its gradient; seeds stay as they are written."""
+        if not self.space.strategy.simplify or proposal.origin.operator in (HAND_CRAFTED, SEED):
+            return expression, proposal.tree
+        known = self.ledger.simplified(expression.hash)
+        if known is None:
+            smaller = simplify(expression, self.screening.fingerprint)
+            self.ledger.remember_simplified(expression.hash, smaller.to_json())
+        else:
+            smaller = Expression.from_json(known)
+        tree = variation.to_tree(smaller)
+        return (smaller, tree) if tree is not None else (expression, proposal.tree)
+
+    def _measure(self, expression: Expression) -> Measured:
+        """The numeric checks of the screening, looked up in the ledger when they ran before."""
+        known = self.ledger.measured(expression.hash)
+        if known is not None:
+            failed, fingerprint = known
+            return Measured(Check(failed) if failed else None, fingerprint)
+        measured = self.screening.measure(expression)
+        self._measured.append((expression.hash, measured.failed or "", measured.fingerprint))
+        return measured
+
+    def _remember_measured(self) -> None:
+        if self._measured:
+            self.ledger.remember_measured(self._measured)
+            self._measured = []
+
+    # Tuning
+
+    def _tune(self) -> None:
+        count = min(self.space.tuning.structures, max(1, self.plan.tuning // _LEAST_TUNING))
+        structures = self._tunable(count)
+        budgets = [self.plan.tuning // len(structures)] * len(structures) if structures else []
+        self._done += self.plan.tuning - sum(budgets)
+        for (candidate, expression, slots), budget in zip(structures, budgets, strict=True):
+            generator = np.random.default_rng([self.seed, candidate.number])
+            tuner = CoefficientTuner(expression, slots, self.space.tuning, generator)
+            self._tune_one(tuner, Origin("cma-es", (candidate.id,)), budget)
+
+    def _tune_one(self, tuner: CoefficientTuner, origin: Origin, budget: int) -> None:
+        """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has."""
+        spent = 0
+        while spent + tuner.population < budget:
+            generation = [(self._candidate(expression, origin), self._selection_seed(0)) for expression in tuner.ask()]
+            tuner.tell([candidate.scores[seed] for candidate, seed in self._train_all(generation)])
+            spent += tuner.population
+        if spent:
+            favourite = self._candidate(tuner.favourite(), origin)
+            seeds = [self._selection_seed(index) for index in range(self.space.strategy.elite_seeds)]
+            missing = [seed for seed in seeds if seed not in favourite.scores][: budget - spent]
+            spent += len(list(self._train_all([(favourite, seed) for seed in missing])))
+        self._done += budget - spent
+
+    def _tunable(self, count: int) -> list[tuple[Candidate, Expression, list[int]]]:
+        """The best evolved candidates of different structure, as they are tuned, with the slots that matter."""
+        found: dict[str, tuple[Candidate, Expression, list[int]]] = {}
+        for candidate in self._by_cautious_score():
+            structure = hall_of_fame.structure(candidate)
+            if candidate.hand_crafted or structure in found:
+                continue
+            expression = with_slots(candidate.expression, self.space.tuning)
+            slots = effective_slots(expression, self.screening.fingerprint)
+            if slots:
+                found[structure] = (candidate, expression, slots)
+            if len(found) == count:
+                break
+        return list(found.values())
+
+    # Confirmation
+
+    def _confirm(self) -> None:
+        """Train the finalists with seeds that nothing was selected on."""
+        seeds = [
+            self.seed * _SEEDS_PER_RUN + _FIRST_CONFIRMATION_SEED + i
+            for i in range(self.space.budget.confirmation_seeds)
+        ]
+        finalists = self._finalists(self.plan.confirmation // len(seeds))
+        jobs = [(candidate, seed) for seed in seeds for candidate in finalists]
+        list(self._train_all(jobs, confirmation=True))
+
+    def _finalists(self, count: int) -> list[Candidate]:
+        """The best evolved, at most two of a structure, and the best hand-crafted losses: a third of the places, at
+        least one.
+        """
+        ordered = self._by_cautious_score()
+        hand_crafted = [candidate for candidate in ordered if candidate.hand_crafted]
+        structures: Counter[str] = Counter()
+        evolved = []
+        for candidate in ordered:
+            structure = hall_of_fame.structure(candidate)
+            if not candidate.hand_crafted and structures[structure] < 2:
+                structures[structure] += 1
+                evolved.append(candidate)
+        literature = hand_crafted[: max(1, count // 3)]
+        return [*evolved[: count - len(literature)], *literature]
+
+    def _by_cautious_score(self) -> list[Candidate]:
+        """Candidates by the lower bound mean − s/√n, s pooled over all that have several seeds: one lucky seed does
+        not win.
+        """
+        scored = [candidate for candidate in self.candidates.values() if candidate.scores]
+        variances = [
+            statistics.variance(c.scores.values()) for c in scored if len(c.scores) > 1 and min(c.scores.values()) > 0
+        ]
+        noise = math.sqrt(statistics.fmean(variances)) if variances else _DEFAULT_NOISE
+        return sorted(scored, key=lambda c: (-(c.score - noise / math.sqrt(len(c.scores))), c.number))
+
+    # Trainings
+
+    def _selection_seed(self, index: int) -> int:
+        return self.seed * _SEEDS_PER_RUN + index
+
+    def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
+        """The candidate of an expression, new or known."""
+        known = self.candidates.get(expression.hash)
+        if known is not None:
+            return known
+        candidate = Candidate(expression, origin, number=len(self.candidates))
+        self.candidates[expression.hash] = candidate
+        document = {"loss": expression.to_json(), "origin": origin.to_json(), "number": candidate.number}
+        self.ledger.remember_candidate(candidate.id, document)
+        return candidate
+
+    def _submit(self, candidate: Candidate, seed: int) -> None:
+        loss = {"expression": candidate.expression.to_json()}
+        request = TrainingRequest(loss, self.problem.train, self.problem.validate, self.problem.budget_steps, seed)
+        self.trainings.submit(request, phase=self._phase, subject=candidate.id)
+
+    def _take(self, candidate: Candidate) -> float:
+        """The score of the training that was submitted first."""
+        before = self.trainings.computed
+        outcome = self.trainings.take()
+        self._done += 1
+        score = _score(outcome)
+        self._failed += outcome.status is not Status.DONE
+        told = f"dice {score:.4f}" if outcome.status is Status.DONE else f"{outcome.status}: {outcome.error}"
+        replayed = self.trainings.started is None and self.trainings.computed == before
+        self._tell("replayed" if replayed else "training", f"{candidate.id} {told}  {candidate.origin}")
+        return score
+
+    def _train_all(
+        self, jobs: Sequence[tuple[Candidate, int]], *, confirmation: bool = False
+    ) -> Iterator[tuple[Candidate, int]]:
+        """Train candidates with seeds, ``window`` at a time; yields each when its score is in."""
+        pending: deque[tuple[Candidate, int]] = deque()
+        waiting = deque(jobs)
+        while waiting or pending:
+            while waiting and len(pending) < self.space.budget.window:
+                pending.append(waiting.popleft())
+                self._submit(*pending[-1])
+            candidate, seed = pending.popleft()
+            (candidate.confirmations if confirmation else candidate.scores)[seed] = self._take(candidate)
+            self._update(candidate)
+            yield candidate, seed
+
+    # Telling
+
+    def _update(self, candidate: Candidate) -> None:
+        """Write the hall of fame if it may have changed, and tell of a new best."""
+        leader = self._entries[0].id if self._entries else ""
+        entries = self._entries = hall_of_fame.rank(self.candidates.values(), self.space.budget.confirmation_seeds)
+        if any(entry.id == candidate.id for entry in entries):
+            self.changed(entries)
+        if entries[0].id != leader and self.trainings.started is not None:
+            self._tell("best", f"{entries[0].id} leads with {entries[0].score:.4f}: {entries[0].unicode}")
+
+    def _tell(self, kind: str, message: str) -> None:
+        self.listener(Event(kind, message, self.progress()))
+
+    def progress(self) -> Progress:
+        """Where the search stands."""
+        best = self._entries[0] if self._entries else None
+        literature = [entry.score for entry in self._entries if entry.origin.startswith("hand-crafted")]
+        per_hour = self.trainings.per_hour
+        left = self.plan.total - self._done
+        return Progress(
+            phase=self._phase,
+            done=self._done,
+            total=self.plan.total,
+            failed=self._failed,
+            proposed=self.screening.saw[Check.LIMITS],
+            rejected={check.value: count for check, count in self.screening.rejected.items()},
+            best_score=best.score if best else math.nan,
+            best_id=best.id if best else "",
+            best_formula=best.unicode if best else "",
+            best_hand_crafted=max(literature, default=math.nan),
+            per_hour=per_hour,
+            busy_share=self.trainings.busy_share,
+            workers=self.trainings.workers,
+            eta_s=3600 * left / per_hour if per_hour > 0 else None,
+        )
+
+
+def _express(proposal: Proposal, variation: Variation) -> Expression | None:
+    """The expression of a proposal; None beyond the space's or the language's limits."""
+    if not variation.within_limits(proposal.tree):
+        return None
+    try:
+        return variation.to_expression(proposal.tree)
+    except ExpressionError:
+        return None
+
+
+def _score(outcome: Outcome) -> float:
+    if outcome.status is not Status.DONE or outcome.value is None:
+        return FAILED_SCORE
+    score = float(outcome.value["score"])
+    return score if math.isfinite(score) else FAILED_SCORE

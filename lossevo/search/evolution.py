@@ -1,0 +1,176 @@
+"""Evolution: populations that propose new trees from old ones. Screening, training and counting are the engine's."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+from deap import base, gp
+
+from lossevo.search.candidate import HAND_CRAFTED, SEED, Candidate, Origin
+from lossevo.search.hall_of_fame import structure
+from lossevo.search.space import SearchSpace
+from lossevo.search.variation import Variation
+
+
+class Fitness(base.Fitness):  # type: ignore[misc]
+    """DEAP fitness: one value, to be maximised."""
+
+    weights = (1.0,)
+
+
+@dataclass(eq=False)
+class Individual:
+    """A member of a population: a DEAP tree and its candidate, with the fitness that DEAP's selection reads."""
+
+    tree: gp.PrimitiveTree
+    candidate: Candidate
+    parsimony: float
+
+    @property
+    def value(self) -> float:
+        """Mean Dice minus what the tree's size costs."""
+        return self.candidate.score - self.parsimony * len(self.tree)
+
+    @property
+    def fitness(self) -> Fitness:
+        """The value as DEAP wants it."""
+        return Fitness((self.value,))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A tree to be screened, and how it came about."""
+
+    tree: gp.PrimitiveTree
+    origin: Origin
+
+
+class Population(Protocol):
+    """Proposes trees and learns how their candidates scored."""
+
+    members: list[Individual]
+
+    def propose(self) -> Proposal | None:
+        """A new tree; None if nothing can be proposed before more outcomes are in."""
+
+    def accepted(self) -> None:
+        """The last proposal passed the screening and will be trained."""
+
+    def add(self, tree: gp.PrimitiveTree, candidate: Candidate) -> None:
+        """A proposal's candidate has its first score."""
+
+
+def create_population(space: SearchSpace, variation: Variation, generator: random.Random, size: int) -> Population:
+    """The population of the space's strategy, of at most ``size`` members."""
+    kind = SteadyState if space.strategy.replacement == "steady_state" else Generational
+    return kind(space, variation, generator, size)
+
+
+class _Seeded:
+    """What both strategies share: members, and seeds that come before anything else."""
+
+    def __init__(self, space: SearchSpace, variation: Variation, generator: random.Random, size: int) -> None:
+        self.space = space
+        self.strategy = space.strategy
+        self.variation = variation
+        self.generator = generator
+        self.size = size
+        self.members: list[Individual] = []
+        self._accepted = 0
+        self._seeds: list[Proposal] = []
+        for name, expression in space.seed_expressions().items():
+            tree = variation.to_tree(expression)
+            if tree is not None:
+                origin = Origin(HAND_CRAFTED, name=name) if name.isidentifier() else Origin(SEED)
+                self._seeds.append(Proposal(tree, origin))
+        self._seeds.reverse()
+
+    def accepted(self) -> None:
+        """Count a proposal that will be trained."""
+        self._accepted += 1
+
+    def _individual(self, tree: gp.PrimitiveTree, candidate: Candidate) -> Individual:
+        return Individual(tree, candidate, self.strategy.parsimony)
+
+    def _first(self) -> Proposal | None:
+        """A seed, or a random tree until the population is full."""
+        if self._seeds:
+            return self._seeds.pop()
+        if self._accepted < self.size:
+            return Proposal(self.variation.random_tree(), Origin("random"))
+        return None
+
+
+class SteadyState(_Seeded):
+    """One child at a time; the worst member leaves when the population is full. Never waits."""
+
+    def propose(self) -> Proposal | None:
+        """A seed, a random tree, or a child of members selected now."""
+        first = self._first()
+        if first is not None:
+            return first
+        weights = self.strategy.operators.model_dump()
+        (operator,) = self.generator.choices(list(weights), list(weights.values()))
+        if operator == "random" or len(self.members) < 2:
+            return Proposal(self.variation.random_tree(), Origin("random"))
+        parents = 2 if operator in ("crossover", "combine") else 1
+        chosen = self.variation.select(self.members, parents)
+        tree = getattr(self.variation, operator)(*(parent.tree for parent in chosen))
+        return Proposal(tree, Origin(operator, tuple(parent.candidate.id for parent in chosen)))
+
+    def add(self, tree: gp.PrimitiveTree, candidate: Candidate) -> None:
+        """Let a member in; the worst of those with its structure leaves if they crowd, else the worst of all if there
+        are too many.
+        """
+        self.members.append(self._individual(tree, candidate))
+        same = [member for member in self.members if structure(member.candidate) == structure(candidate)]
+        if len(same) > self.strategy.same_structure:
+            self._drop_worst(same)
+        elif len(self.members) > self.size:
+            self._drop_worst(self.members)
+
+    def _drop_worst(self, among: list[Individual]) -> None:
+        """Remove the member of least value, the youngest of equals."""
+        self.members.remove(min(among, key=lambda member: (member.value, -member.candidate.number)))
+
+
+class Generational(_Seeded):
+    """Whole generations with elites, as in GLO; waits at the end of each generation."""
+
+    def __init__(self, space: SearchSpace, variation: Variation, generator: random.Random, size: int) -> None:
+        super().__init__(space, variation, generator, size)
+        self._next: list[Individual] = []
+        self._expected = size
+        self._proposed = 0
+
+    def propose(self) -> Proposal | None:
+        """A member of the first generation, or a child of the current one; None until the generation is complete."""
+        if self._proposed >= self._expected:
+            return None
+        if not self.members:
+            return self._first()
+        first, second = self.variation.select(self.members, 2)
+        if self.generator.random() < self.strategy.crossover_rate:
+            tree = self.variation.crossover(first.tree, second.tree)
+            origin = Origin("crossover", (first.candidate.id, second.candidate.id))
+        else:
+            tree, origin = first.tree, Origin("mutation", (first.candidate.id,))
+        return Proposal(self.variation.glo_mutation(tree), origin)
+
+    def accepted(self) -> None:
+        """Count towards the generation."""
+        super().accepted()
+        self._proposed += 1
+
+    def add(self, tree: gp.PrimitiveTree, candidate: Candidate) -> None:
+        """Fill the next generation; when complete it replaces the current one, whose elites stay."""
+        self._next.append(self._individual(tree, candidate))
+        if len(self._next) == self._expected:
+            ranked = sorted(self.members, key=lambda member: (-member.value, member.candidate.number))
+            elites = ranked[: self.strategy.elites]
+            self.members = elites + self._next
+            self._next = []
+            self._proposed = 0
+            self._expected = max(1, self.size - min(self.strategy.elites, self.size - 1))

@@ -1,0 +1,158 @@
+"""The hall of fame: the best candidates and the hand-crafted losses in one ranking, written after every change."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lossevo.errors import LossevoError
+from lossevo.expression import Expression, structure_text, unicode
+from lossevo.search.candidate import Candidate, standard_error
+
+EVOLVED = 20
+"""Evolved losses kept; hand-crafted ones are always all there."""
+
+_COLUMNS = (
+    "rank",
+    "id",
+    "formula",
+    "score",
+    "score_se",
+    "seeds",
+    "complexity",
+    "origin",
+    "confirmed",
+    "selection_score",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row: ``score`` is the mean validation Dice over ``seeds`` trainings and ``score_se`` its standard error.
+
+    ``confirmed`` entries were trained again with new seeds after the search had chosen them, and ``score`` is over
+    those alone; their ``selection_score``, on which they were chosen, is biased upwards. Entries not confirmed rank
+    behind, by their selection score.
+    """
+
+    rank: int
+    id: str
+    formula: str
+    unicode: str
+    score: float
+    score_se: float | None
+    seeds: int
+    complexity: float
+    origin: str
+    confirmed: bool
+    selection_score: float
+    loss: dict[str, Any]
+
+    @property
+    def expression(self) -> Expression:
+        """The loss itself."""
+        return Expression.from_json(self.loss)
+
+
+def rank(candidates: Iterable[Candidate], confirmation_seeds: int) -> list[Entry]:
+    """The ranking: confirmed candidates by their mean over new seeds, then the others by their mean so far."""
+    scored = [candidate for candidate in candidates if candidate.scores]
+    evolved = sorted((c for c in scored if not c.hand_crafted), key=_order(confirmation_seeds))[:EVOLVED]
+    shown = sorted([*evolved, *(c for c in scored if c.hand_crafted)], key=_order(confirmation_seeds))
+    return [_entry(place, candidate, confirmation_seeds) for place, candidate in enumerate(shown, start=1)]
+
+
+def _confirmed(candidate: Candidate, confirmation_seeds: int) -> bool:
+    return len(candidate.confirmations) >= confirmation_seeds
+
+
+def _order(confirmation_seeds: int) -> Any:
+    def key(candidate: Candidate) -> tuple[bool, float, int]:
+        confirmed = _confirmed(candidate, confirmation_seeds)
+        values = candidate.confirmations if confirmed else candidate.scores
+        return not confirmed, -math.fsum(values.values()) / len(values), candidate.number
+
+    return key
+
+
+def _entry(place: int, candidate: Candidate, confirmation_seeds: int) -> Entry:
+    confirmed = _confirmed(candidate, confirmation_seeds)
+    values = list((candidate.confirmations if confirmed else candidate.scores).values())
+    error = standard_error(values)
+    return Entry(
+        rank=place,
+        id=candidate.id,
+        formula=str(candidate.expression),
+        unicode=unicode(candidate.expression),
+        score=math.fsum(values) / len(values),
+        score_se=None if math.isnan(error) else error,
+        seeds=len(values),
+        complexity=candidate.expression.complexity,
+        origin=str(candidate.origin),
+        confirmed=confirmed,
+        selection_score=candidate.score,
+        loss=candidate.expression.to_json(),
+    )
+
+
+def write(entries: list[Entry], folder: Path) -> None:
+    """Write ``hall_of_fame.json`` and ``hall_of_fame.csv``, each replaced as a whole so that no reader sees half a
+    file.
+    """
+    documents = [asdict(entry) for entry in entries]
+    _replace(folder / "hall_of_fame.json", json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
+    path = folder / "hall_of_fame.csv.part"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, _COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(documents)
+    path.replace(folder / "hall_of_fame.csv")
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def read(folder: Path) -> list[Entry]:
+    """The hall of fame of a run folder.
+
+    Raises:
+        LossevoError: not a run folder, or a damaged file.
+    """
+    path = folder / "hall_of_fame.json"
+    if not path.is_file():
+        raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that 'lossevo search' made")
+    try:
+        return [Entry(**document) for document in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as problem:
+        raise LossevoError(f"{path}: damaged ({problem}); 'lossevo search --resume {folder}' writes it anew") from None
+
+
+def find(entries: list[Entry], rank_or_id: str, folder: Path) -> Entry:
+    """The entry with a rank (``"1"``) or an id (``"3fa9c1d2"``, or its beginning).
+
+    Raises:
+        LossevoError: no or several such entries.
+    """
+    if rank_or_id.isdigit() and len(rank_or_id) < 4:
+        matches = [entry for entry in entries if entry.rank == int(rank_or_id)]
+    else:
+        matches = [entry for entry in entries if entry.id.startswith(rank_or_id)]
+    if len(matches) != 1:
+        found = "several losses" if matches else "no loss"
+        raise LossevoError(
+            f"{folder}: {found} '{rank_or_id}' in the hall of fame; give a rank from 1 to {len(entries)} or an id"
+        )
+    return matches[0]
+
+
+def structure(candidate: Candidate) -> str:
+    """What a candidate has in common with those that differ in coefficients only."""
+    return structure_text(candidate.expression.root)

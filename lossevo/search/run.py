@@ -1,0 +1,266 @@
+"""A run folder: what was asked, who was trained on, every outcome, the hall of fame. Made once, resumed as often as
+needed.
+
+::
+
+    run.json             configuration: search space, task, cohort, seed; the course of the search depends on it alone
+    subjects.json        which subjects the search trains on, validates on, and never touches, with content hashes
+    ledger.sqlite        every training and its outcome
+    hall_of_fame.json    the ranking, and hall_of_fame.csv
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lossevo.cluster import Executor, WorkerSpec
+from lossevo.data import Cohort, PreparedCohort, SubjectSplit, phantom_cohort, prepare, read_nnunet, split_subjects
+from lossevo.errors import LossevoError
+from lossevo.search import hall_of_fame
+from lossevo.search.engine import Plan, Problem, Search
+from lossevo.search.ledger import Ledger
+from lossevo.search.progress import Event, Listener
+from lossevo.search.space import SearchSpace
+from lossevo.search.trainings import OrderedTrainings
+from lossevo.training import TaskSettings, TrainingData, make_training_data
+
+FORMAT: Literal["lossevo.run/1"] = "lossevo.run/1"
+TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
+_TIMEOUT_FLOOR_S = 120.0
+_TIMEOUT_PER_STEP_S = 5.0
+
+PrepareProgress = Callable[[int, int, str], None]
+
+
+class CohortSource(BaseModel):
+    """Where the cohort comes from: a folder, or the embedded phantom with so many cases."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path | None = None
+    phantom_cases: int = 24
+    phantom_seed: int = 0
+
+    def open(self, spacing_mm: tuple[float, float, float] | None = None) -> Cohort:
+        """The cohort; a phantom is drawn at ``spacing_mm`` at once.
+
+        Raises:
+            LossevoError: the folder is no cohort.
+        """
+        if self.path is not None:
+            return read_nnunet(self.path)
+        if spacing_mm is None:
+            return phantom_cohort(cases=self.phantom_cases, seed=self.phantom_seed)
+        return phantom_cohort(cases=self.phantom_cases, seed=self.phantom_seed, spacing_mm=spacing_mm)
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path else f"embedded phantom, {self.phantom_cases} cases"
+
+
+class RunConfig(BaseModel):
+    """Everything that the course of a search depends on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["lossevo.run/1"] = FORMAT
+    space: SearchSpace
+    task: TaskSettings
+    cohort: CohortSource
+    labels: Literal["merged", "separate"] = "merged"
+    spacing_mm: tuple[float, float, float] | None = None
+    seed: int = 0
+
+    @property
+    def plan(self) -> Plan:
+        """How the budget is shared out."""
+        return Plan.of(self.space.budget, len(self.space.seeds))
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Who a search trained on, validated on, and never touched; ``hashes`` recognises a subject in a renamed copy of
+    the cohort.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    untouched: tuple[str, ...]
+    hashes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, split: SubjectSplit, prepared: PreparedCohort) -> Self:
+        """The split of a prepared cohort."""
+        return cls(split.train, split.validation, split.untouched, dict(prepared.subject_hashes))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """From a run folder.
+
+        Raises:
+            LossevoError: not there or damaged.
+        """
+        document = _read_json(folder / "subjects.json")
+        try:
+            parts = {part: tuple(document[part]) for part in ("train", "validation", "untouched")}
+            return cls(**parts, hashes=dict(document["hashes"]))
+        except (KeyError, TypeError, ValueError) as problem:
+            raise LossevoError(
+                f"{folder / 'subjects.json'}: damaged ({problem!r}); without it leakage cannot be ruled out"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder with its data in memory, ready to search."""
+
+    folder: Path
+    config: RunConfig
+    subjects: Subjects
+    data: TrainingData
+
+    @classmethod
+    def create(cls, folder: Path, config: RunConfig, *, progress: PrepareProgress | None = None) -> Self:
+        """Read and split the cohort and make the folder; nothing is written if anything is wrong.
+
+        Raises:
+            LossevoError: the folder is in use, the cohort is no cohort, or too small to be split.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            hint = (
+                f"go on with 'lossevo search --resume {folder}', or"
+                if (folder / "run.json").is_file()
+                else "nothing is overwritten;"
+            )
+            raise LossevoError(f"{folder}: exists already; {hint} give another folder")
+        config.plan  # noqa: B018 - raises on a budget that is too small, before the cohort is read
+        prepared = _prepare(config, progress)
+        split = split_subjects([volume.subject for volume in prepared.volumes], seed=config.seed)
+        run = cls(folder, config, Subjects.of(split, prepared), make_training_data(prepared, config.task))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            Ledger(folder / "ledger.sqlite", create=True).close()
+            _write_json(folder / "subjects.json", {**asdict(run.subjects), "task_fingerprint": run.data.fingerprint})
+            _write_json(folder / "run.json", config.model_dump(mode="json"))
+        except OSError as problem:
+            raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
+        return run
+
+    @classmethod
+    def open(cls, folder: Path, *, progress: PrepareProgress | None = None) -> Self:
+        """Open a run folder to go on with it.
+
+        Raises:
+            LossevoError: not a run folder, damaged, or the cohort is no longer what it was.
+        """
+        config = read_config(folder)
+        subjects = Subjects.read(folder)
+        prepared = _prepare(config, progress)
+        data = make_training_data(prepared, config.task)
+        recorded = _read_json(folder / "subjects.json").get("task_fingerprint")
+        if data.fingerprint != recorded:
+            raise LossevoError(
+                f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this run "
+                "began, so it cannot go on; restore the cohort or start a new run"
+            )
+        return cls(folder, config, subjects, data)
+
+    def search(
+        self, executor: Callable[[WorkerSpec], Executor], *, listener: Listener = lambda event: None
+    ) -> list[hall_of_fame.Entry]:
+        """Search, or go on searching; returns the hall of fame. ``executor`` makes the executor for a worker spec.
+
+        Raises:
+            LossevoError: another process works on this folder, or the ledger does not fit.
+        """
+        spec = WorkerSpec(TRAINING_WORKER, self.data)
+        steps = self.config.task.budget_steps
+        with _locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+            trainings = OrderedTrainings(
+                ledger, lambda: executor(spec), timeout_s=_TIMEOUT_FLOOR_S + _TIMEOUT_PER_STEP_S * steps
+            )
+            search = Search(
+                space=self.config.space,
+                problem=Problem(self.subjects.train, self.subjects.validation, len(self.data.class_names), steps),
+                seed=self.config.seed,
+                ledger=ledger,
+                trainings=trainings,
+                listener=listener,
+                changed=lambda entries: hall_of_fame.write(entries, self.folder),
+            )
+            try:
+                return search.run()
+            finally:
+                trainings.close()
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        LossevoError: not a run folder, damaged, or of a newer lossevo.
+    """
+    if not (folder / "run.json").is_file():
+        raise LossevoError(
+            f"{folder}: not a run folder (it has no run.json); give one that 'lossevo search --run' made"
+        )
+    document = _read_json(folder / "run.json")
+    if document.get("format") != FORMAT:
+        raise LossevoError(
+            f"{folder / 'run.json'}: format {document.get('format')!r}, but this lossevo reads {FORMAT!r}; "
+            "use the version that made it"
+        )
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise LossevoError(f"{folder / 'run.json'}: {where}: {problem['msg']}") from None
+
+
+def _prepare(config: RunConfig, progress: PrepareProgress | None) -> PreparedCohort:
+    cohort = config.cohort.open(config.spacing_mm)
+    return prepare(cohort, spacing_mm=config.spacing_mm, labels=config.labels, progress=progress)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise LossevoError(f"{path}: cannot be read ({problem})") from None
+    if not isinstance(document, dict):
+        raise LossevoError(f"{path}: damaged, expected an object of keys and values")
+    return document
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from searching in the same folder; the lock ends with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LossevoError(
+                f"{folder}: another process is searching in this folder; wait for it or stop it"
+            ) from None
+        yield
+
+
+__all__ = ["CohortSource", "Event", "Run", "RunConfig", "Subjects", "read_config"]

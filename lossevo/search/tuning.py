@@ -1,0 +1,111 @@
+"""CMA-ES on the coefficients of one structure, by ask and tell (Hansen's ``cma``)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from lossevo.expression import COEFFICIENT, CONSTANT, Expression, Node
+from lossevo.search.space import Tuning
+
+_MULTIPLICATIVE = ("mul", "div", "neg")
+
+
+class CoefficientTuner:
+    """Ask for coefficient vectors, tell their scores; larger is better.
+
+    The first point asked for is the start itself (injected), as PySR does it, so tuning knows what it has to beat. On
+    a log scale the search runs over log|c| and every coefficient keeps its sign; zeros are moved linearly.
+    """
+
+    def __init__(
+        self, expression: Expression, slots: Sequence[int], settings: Tuning, generator: np.random.Generator
+    ) -> None:
+        import cma
+
+        if not slots:
+            raise ValueError("an expression without coefficients cannot be tuned")
+        self.expression = expression
+        self._slots = list(slots)
+        start = np.array(expression.coefficients)[self._slots]
+        self._log = (settings.scale == "log") & (start != 0)
+        self._sign = np.sign(start)
+        options = {
+            "randn": lambda *shape: generator.standard_normal(shape),
+            "seed": math.nan,  # leaves numpy's global generator alone
+            "verbose": -9,
+            "verb_log": 0,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._strategy = cma.CMAEvolutionStrategy(self._encode(start), settings.sigma, options)
+            self._strategy.inject([self._encode(start)], force=True)
+        self._asked: list[np.ndarray] = []
+
+    @property
+    def population(self) -> int:
+        """Vectors per generation, 4 + ⌊3 ln n⌋ for n coefficients."""
+        return int(self._strategy.popsize)
+
+    def ask(self) -> list[Expression]:
+        """The next generation."""
+        self._asked = self._strategy.ask()
+        return [self._decode(vector) for vector in self._asked]
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """The scores of the generation asked for last."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._strategy.tell(self._asked, [-score for score in scores])
+
+    def favourite(self) -> Expression:
+        """The mean of the search distribution: under noise a better guess than the best vector seen."""
+        return self._decode(self._strategy.mean)
+
+    def _encode(self, coefficients: np.ndarray) -> np.ndarray:
+        return np.where(self._log, np.log(np.where(self._log, np.abs(coefficients), 1.0)), coefficients)
+
+    def _decode(self, vector: np.ndarray) -> Expression:
+        exponents = np.where(self._log, np.clip(vector, -20.0, 20.0), 0.0)
+        values = np.where(self._log, self._sign * np.exp(exponents), vector)
+        coefficients = list(self.expression.coefficients)
+        for slot, value in zip(self._slots, values, strict=True):
+            # Six digits are more than any training can tell apart, and make formulas that can be read.
+            coefficients[slot] = float(f"{value:.6g}")
+        return self.expression.with_coefficients(coefficients)
+
+
+def with_slots(expression: Expression, settings: Tuning) -> Expression:
+    """The expression with the coefficient slots that ``settings`` asks for; one per node if it has none of its own."""
+    if settings.coefficients == "per_node" or not expression.coefficients:
+        return per_node(expression)
+    return expression
+
+
+def per_node(expression: Expression) -> Expression:
+    """One coefficient, initially 1, per node, but for those that another absorbs (GLO's second phase).
+
+    Within a product or quotient the operands' factors are absorbed by that of the whole; a coefficient leaf needs no
+    factor; a reduction absorbs the factor of its operand, because it is linear. The whole loss gets none: its scale
+    does not matter to the optimiser.
+    """
+    values = list(expression.coefficients)
+
+    def factor(node: Node) -> Node:
+        values.append(1.0)
+        return Node("mul", (Node(COEFFICIENT, value=len(values) - 1), node))
+
+    def visit(node: Node, absorbed: bool) -> Node:
+        if node.name == COEFFICIENT:
+            return node
+        linear = node.name in _MULTIPLICATIVE or (node.primitive is not None and not node.primitive.elementwise)
+        children = tuple(visit(child, linear) for child in node.children)
+        rebuilt = Node(node.name, children, node.value) if children else node
+        if node.name == CONSTANT and node.value == 0:
+            return rebuilt
+        return rebuilt if absorbed else factor(rebuilt)
+
+    return Expression.of(visit(expression.root, True), values)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossevo.cluster import Executor, WorkerSpec, open_executor
+from lossevo.expression import Expression
+from lossevo.search import CohortSource, Run, RunConfig, hall_of_fame, load_space
+from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin
+from lossevo.training import TaskSettings
+
+SMALL = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
+SPACING_MM = (4.0, 4.0, 4.0)
+
+Balls = Callable[..., Path]
+SearchedRun = Callable[..., Path]
+
+
+def ball(number: int, *, bright: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Image and label (8, 16, 16): a bright ball in unit noise."""
+    rng = np.random.default_rng([5, number])
+    shape = (8, 16, 16)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    inside = np.linalg.norm(grid - rng.uniform(0.35, 0.65, size=3) * shape, axis=-1) < 3.5
+    image = rng.normal(10, 1, size=shape) + bright * inside
+    return image.astype(np.float32), inside.astype(np.uint8)
+
+
+@pytest.fixture
+def balls(write_nnunet_cohort) -> Balls:
+    """Writes a cohort of small balls; ``names`` maps the names of the cases to the numbers of the balls."""
+
+    def write(names: dict[str, int] | int, name: str = "balls") -> Path:
+        if isinstance(names, int):
+            names = {f"ball_{number:02d}": number for number in range(names)}
+        cases = {case: ball(number) for case, number in names.items()}
+        return write_nnunet_cohort(cases, spacing_mm=SPACING_MM, name=name)
+
+    return write
+
+
+@pytest.fixture
+def searched_run(tmp_path: Path) -> SearchedRun:
+    """A run folder as a search leaves it: an evolved loss first, a hand-crafted one second."""
+
+    def make(cohort: Path, name: str = "myo", *, seed: int = 0, evolved: str = "class_mean(mean(y / p - 2.0 * logp))"):
+        config = RunConfig(
+            space=load_space("segmentation"),
+            task=SMALL,
+            cohort=CohortSource(path=cohort),
+            spacing_mm=SPACING_MM,
+            seed=seed,
+        )
+        folder = tmp_path / "runs" / name
+        Run.create(folder, config)
+        candidates = [
+            Candidate(Expression.parse(evolved), Origin("crossover", ("a", "b")), 0, {0: 0.8}),
+            Candidate(
+                Expression.parse("-class_sum(mean(y * logp))"), Origin(HAND_CRAFTED, name="cross_entropy"), 1, {0: 0.7}
+            ),
+        ]
+        hall_of_fame.write(hall_of_fame.rank(candidates, 3), folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Callable[[WorkerSpec], Executor]:
+    return lambda spec: open_executor(spec, in_process=True)

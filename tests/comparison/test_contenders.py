@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from lossevo.comparison import contenders_from
+from lossevo.errors import LossevoError
+from lossevo.export.document import document_of
+from lossevo.expression import Expression
+from lossevo.losses import from_spec
+from lossevo.search import Subjects, hall_of_fame
+
+
+@pytest.fixture
+def run(balls, searched_run):
+    return searched_run(balls(8))
+
+
+@pytest.fixture
+def write_loss(tmp_path):
+    def write(folder: str, formula: str = "class_mean(mean(y / p))", **metadata):
+        path = tmp_path / folder / "loss.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(document_of(Expression.parse(formula), metadata).to_text(), encoding="utf-8")
+        return path
+
+    return write
+
+
+class TestCatalogue:
+    def test_in_the_order_given(self):
+        contenders = contenders_from(["tversky", "dice"])
+        assert [contender.name for contender in contenders] == ["tversky", "dice"]
+        assert [contender.spec for contender in contenders] == [{"name": "tversky"}, {"name": "dice"}]
+        assert not any(contender.evolved or contender.search for contender in contenders)
+
+    def test_an_unknown_loss_names_the_nearest(self):
+        with pytest.raises(LossevoError, match="did you mean 'tversky'"):
+            contenders_from(["dice", "tverski"])
+
+    def test_none_at_all(self):
+        with pytest.raises(LossevoError, match="no loss to compare"):
+            contenders_from()
+
+    def test_twice(self):
+        with pytest.raises(LossevoError, match="the same loss twice: 'dice'"):
+            contenders_from(["dice", "focal", "dice"])
+
+
+class TestHallOfFame:
+    def test_by_rank_id_and_default(self, run):
+        best = hall_of_fame.read(run)[0]
+        by_rank, by_id, default = (contenders_from(hof=[f"{run}{which}"])[0] for which in (":1", f":{best.id}", ""))
+        assert by_rank == default
+        assert by_rank.name == "myo:1"
+        assert by_id.name == f"myo:{best.id}"
+        assert by_rank.spec == by_id.spec == {"expression": best.loss}
+        assert by_rank.formula == best.unicode
+        assert best.id in by_rank.origin
+
+    def test_knows_what_its_search_has_seen(self, run):
+        (contender,) = contenders_from(hof=[f"{run}:1"])
+        assert contender.evolved
+        assert contender.search is not None
+        assert contender.search.subjects == Subjects.read(run)
+        assert contender.search.labels == "merged"
+        assert contender.search.spacing_mm == (4.0, 4.0, 4.0)
+
+    def test_a_hand_crafted_entry_is_not_evolved_but_its_run_has_seen_subjects(self, run):
+        (contender,) = contenders_from(hof=[f"{run}:2"])
+        assert not contender.evolved
+        assert contender.search is not None
+
+    def test_a_contender_needs_its_run_no_more(self, run):
+        (contender,) = contenders_from(hof=[f"{run}:1"])
+        assert type(contender).model_validate_json(contender.model_dump_json()) == contender
+        assert from_spec(contender.spec)
+
+    def test_the_same_loss_by_rank_and_id(self, run):
+        best = hall_of_fame.read(run)[0]
+        with pytest.raises(LossevoError, match="the same loss twice"):
+            contenders_from(hof=[f"{run}:1", f"{run}:{best.id}"])
+
+    def test_runs_of_the_same_name_are_told_apart(self, balls, searched_run):
+        cohort = balls(8)
+        one = searched_run(cohort, "a/myo")
+        two = searched_run(cohort, "b/myo", evolved="class_mean(mean(y / p - 3.0 * logp))")
+        names = [contender.name for contender in contenders_from(hof=[f"{one}:1", f"{two}:1"])]
+        assert names == [f"{one}:1", f"{two}:1"]
+
+    @pytest.mark.parametrize("which", ["9", "ffffffff"])
+    def test_no_such_entry(self, run, which):
+        with pytest.raises(LossevoError, match=f"no loss '{which}' in the hall of fame; give a rank from 1 to 2"):
+            contenders_from(hof=[f"{run}:{which}"])
+
+    def test_not_a_run_folder(self, tmp_path):
+        with pytest.raises(LossevoError, match="not a run folder"):
+            contenders_from(hof=[f"{tmp_path}:1"])
+        with pytest.raises(LossevoError, match="not a run folder"):
+            contenders_from(hof=[f"{tmp_path}/nowhere"])
+
+    def test_a_run_without_subjects_cannot_be_compared(self, run):
+        (run / "subjects.json").write_text("{}", encoding="utf-8")
+        with pytest.raises(LossevoError, match="leakage cannot be ruled out"):
+            contenders_from(hof=[f"{run}:1"])
+
+
+class TestFile:
+    def test_by_folder_or_file(self, write_loss):
+        path = write_loss("my_loss")
+        by_folder, by_file = (contenders_from(loss_files=[given])[0] for given in (path.parent, path))
+        assert by_folder == by_file
+        assert by_folder.name == "my_loss"
+        assert by_folder.evolved
+        assert by_folder.search is None
+        assert from_spec(by_folder.spec)
+
+    def test_knows_what_its_search_has_seen_if_the_file_says_so(self, write_loss, run):
+        path = write_loss("my_loss", subjects=asdict(Subjects.read(run)))
+        (contender,) = contenders_from(loss_files=[path])
+        assert contender.search is not None
+        assert contender.search.subjects == Subjects.read(run)
+
+    def test_subjects_that_cannot_be_read(self, write_loss):
+        path = write_loss("my_loss", subjects={"train": ["a"]})
+        with pytest.raises(LossevoError, match=r"loss.json: metadata.subjects.*leakage cannot be ruled out"):
+            contenders_from(loss_files=[path])
+
+    def test_a_name_of_the_catalogue_is_not_taken(self, write_loss):
+        path = write_loss("dice")
+        names = [contender.name for contender in contenders_from(["dice"], loss_files=[path])]
+        assert names == ["dice", str(path)]
+
+    @pytest.mark.parametrize("name", ["loss.py", "loss.pt2"])
+    def test_no_file_is_executed(self, tmp_path, name):
+        with pytest.raises(LossevoError, match="give the loss.json"):
+            contenders_from(loss_files=[tmp_path / name])
+
+    def test_not_a_loss_file(self, tmp_path):
+        (tmp_path / "loss.json").write_text(json.dumps({"format": "lossevo.loss/9"}), encoding="utf-8")
+        with pytest.raises(LossevoError, match="lossevo.loss/9"):
+            contenders_from(loss_files=[tmp_path])
+        with pytest.raises(LossevoError, match="cannot read"):
+            contenders_from(loss_files=[tmp_path / "nowhere.json"])

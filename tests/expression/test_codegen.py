@@ -1,0 +1,285 @@
+"""Generated code: equal to the meaning of the language, each shared sub-expression computed once, coefficients free."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lossevo.expression import PRIMITIVES, TERMINALS, Expression, Kind, Node, compile_expression, constant, generate
+from lossevo.expression.codegen import HELPERS
+from lossevo.expression.parser import parse
+from lossevo.expression.trees import MAX_DEPTH, MAX_NODES
+from tests.expression.reference import MEANINGS, NearJump, interpret, random_inputs
+from tests.expression.strategies import expressions, tame_coefficient
+
+SHAPES = [(1, 2, 4, 3), (2, 3, 3, 2), (2, 2, 2, 3, 2), (1, 3, 2, 2, 3)]
+
+
+def _evaluate(expression: Expression, inputs: Mapping[str, Tensor]) -> Tensor:
+    like = next(iter(inputs.values()))
+    result = compile_expression(expression)(inputs, torch.tensor(expression.coefficients, dtype=like.dtype))
+    return torch.as_tensor(result, dtype=like.dtype)
+
+
+def _gradients(value: Tensor, *of: Tensor) -> list[Tensor]:
+    if not value.requires_grad:
+        return [torch.zeros_like(tensor) for tensor in of]
+    found = torch.autograd.grad(value, of, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(x) if gradient is None else gradient for x, gradient in zip(of, found, strict=True)]
+
+
+# Meaning
+
+
+def test_the_reference_knows_every_primitive() -> None:
+    assert MEANINGS.keys() == PRIMITIVES.keys()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_every_primitive_means_what_is_documented(name: str, shape: tuple[int, ...]) -> None:
+    primitive = PRIMITIVES[name]
+    operands = {
+        Kind.VOXEL: ("p - 0.3", "d * logp"),
+        Kind.REGION: ("mean(p) - 0.3", "batch_mean(p * d)"),
+        Kind.SCALAR: ("class_mean(mean(p)) - 0.3", "-1.5"),
+    }
+    to_scalar = {Kind.VOXEL: "class_mean(mean({}))", Kind.REGION: "class_mean({})", Kind.SCALAR: "{}"}
+    pairs = [(a, b) for a in Kind for b in Kind] if primitive.elementwise else [(primitive.source, primitive.source)]
+    for kinds in pairs:
+        chosen = [operands[kind][index] for index, kind in enumerate(kinds[: primitive.arity])]
+        formula = f"{name}({', '.join(chosen)})"
+        expression = Expression.parse(to_scalar[parse(formula)[0].kind].format(formula))
+        _assert_equal_to_reference(expression, shape)
+
+
+def _assert_equal_to_reference(expression: Expression, shape: tuple[int, ...]) -> None:
+    logits, inputs = random_inputs(shape)
+    coefficients = torch.tensor(expression.coefficients, dtype=torch.float64, requires_grad=True)
+    expected = interpret(expression, inputs, coefficients)
+    found = torch.as_tensor(compile_expression(expression)(inputs, coefficients), dtype=torch.float64)
+    assert found.shape == ()
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12, equal_nan=True)
+    if not bool(expected.isfinite()):
+        return
+    pairs = zip(_gradients(found, logits, coefficients), _gradients(expected, logits, coefficients), strict=True)
+    for found_gradient, gradient in pairs:
+        # Shared results gather their gradient in another order; what they gather may cancel.
+        scale = float(gradient.nan_to_num().abs().max()) if gradient.numel() else 0.0
+        torch.testing.assert_close(found_gradient, gradient, rtol=1e-9, atol=1e-9 * (1 + scale), equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@given(expression=expressions(coefficients=tame_coefficient, constants=st.integers(-3, 3)))
+def test_random_expressions_equal_the_reference(shape: tuple[int, ...], expression: Expression) -> None:
+    try:
+        _assert_equal_to_reference(expression, shape)
+    except NearJump:
+        assume(False)
+
+
+# Sharing
+
+
+class _CountedCalls(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _calls(expression: Expression) -> Counter[str]:
+    _, inputs = random_inputs((2, 3, 4, 4))
+    loss, coefficients = compile_expression(expression), torch.tensor(expression.coefficients)
+    with torch.no_grad(), _CountedCalls() as counted:
+        loss(inputs, coefficients)
+    return counted.calls
+
+
+def test_a_shared_sub_expression_is_computed_once() -> None:
+    tversky = "sum(p * y) / (sum(p * y) + sum(p * (1 - y)) + sum((1 - p) * y))"
+    calls = _calls(Expression.parse(f"1 - foreground_mean({tversky}) + class_mean({tversky} + sum(p * y))"))
+    assert calls["mul"] == 3
+    assert calls["sum"] == 3
+    assert calls["div"] == 1
+
+
+def test_a_region_value_is_given_spatial_dimensions_once() -> None:
+    calls = _calls(Expression.parse("class_mean(mean(p * sum(y) + d * sum(y) + square(y - sum(y))))"))
+    assert calls["sum"] == 1
+    assert calls["view"] + calls["reshape"] + calls["_unsafe_view"] == 1
+
+
+def test_a_tree_of_256_equal_leaves_needs_eight_products() -> None:
+    root = Node("p")
+    for _ in range(8):
+        root = Node("mul", (root, root))
+    expression = Expression(Node("class_mean", (Node("mean", (root,)),)))
+    assert _calls(expression) == {"mul": 8, "mean": 2}
+    assert len(generate(expression.root).lines) == 10
+
+
+@given(expressions())
+def test_there_is_one_line_for_each_distinct_operation(expression: Expression) -> None:
+    code = generate(expression.root)
+    computed = {
+        node for node in expression.root.walk() if node.children and any(leaf.name != "constant" for leaf in _leaves(node))
+    }
+    assert len([line for line in code.lines if ".reshape(" not in line]) == len(computed)
+
+
+def _leaves(node: Node) -> list[Node]:
+    return [inner for inner in node.walk() if not inner.children]
+
+
+# Coefficients
+
+
+def test_coefficients_are_read_never_written() -> None:
+    expression = Expression.parse("0.123 * class_mean(mean(p)) + 0.456")
+    code = generate(expression.root)
+    assert not any("0.123" in line or "0.456" in line for line in code.lines)
+    assert compile_expression(expression) is compile_expression(expression.with_coefficients([5, 6]))
+
+
+def test_coefficients_receive_a_gradient() -> None:
+    _, inputs = random_inputs((2, 3, 4, 4))
+    loss = compile_expression(Expression.parse("1.5 * class_mean(mean(p ^ 0.5)) + square(2.0)"))
+    coefficients = torch.tensor([1.5, 0.5, 2.0], dtype=torch.float64, requires_grad=True)
+    fixed = {name: tensor.detach() for name, tensor in inputs.items()}
+    assert torch.autograd.gradcheck(lambda c: loss(fixed, c), coefficients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_result_has_the_type_of_the_inputs(dtype: torch.dtype) -> None:
+    _, inputs = random_inputs((2, 3, 4, 4), dtype=dtype)
+    for formula in ("2 - class_mean(mean(p / 3 + d))", "0.5 * foreground_mean(max(sum(y), 1))", "0.5"):
+        expression = Expression.parse(formula)
+        value = compile_expression(expression)(inputs, torch.tensor(expression.coefficients, dtype=dtype))
+        assert isinstance(value, Tensor)
+        assert value.dtype == dtype
+
+
+# Constants
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        ("2", 2.0),
+        ("-2", -2.0),
+        ("2 ^ 10", 1024.0),
+        ("2 ^ -1", 0.5),
+        ("-(3)", -3.0),
+        ("1 / 3", 1 / 3),
+        ("1 / 0", 1e4),
+        ("1 / -0", 1e4),
+        ("0 ^ 1", 1e-4),
+        ("log(0)", math.log(1e-4)),
+        ("log(exp(3))", 3.0),
+        ("exp(100)", math.exp(20)),
+        ("sqrt(-1)", 1e-2),
+        ("square(-7) - abs(-2)", 47.0),
+        ("tanh(1) + sigmoid(-1)", math.tanh(1) + 1 / (1 + math.e)),
+        ("min(2, -3) * max(2, -3)", -6.0),
+    ],
+)
+def test_constants_alone_are_a_number_known_when_compiling(formula: str, value: float) -> None:
+    expression = Expression.parse(formula)
+    code = generate(expression.root)
+    assert code.lines == code.terminals == code.helpers == ()
+    result = compile_expression(expression)({}, torch.tensor([]))
+    assert isinstance(result, float)
+    assert result == pytest.approx(value, rel=1e-14)
+
+
+def test_constants_are_folded_inside_an_expression() -> None:
+    code = generate(Expression.parse("class_mean(mean(p * (2 ^ 3 - sqrt(16)))) / (1 - 3)").root)
+    assert code.lines == ("v0 = p * 4.0", "v1 = v0.mean(spatial)", "v2 = v1.mean()", "v3 = safe_divide(v2, (-2.0))")
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [("1000 ^ 1000", math.inf), ("-(1000 ^ 1000)", -math.inf), ("1000 ^ 1000 - 1000 ^ 1000", math.nan)],
+)
+def test_constants_that_overflow_still_compile(formula: str, value: float) -> None:
+    _, inputs = random_inputs((1, 2, 2, 2))
+    found = _evaluate(Expression.parse(f"class_mean(mean(p)) * ({formula})"), inputs)
+    torch.testing.assert_close(found, torch.tensor(value, dtype=torch.float64), equal_nan=True)
+
+
+# The largest trees
+
+
+@pytest.mark.parametrize("name", ["tanh", "neg", "square"])
+def test_the_deepest_tree_compiles(name: str) -> None:
+    root = Node("p")
+    for _ in range(MAX_DEPTH - 3):
+        root = Node(name, (root,))
+    expression = Expression(Node("class_mean", (Node("mean", (root,)),)))
+    assert expression.root.depth == MAX_DEPTH
+    _assert_equal_to_reference(expression, (1, 2, 2, 2))
+
+
+def test_the_largest_tree_compiles() -> None:
+    terms = [Node("p"), *(Node("mul", (Node("coefficient", value=slot), Node("p"))) for slot in range(255))]
+    while len(terms) > 1:
+        terms = [Node("add", (left, right)) for left, right in zip(terms[::2], terms[1::2], strict=True)]
+    expression = Expression(Node("class_sum", (Node("mean", (terms[0],)),)), tuple(map(float, range(255))))
+    assert expression.root.size == MAX_NODES - 1
+    _, inputs = random_inputs((1, 2, 2, 2))
+    assert float(_evaluate(expression, inputs)) == pytest.approx(1 + sum(range(255)))
+
+
+# What an exporter relies on
+
+
+@given(expressions())
+def test_code_names_all_that_it_uses_and_no_more(expression: Expression) -> None:
+    code = generate(expression.root)
+    module = ast.parse("\n".join([*code.lines, code.result]))
+    used, assigned = set(), set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Name):
+            (assigned if isinstance(node.ctx, ast.Store) else used).add(node.id)
+    free = used - assigned - {"c", "float", "_"}
+    assert free - {"spatial"} == {*code.terminals, *code.helpers}
+    assert ("spatial" in free) == code.uses_spatial
+    assert set(code.helpers) <= set(HELPERS)
+    assert set(code.terminals) == expression.terminals
+
+
+def test_code_is_the_same_every_time() -> None:
+    root = Expression.parse("1 - foreground_mean(2.0 * sum(p * y) / sum(p + y))").root
+    assert generate(root).lines == (
+        "v0 = p * y",
+        "v1 = v0.sum(spatial)",
+        "v2 = c[0] * v1",
+        "v3 = p + y",
+        "v4 = v3.sum(spatial)",
+        "v5 = safe_divide(v2, v4)",
+        "v6 = v5[:, 1:].mean()",
+        "v7 = 1.0 - v6",
+    )
+
+
+def test_terminals_keep_the_order_of_the_table() -> None:
+    root = Expression.parse("class_mean(mean(d * logp * y * p))").root
+    assert generate(root).terminals == tuple(TERMINALS)
+
+
+def test_a_wide_constant_is_no_literal_of_the_text() -> None:
+    assert generate(constant(-1000)).result == "(-1000.0)"

@@ -1,0 +1,318 @@
+"""The call convention, held for every loss of the catalogue."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lossevo.errors import LossevoError
+from lossevo.losses import SegmentationLoss, create, names, signed_distance_map
+from lossevo.losses.base import one_hot
+
+LOSSES = [
+    *((name, {}) for name in names()),
+    ("cross_entropy", {"label_smoothing": 0.1}),
+    ("focal", {"gamma": 0.5}),
+    ("focal", {"alpha": 0.25}),
+    ("dice", {"batch": True, "include_background": True}),
+    ("generalized_dice", {"include_background": False}),
+    ("focal_tversky", {"gamma": 3.0, "batch": True}),
+]
+every_loss = pytest.mark.parametrize(
+    ("name", "parameters"), LOSSES, ids=["-".join([name, *parameters]) for name, parameters in LOSSES]
+)
+
+
+def example(classes, spatial, *, batch=2, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, *spatial, generator=generator, dtype=dtype, requires_grad=True)
+    target = torch.randint(0, max(2, classes), (batch, 1, *spatial), generator=generator)
+    return logits, target
+
+
+def value_and_gradient(loss, logits, *arguments):
+    logits = logits.detach().requires_grad_()
+    value = loss(logits, *arguments)
+    return value.detach(), *torch.autograd.grad(value, logits)
+
+
+def assert_same(first, second, **tolerance):
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+@every_loss
+@pytest.mark.parametrize("spatial", [(3, 2), (2, 3, 2)], ids=["2D", "3D"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_gradcheck(name, parameters, classes, spatial):
+    logits, target = example(classes, spatial)
+    assert torch.autograd.gradcheck(lambda x: create(name, **parameters)(x, target), logits)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float16])
+def test_labels_of_any_dtype_and_one_hot_are_the_same(name, parameters, dtype):
+    loss = create(name, **parameters)
+    logits, target = example(3, (4, 5))
+    hot = one_hot(target, 3)
+    by_one_hot = value_and_gradient(loss, logits, hot.to(dtype))
+    assert_same(value_and_gradient(loss, logits, target.to(dtype)), by_one_hot)
+    assert_same(value_and_gradient(loss, logits, hot), by_one_hot)
+
+
+@every_loss
+def test_one_logit_is_two_with_a_background_logit_of_zero(name, parameters):
+    loss = create(name, **parameters)
+    logits, target = example(1, (3, 4, 5))
+    value, gradient = value_and_gradient(loss, logits, target)
+    both = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    value_of_two, gradient_of_two = value_and_gradient(loss, both, target)
+    torch.testing.assert_close(value, value_of_two)
+    torch.testing.assert_close(gradient, gradient_of_two[:, 1:])
+
+
+@every_loss
+def test_one_logit_takes_a_share_of_foreground(name, parameters):
+    loss = create(name, **parameters)
+    logits, _ = example(1, (4, 5))
+    share = torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(1))
+    both = torch.cat([1 - share, share], dim=1)
+    assert_same(value_and_gradient(loss, logits, share), value_and_gradient(loss, logits, both))
+
+
+@pytest.mark.parametrize("name", ["boundary"])
+def test_a_distance_map_that_is_given_is_used(name):
+    loss = create(name)
+    assert loss.uses_distance_map
+    logits, target = example(2, (4, 5, 6))
+    given_map = signed_distance_map(one_hot(target, 2), (1, 1, 1))
+    assert_same(value_and_gradient(loss, logits, target), value_and_gradient(loss, logits, target, given_map))
+    assert loss(logits, target, 2 * given_map).item() == pytest.approx(2 * loss(logits, target).item())
+    half = loss(logits, target, given_map.half())
+    assert half.dtype == torch.float64
+    assert half.item() == pytest.approx(loss(logits, target).item(), rel=1e-2)
+
+
+def test_one_logit_takes_the_map_of_the_foreground_or_of_both_classes():
+    loss = create("boundary", include_background=True)
+    logits, target = example(1, (4, 5))
+    both = signed_distance_map(one_hot(target, 2), (1, 1))
+    torch.testing.assert_close(loss(logits, target, both), loss(logits, target, both[:, 1:]))
+
+
+@every_loss
+def test_a_loss_without_need_of_a_distance_map_ignores_one(name, parameters):
+    loss = create(name, **parameters)
+    if not loss.uses_distance_map:
+        logits, target = example(2, (4, 5))
+        torch.testing.assert_close(loss(logits, target, torch.zeros(1)), loss(logits, target))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_under_autocast_is_computed_in_float32(name, parameters, dtype):
+    loss = create(name, **parameters)
+    logits, target = example(2, (40, 40, 48), batch=1, dtype=dtype)
+    logits = (60 * logits.detach() / logits.detach().abs().max()).requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        value = loss(logits, target)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert value.item() == loss(logits.float(), target).item()
+    assert logits.grad.isfinite().all()
+
+
+def test_autocast_is_off_inside_a_loss():
+    class Product(SegmentationLoss):
+        def compute(self, inputs):
+            return (inputs.logits.flatten(1) @ inputs.target.flatten(1).T).sum()
+
+    logits, target = example(2, (4, 5), dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Product()(logits, target).dtype == torch.float32
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [50, -50], ids=["right", "wrong"])
+def test_certainty_is_finite(name, parameters, scale, dtype):
+    target = example(3, (4, 5, 6))[1]
+    logits = scale * (2 * one_hot(target, 3).to(dtype) - 1)
+    value, gradient = value_and_gradient(create(name, **parameters), logits, target)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@every_loss
+def test_float32_is_as_good_as_float64_on_a_large_patch(name, parameters):
+    loss = create(name, **parameters)
+    logits, target = example(2, (64, 64, 48), batch=1)
+    value, gradient = value_and_gradient(loss, logits, target)
+    single, single_gradient = value_and_gradient(loss, logits.float(), target)
+    torch.testing.assert_close(single.double(), value, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(single_gradient.double(), gradient, rtol=1e-3, atol=1e-6 * gradient.abs().max().item())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_loss
+def test_is_the_same_on_a_gpu(name, parameters):
+    loss = create(name, **parameters)
+    logits, target = example(3, (9, 8, 7))
+    value, gradient = value_and_gradient(loss, logits, target)
+    found, found_gradient = value_and_gradient(loss.cuda(), logits.cuda(), target.cuda())
+    assert_same((found.cpu(), found_gradient.cpu()), (value, gradient))
+
+
+EXTREME = st.sampled_from([-50.0, 50.0, 0.0, -1.5, 13.8])
+
+
+@st.composite
+def extreme_cases(draw):
+    """Logits of up to ±50 and any labels: empty, full, absent classes and single voxels all occur."""
+    batch, classes = draw(st.integers(1, 2)), draw(st.integers(1, 4))
+    spatial = draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=4))
+    values = st.one_of(EXTREME, st.floats(-50, 50, width=32))
+    logits = draw(hnp.arrays(np.float32, (batch, classes, *spatial), elements=values))
+    few = st.sampled_from(draw(st.lists(st.integers(0, max(1, classes - 1)), min_size=1, max_size=2)))
+    target = draw(hnp.arrays(np.uint8, (batch, 1, *spatial), elements=few))
+    return torch.from_numpy(logits), torch.from_numpy(target)
+
+
+@every_loss
+@settings(max_examples=60, deadline=None)
+@given(case=extreme_cases())
+def test_value_and_gradient_are_finite(name, parameters, case):
+    value, gradient = value_and_gradient(create(name, **parameters), *case)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@every_loss
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), order=st.permutations([1, 2, 3]))
+def test_mirrors_and_foreground_order_do_not_matter(name, parameters, seed, order):
+    loss = create(name, **parameters)
+    logits, target = example(4, (3, 4, 5), seed=seed)
+    value = loss(logits, target)
+    torch.testing.assert_close(loss(logits.flip(2, 4), target.flip(2, 4)), value)
+    hot = one_hot(target, 4)
+    torch.testing.assert_close(loss(logits[:, [0, *order]], hot[:, [0, *order]]), value)
+
+
+@every_loss
+def test_descent_on_the_logits_makes_the_right_class_win(name, parameters):
+    loss = create(name, **parameters)
+    logits, target = example(3, (6, 6))
+    logits = logits.detach().requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss(logits, target).backward()
+        optimizer.step()
+    assert torch.equal(logits.argmax(dim=1, keepdim=True), target)
+
+
+@every_loss
+def test_is_an_ordinary_module(name, parameters):
+    loss = create(name, **parameters)
+    logits, target = example(3, (4, 5, 6))
+    for clone in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loss.double().eval()):
+        torch.testing.assert_close(clone(logits, target), loss(logits, target))
+    assert not list(loss.parameters())
+
+
+@pytest.mark.parametrize("name", ["dice_ce", "generalized_dice"])
+def test_compiles_into_one_graph(name):
+    torch.compiler.reset()
+    loss = create(name)
+    logits, target = example(3, (4, 5, 6))
+    arguments = (logits, target, *((torch.randn_like(logits),) if loss.uses_distance_map else ()))
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=True)
+    assert_same(value_and_gradient(compiled, *arguments), value_and_gradient(loss, *arguments))
+
+
+@every_loss
+def test_exports_with_dynamic_shapes(name, parameters):
+    loss = create(name, **parameters)
+    distance = (torch.randn(2, 3, 4, 5, 6),) if loss.uses_distance_map else ()
+    logits, target = example(3, (4, 5, 6), dtype=torch.float32)
+    free = torch.export.Dim.AUTO
+    shapes = ({0: free, 1: free, 2: free, 3: free, 4: free}, {0: free, 2: free, 3: free, 4: free})
+    exported = torch.export.export(
+        loss, (logits, target.byte(), *distance), dynamic_shapes=shapes + shapes[:1] * len(distance)
+    ).module()
+    logits, target = example(4, (7, 5, 3), batch=3, dtype=torch.float32)
+    distance = tuple(torch.randn(3, 4, 7, 5, 3) for _ in distance)
+    assert_same(
+        value_and_gradient(exported, logits, target.byte(), *distance),
+        value_and_gradient(loss, logits, target.byte(), *distance),
+    )
+
+
+LOGITS = torch.zeros(2, 3, 4, 5)
+LABELS = torch.zeros(2, 1, 4, 5, dtype=torch.uint8)
+
+
+def labels_with(value, dtype=torch.float32):
+    target = LABELS.clone().to(dtype)
+    target[0, 0, 0, 0] = value
+    return target
+
+
+MISTAKES = {
+    "label above": (LOGITS, labels_with(3, torch.uint8), "from 0 to 3, expected labels 0 to 2 for 3 classes"),
+    "label below": (LOGITS, labels_with(-1, torch.int64), "from -1 to 0, expected labels 0 to 2"),
+    "ignored label": (LOGITS, labels_with(255, torch.uint8), "no 'ignore' label"),
+    "missing label": (LOGITS, labels_with(float("nan")), "from nan to nan, expected labels"),
+    "half a label": (LOGITS, labels_with(0.5), "not whole numbers"),
+    "binary label": (LOGITS[:, :1], labels_with(2, torch.uint8), "expected labels 0 to 1 for 2 classes"),
+    "share": (LOGITS[:, :1], labels_with(1.5), "expected shares between 0 and 1"),
+    "missing share": (LOGITS[:, :1], labels_with(float("nan")), "expected shares between 0 and 1"),
+    "one-hot of 255": (LOGITS, 255 * one_hot(LABELS, 3).to(torch.uint8), "expected shares between 0 and 1"),
+    "one-hot without background": (LOGITS, torch.zeros(2, 3, 4, 5), "does not sum to 1 over its 3 classes"),
+    "classes": (LOGITS, torch.zeros(2, 4, 4, 5), "expected labels (batch, 1, ...) or one-hot (batch, 3, ...)"),
+    "no class axis": (LOGITS, LABELS[:, 0], "target has shape (2, 4, 5) for logits (2, 3, 4, 5)"),
+    "batch": (LOGITS, LABELS[:1], "batch and spatial sizes must be equal"),
+    "space": (LOGITS, LABELS[..., :4], "batch and spatial sizes must be equal"),
+    "1D": (LOGITS[..., 0], LABELS[..., 0], "(batch, classes, height, width)"),
+    "integer logits": (LOGITS.long(), LABELS, "expected floating point"),
+    "no voxels": (LOGITS[..., :0], LABELS[..., :0], "nothing to compute"),
+    "no classes": (LOGITS[:, :0], LABELS, "nothing to compute"),
+    "not a tensor": (LOGITS, LABELS.numpy(), "target is ndarray"),
+    "no target": (LOGITS, None, "target is NoneType"),
+}
+
+
+@pytest.mark.parametrize(("logits", "target", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_named(logits, target, message):
+    with pytest.raises(LossevoError) as caught:
+        create("dice")(logits, target)
+    assert message in str(caught.value)
+
+
+def test_a_distance_map_of_another_shape_is_refused():
+    with pytest.raises(LossevoError, match=r"distance_map has shape \(2, 1, 4, 5\).*\(2, 3, 4, 5\)"):
+        create("boundary")(LOGITS, LABELS, torch.zeros(2, 1, 4, 5))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 0.0), (1.0, float("nan")), (1.0, float("inf")), (-1.0, 1.0)])
+def test_a_spacing_must_be_positive(spacing_mm):
+    with pytest.raises(LossevoError, match="positive distance in mm"):
+        create("boundary", spacing_mm=spacing_mm)
+
+
+def test_a_spacing_needs_one_value_per_axis():
+    with pytest.raises(LossevoError, match="one distance > 0 per axis"):
+        create("boundary", spacing_mm=(1.0, 1.0, 4.0))(LOGITS, LABELS)
+
+
+def test_a_diverged_network_gives_a_non_finite_loss_and_no_error():
+    assert create("dice_ce")(LOGITS * torch.nan, LABELS).isnan()

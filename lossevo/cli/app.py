@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lossevo import __version__
+from lossevo.cli.evaluate import evaluate
 from lossevo.cli.export import export
 from lossevo.cli.hof import hof
 from lossevo.cli.search import search
@@ -21,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with 'lossevo search': it needs no data, uses an embedded phantom and takes a few minutes.",
 )
-for command in (search, hof, export):
-    app.command(no_args_is_help=command in (hof, export))(command)
+for command in (search, hof, export, evaluate):
+    app.command(no_args_is_help=command is not search)(command)
 
 
 def _version(asked: bool) -> None:

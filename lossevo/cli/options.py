@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lossevo.errors import LossevoError
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lossevo.cluster import Executor, WorkerSpec
+
+PHANTOM_SPACING_MM = (4.0, 4.0, 4.0)
+"""The embedded phantom is drawn at once at the voxel size at which a CPU training is short."""
 
 Data = Annotated[
     Path | None,
@@ -19,7 +26,7 @@ Data = Annotated[
     ),
 ]
 Labels = Annotated[
-    str | None,
+    Literal["merged", "separate"] | None,
     typer.Option(
         "--labels",
         help="merged: all structures against background; separate: one class each.",
@@ -31,7 +38,10 @@ Spacing = Annotated[
     typer.Option("--spacing", help="Voxel size in mm to resample to, e.g. 4 4 4.", show_default="chosen for a CPU"),
 ]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps of a training.", show_default=False)]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same configuration and seed, same result.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Same configuration and seed, same result.", show_default="0"),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -64,6 +74,24 @@ def executor_factory(
         )
 
     return make
+
+
+def refuse_with_resume(given: Mapping[str, object]) -> None:
+    """What a run or comparison depends on is fixed when it is made.
+
+    Raises:
+        LossevoError: an option is given (is not None).
+    """
+    changed = [option for option, value in given.items() if value is not None]
+    if changed:
+        raise LossevoError(f"{', '.join(changed)} cannot be given with --resume: it is fixed when the folder is made")
+
+
+@contextmanager
+def preparing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """A line that shows how far the preparation of a cohort is."""
+    with console.status("preparing the cohort") as status:
+        yield lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}")
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lossevo.cli import options
-from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
 
 DEMO_TRAININGS = 96
 DEMO_STEPS = 100
-DEMO_SPACING_MM = (4.0, 4.0, 4.0)
 
 
 def search(
     space: Annotated[
-        str, typer.Argument(help="Search space: a name (segmentation, glo) or a YAML file.")
-    ] = "segmentation",
+        str | None,
+        typer.Argument(help="Search space: a name (segmentation, glo) or a YAML file.", show_default="segmentation"),
+    ] = None,
     data: options.Data = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="New folder for the run.", show_default="runs/SPACE-COHORT-N")
@@ -35,7 +34,7 @@ def search(
     steps: options.Steps = None,
     labels: options.Labels = None,
     spacing: options.Spacing = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     window: Annotated[
         int | None,
         typer.Option(
@@ -65,28 +64,31 @@ def search(
       lossevo search --resume runs/mine
     """
     from lossevo.cli.tables import console
-    from lossevo.cli.watch import watcher
+    from lossevo.cli.watch import SearchFormat, watcher
 
     out = console()
     if resume is not None:
-        _refuse_changes(data=data, run=run, budget=budget, steps=steps, labels=labels, spacing=spacing, window=window)
-        opened = _open(out, resume)
+        options.refuse_with_resume(
+            {
+                "SPACE": space,
+                "--data": data,
+                "--run": run,
+                "--budget": budget,
+                "--steps": steps,
+                "--labels": labels,
+                "--spacing": spacing,
+                "--seed": seed,
+                "--window": window,
+            }
+        )
+        opened = _run(out, resume, None)
     else:
-        config = _configuration(space, data, budget, steps, labels, spacing, seed, window)
-        folder = run or _free_folder(config)
-        opened = _create(out, folder, config)
+        config = _configuration(space or "segmentation", data, budget, steps, labels, spacing, seed or 0, window)
+        opened = _run(out, run or _free_folder(config), config)
     _describe(out, opened)
-    with options.resumable(opened.folder, "search"), watcher(out) as watch:
+    with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
         entries = opened.search(options.executor_factory(workers, address, gpus_per_worker, in_process), listener=watch)
     _conclude(out, opened, entries)
-
-
-def _refuse_changes(**given: object) -> None:
-    """A run's configuration is fixed when it is made."""
-    changed = [name for name, value in given.items() if value is not None]
-    if changed:
-        names = ", ".join(f"--{name}" for name in changed)
-        raise LossevoError(f"{names} cannot be changed when a run is resumed; leave it out, or start a new run")
 
 
 def _configuration(
@@ -94,7 +96,7 @@ def _configuration(
     data: Path | None,
     budget: int | None,
     steps: int | None,
-    labels: str | None,
+    labels: Literal["merged", "separate"] | None,
     spacing: tuple[float, float, float] | None,
     seed: int,
     window: int | None,
@@ -108,8 +110,6 @@ def _configuration(
     resolved = chosen.model_copy(
         update={"budget": chosen.budget.model_copy(update={key: value for key, value in changes.items() if value})}
     )
-    if labels not in (None, "merged", "separate"):
-        raise LossevoError(f"--labels is '{labels}'; expected merged or separate")
     task = TaskSettings()
     budget_steps = steps or (DEMO_STEPS if demo else task.budget_steps)
     return RunConfig(
@@ -117,7 +117,7 @@ def _configuration(
         task=task.model_copy(update={"budget_steps": budget_steps}),
         cohort=CohortSource(path=data.resolve() if data else None),
         labels=labels or "merged",
-        spacing_mm=spacing or (DEMO_SPACING_MM if demo else None),
+        spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
     )
 
@@ -130,26 +130,14 @@ def _free_folder(config: RunConfig) -> Path:
     return folder
 
 
-def _create(out: Console, folder: Path, config: RunConfig) -> Run:
+def _run(out: Console, folder: Path, config: RunConfig | None) -> Run:
+    """The run folder: made for a configuration, or opened."""
     from lossevo.search import Run
 
-    if config.cohort.path is None:
+    if config is not None and config.cohort.path is None:
         out.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
-    with out.status("preparing the cohort") as status:
-        return Run.create(
-            folder,
-            config,
-            progress=lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}"),
-        )
-
-
-def _open(out: Console, folder: Path) -> Run:
-    from lossevo.search import Run
-
-    with out.status("preparing the cohort") as status:
-        return Run.open(
-            folder, progress=lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}")
-        )
+    with options.preparing(out) as progress:
+        return Run.open(folder, progress=progress) if config is None else Run.create(folder, config, progress=progress)
 
 
 def _describe(out: Console, run: Run) -> None:
@@ -163,6 +151,7 @@ def _describe(out: Console, run: Run) -> None:
         f"({plan.evolution} evolution, {plan.tuning} tuning, {plan.confirmation} confirmation); seed {config.seed}.\n"
         f"Run folder: {run.folder}",
         highlight=False,
+        markup=False,
     )
 
 
@@ -179,5 +168,6 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
         f"  lossevo evaluate{data} --losses cross_entropy,dice,dice_ce,focal,tversky --hof {run.folder}:1 "
         f"--out {run.folder}-comparison",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _WIDTH_OF_FILES = 150
 
 
-def console() -> Console:
+def console(*, quiet: bool = False) -> Console:
     """Standard output: as wide as the terminal, or wide enough for tables in a file."""
-    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_FILES)
+    return Console(quiet=quiet) if sys.stdout.isatty() else Console(quiet=quiet, width=_WIDTH_OF_FILES)
 
 
 def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
@@ -45,6 +45,16 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
             escape(entry.unicode),
             style="" if entry.confirmed else "dim",
         )
+    return table
+
+
+def rows_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """Rows of text as a table: the first column to the left, figures to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(rows[0]):
+        table.add_column(escape(title), justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row.values()))
     return table
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,11 +16,23 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from lossevo.search import Event, Progress
+    from lossevo import comparison, search
+
+
+class Format(Protocol):
+    """How a command's progress is put into words; ``progress`` is that command's own."""
+
+    def figures(self, progress: Any) -> list[tuple[str, RenderableType]]:
+        """The lines of the live view: label and content."""
+        ...
+
+    def line(self, message: str, progress: Any) -> str:
+        """The line of a log that tells of a finished training."""
+        ...
 
 
 class Watcher(Protocol):
-    """Shows the events of a search; a context manager."""
+    """Shows events; a context manager."""
 
     def __enter__(self) -> Self: ...
 
@@ -28,14 +40,14 @@ class Watcher(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: search.Event | comparison.Event) -> None:
         """Show an event."""
         ...
 
 
-def watcher(console: Console) -> Watcher:
+def watcher(console: Console, form: Format) -> Watcher:
     """A live view if the console is a terminal, else a plain log."""
-    return LiveView(console) if console.is_terminal else PlainLog(console)
+    return LiveView(console, form) if console.is_terminal else PlainLog(console, form)
 
 
 def duration(seconds: float | None) -> str:
@@ -48,23 +60,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-def _score(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-def _rejections(progress: Progress) -> str:
-    rejected = {check: count for check, count in progress.rejected.items() if count}
-    if not rejected:
-        return f"{progress.proposed} candidates seen"
-    checks = ", ".join(f"{check} {count}" for check, count in rejected.items())
-    return f"{progress.proposed} candidates seen, {sum(rejected.values())} rejected ({checks})"
-
-
 class PlainLog:
     """One line per event: for log files, SLURM and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, form: Format) -> None:
         self._console = console
+        self._form = form
         self._replayed = 0
 
     def __enter__(self) -> Self:
@@ -75,9 +76,8 @@ class PlainLog:
     ) -> None:
         pass
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: search.Event | comparison.Event) -> None:
         """Print the event; outcomes replayed from the ledger are only counted."""
-        progress = event.progress
         if event.kind == "arrived":
             return
         if event.kind == "replayed":
@@ -86,14 +86,7 @@ class PlainLog:
         if self._replayed:
             self._print(f"{self._replayed} trainings taken from the ledger")
             self._replayed = 0
-        if event.kind != "training":
-            self._print(event.message)
-            return
-        self._print(
-            f"[{progress.phase} {progress.done}/{progress.total}] {event.message} | best {_score(progress.best_score)}, "
-            f"hand-crafted {_score(progress.best_hand_crafted)} | {_rejections(progress)} | {progress.per_hour:.0f} "
-            f"trainings/h, {progress.workers} workers {progress.busy_share:.0%} busy, ETA {duration(progress.eta_s)}"
-        )
+        self._print(self._form.line(event.message, event.progress) if event.kind == "training" else event.message)
 
     def _print(self, line: str) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)
@@ -102,9 +95,9 @@ class PlainLog:
 class LiveView:
     """A few lines that keep themselves up to date, above them the last events."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, form: Format) -> None:
         self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._console = console
+        self._form = form
         self._recent: deque[str] = deque(maxlen=6)
 
     def __enter__(self) -> Self:
@@ -116,32 +109,80 @@ class LiveView:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def __call__(self, event: Event) -> None:
-        """Redraw; a new leader and a new phase are also kept above the view."""
-        if event.kind in ("best", "phase"):
-            line = f"[dim]{time.strftime('%H:%M:%S')}[/dim] {escape(event.message)}"
-            self._live.console.print(line, highlight=False)
-        elif event.kind == "training":
+    def __call__(self, event: search.Event | comparison.Event) -> None:
+        """Redraw; what is no training (a new leader, a new phase) is kept above the view."""
+        if event.kind == "training":
             self._recent.append(event.message)
-        self._live.update(self._render(event.progress))
-
-    def _render(self, progress: Progress) -> RenderableType:
+        elif event.kind not in ("arrived", "replayed"):
+            stamp = f"[dim]{time.strftime('%H:%M:%S')}[/dim]"
+            self._live.console.print(f"{stamp} {escape(event.message)}", highlight=False)
         figures = Table.grid(padding=(0, 2))
         figures.add_column(style="bold")
         figures.add_column(overflow="ellipsis", no_wrap=True)
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        figures.add_row(progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40))
-        figures.add_row("trainings", f"{progress.done} of {progress.total}{failed}")
-        figures.add_row("screening", _rejections(progress))
-        figures.add_row(
-            "best",
-            f"Dice {_score(progress.best_score)} (hand-crafted {_score(progress.best_hand_crafted)})  "
-            f"{progress.best_id}  {progress.best_formula}",
-        )
-        figures.add_row(
-            "speed",
-            f"{progress.per_hour:.0f} trainings/h, {progress.workers} workers {progress.busy_share:.0%} busy, "
-            f"ETA {duration(progress.eta_s)}",
-        )
+        for label, content in self._form.figures(event.progress):
+            figures.add_row(label, content)
         recent = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._recent]
-        return Group(*recent, figures)
+        self._live.update(Group(*recent, figures))
+
+
+class SearchFormat:
+    """The progress of a search."""
+
+    def figures(self, progress: search.Progress) -> list[tuple[str, RenderableType]]:
+        """Phase, counts, screening, best so far, speed."""
+        best = f"{progress.best_id}  {progress.best_formula}"
+        return [
+            (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
+            ("trainings", _count(progress)),
+            ("screening", _screening(progress)),
+            ("best", Text(f"{_best(progress)}  {best}", overflow="ellipsis", no_wrap=True)),
+            ("speed", _speed(progress)),
+        ]
+
+    def line(self, message: str, progress: search.Progress) -> str:
+        """Phase and count, what happened, best so far, screening, speed."""
+        where = f"[{progress.phase} {progress.done}/{progress.total}]"
+        return f"{where} {message} | {_best(progress)} | {_screening(progress)} | {_speed(progress)}"
+
+
+class ComparisonFormat:
+    """The progress of a comparison."""
+
+    def figures(self, progress: comparison.Progress) -> list[tuple[str, RenderableType]]:
+        """Counts and speed."""
+        return [
+            ("comparison", ProgressBar(total=progress.total, completed=progress.done, width=40)),
+            ("trainings", _count(progress)),
+            ("speed", _speed(progress)),
+        ]
+
+    def line(self, message: str, progress: comparison.Progress) -> str:
+        """Count, what happened, speed."""
+        return f"[{progress.done}/{progress.total}] {message} | {_speed(progress)}"
+
+
+def _count(progress: search.Progress | comparison.Progress) -> str:
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    return f"{progress.done} of {progress.total}{failed}"
+
+
+def _speed(progress: search.Progress | comparison.Progress) -> str:
+    workers = f"{progress.workers} worker{'s' if progress.workers != 1 else ''}"
+    return (
+        f"{progress.per_hour:.0f} trainings/h, {workers} {progress.busy_share:.0%} busy, ETA {duration(progress.eta_s)}"
+    )
+
+
+def _best(progress: search.Progress) -> str:
+    best, literature = (
+        "–" if math.isnan(value) else f"{value:.4f}" for value in (progress.best_score, progress.best_hand_crafted)
+    )
+    return f"best {best}, hand-crafted {literature}"
+
+
+def _screening(progress: search.Progress) -> str:
+    rejected = {check: count for check, count in progress.rejected.items() if count}
+    if not rejected:
+        return f"{progress.proposed} candidates seen"
+    checks = ", ".join(f"{check} {count}" for check, count in rejected.items())
+    return f"{progress.proposed} candidates seen, {sum(rejected.values())} rejected ({checks})"

@@ -152,13 +152,13 @@ def _check_usable(address: str) -> None:
         )
     except subprocess.TimeoutExpired:
         raise LossevoError(_not_a_head(address)) from None
-    if child.returncode < 0:
+    if "Failed to connect to socket" in child.stderr:
         raise LossevoError(
             f"this machine runs no node of the Ray cluster at {address}. Let it join first, lending no CPU: "
             f"`ray start --address {address} --num-cpus 0`"
         )
     if child.returncode != 0:
-        raise LossevoError(f"cannot connect to the Ray cluster at {address}: {child.stderr.strip()[-500:]}")
+        raise LossevoError(f"cannot connect to the Ray cluster at {address}: {_one_line(child.stderr)}")
     answer: dict[str, str] = json.loads(child.stdout.splitlines()[-1])
     match answer["problem"]:
         case "":

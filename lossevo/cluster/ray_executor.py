@@ -33,6 +33,9 @@ START_TIMEOUT_S: Final = 180.0
 _MAX_DEATHS: Final = 2
 _MAX_ATTEMPTS: Final = 5
 
+# What goes wrong between machines, and Ray does not tell.
+_ADVICE: Final = ". Check that RAY_AUTH_MODE and the token are the same here and on every node, and that nodes can reach this machine"
+
 # Two processes of two threads each on two cores train seven times slower than two of one thread.
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -84,7 +87,7 @@ class RayExecutor:
 
     - A job over its time limit: its actor is killed and replaced, the job ends as ``TIMEOUT``.
     - A worker or node that dies: its actor is replaced, the job goes first in the queue again. A job under which two
-      workers died is ``DIED``; the death of a node is not held against it.
+      workers died is ``DIED``, or ``OUT_OF_MEMORY``; the death of a node is not held against it.
     - A worker that cannot be made ends the run: :meth:`completed` raises.
 
     Raises:
@@ -109,6 +112,7 @@ class RayExecutor:
         self._first_ready = threading.Event()
         self._stopping = False
         self._dispatcher = threading.Thread(target=self._dispatch, name="lossevo-dispatcher", daemon=True)
+        self._advice = "" if address is None else _ADVICE
         self._connection = RayConnection(address, cpus=workers)
         try:
             self.workers, gpus = _plan(workers, gpus_per_worker, address=self._connection.address)
@@ -187,7 +191,7 @@ class RayExecutor:
             numbers = (f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}s are free" for name in ("CPU", "GPU"))
             raise LossevoError(
                 f"no worker could be started within {START_TIMEOUT_S:g} s on the Ray cluster at "
-                f"{self._connection.address}: {', '.join(numbers)}"
+                f"{self._connection.address}: {', '.join(numbers)}{self._advice}"
             )
         if not self._arrived.empty() and isinstance(failure := self._arrived.get(), LossevoError):
             raise failure
@@ -246,6 +250,7 @@ class RayExecutor:
             if self._failed_starts > self.workers + 1:
                 raise LossevoError(
                     f"{self._failed_starts} workers in a row died while they were starting: {_cause_of_death(error)}"
+                    + self._advice
                 )
             self._replace(slot)
 
@@ -277,8 +282,9 @@ class RayExecutor:
         if task.deaths < _MAX_DEATHS and task.attempts < _MAX_ATTEMPTS:
             self._waiting.appendleft(task)
         else:
+            memory = isinstance(error, ray.exceptions.OutOfMemoryError)  # Ray's memory monitor killed it
             message = f"its worker died in each of {task.attempts} attempts: {_cause_of_death(error)}"
-            self._fail(slot, task, Status.DIED, message, seconds)
+            self._fail(slot, task, Status.OUT_OF_MEMORY if memory else Status.DIED, message, seconds)
         self._replace(slot)
 
     def _end_overdue(self) -> None:
@@ -314,8 +320,8 @@ def _plan(workers: int | None, gpus_per_worker: float | None, *, address: str) -
     if room < (workers or 1):
         each = "1 CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
         raise LossevoError(
-            f"{workers or 1} workers of {each} do not fit on the Ray cluster at {address}, which has room for {room}: "
-            f"{cpus} CPUs and {gpus} GPUs on {len(nodes)} nodes. Ask for fewer workers, or add nodes"
+            f"the Ray cluster at {address} has room for {room} workers of {each}, not for {workers or 1}: it has "
+            f"{cpus} CPUs and {gpus} GPUs. Ask for fewer workers, or add nodes"
         )
     return workers or room, gpus_per_worker
 
@@ -334,8 +340,10 @@ def _is_alive(node_id: str) -> bool:
 
 
 def _cause_of_death(error: BaseException) -> str:
-    """The last line of Ray's account, less its general advice."""
-    return str(error).strip().splitlines()[-1].partition(" Some common causes")[0]
+    """The line of Ray's account that says it, less the general advice."""
+    lines = str(error).strip().splitlines()
+    line = lines[0] if isinstance(error, ray.exceptions.OutOfMemoryError) else lines[-1]
+    return line.partition(" Some common causes")[0]
 
 
 def _search_path() -> str:

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.comparison.contenders import Contender, Labels
-from lossevo.comparison.folder import read_json
 from lossevo.comparison.leakage import TestOn
 from lossevo.errors import LossevoError
 from lossevo.search import CohortSource
+from lossevo.search.folder import read_json
 from lossevo.training import TaskSettings
 
 FORMAT: Final = "lossevo.comparison/1"
@@ -41,7 +41,7 @@ def configure(
     contenders: Sequence[Contender],
     cohort: CohortSource,
     *,
-    steps: int,
+    steps: int | None = None,
     folds: int = 3,
     seeds: int = 1,
     seed: int = 0,
@@ -51,7 +51,7 @@ def configure(
     spacing_mm: tuple[float, float, float] | None = None,
     task: TaskSettings | None = None,
 ) -> ComparisonConfig:
-    """The configuration of a comparison.
+    """The configuration of a comparison. ``steps`` not given are those of ``task``.
 
     ``labels`` and ``spacing_mm`` not given are those of the runs that the evolved losses come from, else merged
     labels and the automatic spacing. ``task`` gives the other settings of the training task; steps, and validation at
@@ -60,17 +60,18 @@ def configure(
     Raises:
         LossevoError: a number out of range, or runs that disagree about labels or spacing.
     """
+    task = task or TaskSettings()
+    steps = task.budget_steps if steps is None else steps
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
             raise LossevoError(f"--{option} is {value}; give at least {least}")
-    changes = {"budget_steps": steps, "validations": 1}
     return ComparisonConfig(
         contenders=tuple(contenders),
         # As seen from anywhere: a comparison may be resumed from another working directory.
         cohort=cohort.model_copy(update={"path": cohort.path.resolve()}) if cohort.path else cohort,
         labels=labels or _of_runs(contenders, "labels") or "merged",
         spacing_mm=spacing_mm or _of_runs(contenders, "spacing_mm"),
-        task=(task or TaskSettings()).model_copy(update=changes),
+        task=task.model_copy(update={"budget_steps": steps, "validations": 1}),
         folds=folds,
         seeds=seeds,
         seed=seed,

@@ -5,7 +5,7 @@ has seen.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,8 +66,7 @@ def contenders_from(
         losses: names in the catalogue.
         hof: ``RUN:RANK`` or ``RUN:ID``, or ``RUN`` for the first of its hall of fame.
         loss_files: what ``lossevo export`` wrote: the folder or its ``loss.json``. If the file's metadata have
-            ``subjects`` (as in a
-            run's ``subjects.json``), they are kept from being tested on; otherwise that cannot be done.
+            ``subjects``, as in a run's ``subjects.json``, those that were seen are not tested on.
 
     Raises:
         LossevoError: no loss at all, an unknown one, the same one twice, not a run folder, not a loss file.
@@ -83,13 +82,13 @@ def contenders_from(
         )
     seen: dict[str, Contender] = {}
     for contender in contenders:
-        twin = seen.setdefault(contender.identity, contender)
-        if twin is not contender:
-            raise LossevoError(f"the same loss twice: {twin.origin}, and {contender.origin}; leave one out")
         try:
             from_spec(contender.spec)
         except LossevoError as problem:
             raise LossevoError(f"{contender.origin}: {problem}") from None
+        twin = seen.setdefault(contender.identity, contender)
+        if twin is not contender:
+            raise LossevoError(f"the same loss twice: {twin.origin}, and {contender.origin}; leave one out")
     return _with_short_names(contenders)
 
 
@@ -108,7 +107,7 @@ def _of_hall_of_fame(item: str) -> Contender:
     config, subjects = read_config(run), Subjects.read(run)
     entry = hall_of_fame.find(hall_of_fame.read(run), which, run)
     return Contender(
-        name=f"{run}:{which}",
+        name=f"{run.absolute()}:{which}",
         spec={"expression": entry.loss},
         formula=entry.unicode,
         origin=f"{run}, rank {entry.rank}, id {entry.id}, {entry.origin}",
@@ -125,20 +124,23 @@ def _of_file(path: Path) -> Contender:
     if file.suffix in (".py", ".pt2"):
         raise LossevoError(f"{file}: give the loss.json beside it; a comparison executes no file")
     document = read_document(file)
-    subjects = document.metadata.get("subjects")
     return Contender(
-        name=str(file),
+        name=str(file.absolute()),
         spec={"expression": document.expression.to_json()},
         formula=unicode(document.expression),
         origin=f"{file}",
         evolved=True,
-        search=None if subjects is None else _record(subjects, file),
+        search=_record(document.metadata, file),
     )
 
 
-def _record(subjects: object, file: Path) -> SearchRecord:
+def _record(metadata: Mapping[str, Any], file: Path) -> SearchRecord | None:
+    if "subjects" not in metadata:
+        return None
+    task = metadata.get("task")
+    known = {key: task.get(key) for key in ("labels", "spacing_mm")} if isinstance(task, Mapping) else {}
     try:
-        return SearchRecord.model_validate({"subjects": subjects})
+        return SearchRecord.model_validate({"subjects": metadata["subjects"], **known})
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in ("metadata", *problem["loc"]))
@@ -157,5 +159,5 @@ def _with_short_names(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
 
 def _short(name: str) -> str:
     """``runs/myo:1`` is ``myo:1``, ``my_loss/loss.json`` is ``my_loss``, ``losses/mine.json`` is ``mine``."""
-    path = Path(name).absolute()
+    path = Path(name)
     return path.parent.name if path.name == "loss.json" else path.name.removesuffix(".json")

@@ -24,7 +24,6 @@ from lossevo.cluster import Executor, Outcome, Status, WorkerSpec
 from lossevo.comparison import tables
 from lossevo.comparison.configuration import CONFIG_FILE, ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
-from lossevo.comparison.folder import locked, read_json, write_json, write_text
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
@@ -32,13 +31,12 @@ from lossevo.comparison.scores import CaseScore, case_scores, to_csv
 from lossevo.data import PreparedCohort, prepare
 from lossevo.errors import LossevoError
 from lossevo.search import Ledger
+from lossevo.search.folder import locked, read_json, write_json, write_text
 from lossevo.search.run import TRAINING_WORKER, PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import TrainingData, TrainingRequest, make_training_data
 
 _FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
-_TIMEOUT_FLOOR_S = 120.0
-_TIMEOUT_PER_STEP_S = 5.0
 _FIRST_TRAINING_SEED = 1_000_000
 """Far from searches' seeds (1000 each): an evolved loss must not meet the initial weights that it was chosen on."""
 
@@ -137,9 +135,8 @@ class Comparison:
             LossevoError: another process works on this folder, the ledger does not fit, or a file cannot be written.
         """
         spec = WorkerSpec(TRAINING_WORKER, self.data)
-        timeout_s = _TIMEOUT_FLOOR_S + _TIMEOUT_PER_STEP_S * self.config.task.budget_steps
         with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger:
-            trainings = OrderedTrainings(ledger, lambda: executor(spec), timeout_s=timeout_s)
+            trainings = OrderedTrainings(ledger, lambda: executor(spec))
             try:
                 scores, failures = self._train(trainings, listener)
             finally:

@@ -86,7 +86,8 @@ class Report:
     @property
     def title(self) -> str:
         """One line: what was compared, how, on whom, and whether there was leakage."""
-        return f"Dice of {len(self.losses)} losses: {self.protocol}" + (f". {self.leakage}" if self.leakage else "")
+        losses = f"{len(self.losses)} losses" if len(self.losses) > 1 else self.losses[0].loss
+        return f"Dice of {losses}: {self.protocol}" + (f". {self.leakage}" if self.leakage else "")
 
 
 def make_report(
@@ -138,7 +139,7 @@ def _leakage(plan: FoldPlan) -> str:
     told = ", ".join(
         f"{name} on {len(subjects)} of {len(plan.tested)} subjects" for name, subjects in plan.leaked.items()
     )
-    return f"LEAKAGE (allowed by --allow-leakage): tested {told} that its search had seen, so its Dice is too high"
+    return f"LEAKAGE (allowed by --allow-leakage): tested {told} that its search had seen, so its Dice may be too high"
 
 
 def _who(contenders: Sequence[Contender], reference: str) -> list[str]:
@@ -173,19 +174,20 @@ def _failed(failures: Failures, losses: Sequence[LossResult]) -> list[str]:
 def _how_to_read(pairs: Sequence[PairResult]) -> list[str]:
     notes = [
         "Subjects are the unit of analysis; classes, cases and seeds are averaged per subject first. CI: percentile "
-        "bootstrap of the mean over subjects. Subjects of a fold share a trained network, and trainings share "
-        "subjects, which neither CI nor p accounts for: more seeds and a second cohort say more than a smaller p."
+        "bootstrap of the mean over subjects, somewhat too narrow below 20. Subjects of a fold share a trained "
+        "network, and trainings share subjects, which neither CI nor p accounts for: more seeds and a second cohort "
+        "say more than a smaller p."
     ]
     if pairs:
         notes.append(
             "p: two-sided Wilcoxon signed-rank test over subjects, adjusted by Holm over all pairs shown. r: "
             "matched-pairs rank-biserial correlation, 1 if the reference is better for every subject."
         )
-        fewest = min(pairs, key=lambda pair: -pair.difference.p_smallest)
-        least = min(1.0, len(pairs) * fewest.difference.p_smallest)
+        subjects = max(pair.difference.subjects for pair in pairs)
+        least = min(1.0, len(pairs) * 2.0 ** (1 - subjects))
         if least > _SIGNIFICANT:
             notes.append(
-                f"With {fewest.difference.subjects} subjects and {len(pairs)} comparisons the smallest possible "
+                f"With {subjects} subjects and {len(pairs)} comparisons the smallest possible "
                 f"adjusted p is {least:.2g}: these tests cannot find a difference, whatever the losses are; look at "
                 "the intervals, or test more subjects."
             )

@@ -147,7 +147,7 @@ def signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
     ranks = stats.rankdata(np.abs(untied))
     rank_biserial = float(np.sign(untied) @ ranks / ranks.sum())
     if untied.size > _LARGEST_EXACT:
-        return float(stats.wilcoxon(untied, method="asymptotic").pvalue), rank_biserial
+        return float(stats.wilcoxon(untied).pvalue), rank_biserial
     # Tied ranks are halves, so twice a rank is whole. chance[w]: that random signs give a doubled rank sum of w.
     doubled = np.rint(2 * ranks).astype(int)
     chance = np.zeros(doubled.sum() + 1)

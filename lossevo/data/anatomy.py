@@ -20,7 +20,7 @@ LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
 LABELLED = ("L1", "L2", "L3", "L4", "L5")
 
 # Panjabi et al. 1992 (end-plate widths and depths, body height), enlarged by 4-8 % to the living, taller cohort.
-WIDTH_MM = (39.0, 42.0, 44.5, 46.0, 48.0, 48.5, 46.0, 50.0, 42.0)
+WIDTH_MM = (39.0, 42.0, 44.5, 47.0, 49.5, 50.0, 46.5, 50.0, 42.0)
 DEPTH_MM = (29.0, 31.0, 33.0, 34.0, 35.0, 35.5, 34.0, 31.0, 22.0)
 HEIGHT_MM = (24.5, 26.0, 27.5, 28.0, 28.0, 27.5, 26.5, 29.0, 24.0)
 # Anterior minus posterior height, as a share of the mean height: L1 is slightly kyphotic, L5 a wedge (Been & Kalichman 2014).
@@ -32,7 +32,7 @@ TILT_DEG = (9.0, 10.0, 11.0, 10.0, 5.5, -6.0, -19.0, -39.0, -50.0)
 LEAN = 0.1
 PEDICLE_RADIUS_MM = (3.6, 3.8, 3.7, 3.8, 4.3, 5.2, 6.5, 0.0, 0.0)
 # Disc degeneration is commonest at the two lowest levels (Cheung et al. 2009).
-DEGENERATION = (0.02, 0.02, 0.03, 0.04, 0.06, 0.18, 0.25, 1.0)
+DEGENERATION = (0.02, 0.02, 0.02, 0.03, 0.04, 0.15, 0.25, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +83,19 @@ class Column:
 def random_column(rng: np.random.Generator) -> Column:
     """Draw a column: size, lordosis, pelvic tilt and slight scoliosis per subject, shape and marrow fat per vertebra."""
     n = len(LEVELS)
-    size = np.exp(rng.normal(0.0, 0.055))
+    size = np.exp(0.055 * np.clip(rng.normal(), -1.8, 1.8))
     slenderness = np.exp(rng.normal(0.0, 0.03))
     tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.2) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.5, n)
-    roll = rng.normal(0.0, 2.0) + rng.normal(0.0, 2.0) * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
+    roll = (
+        rng.normal(0.0, 2.0) + np.clip(rng.standard_t(3), -4, 4) * 2 * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
+    )
     turn = rng.normal(0.0, 2.0) * np.linspace(-1, 1, n)
     axes = [m.T for m in Rotation.from_euler("xyz", np.stack([tilt, roll, turn], axis=1), degrees=True).as_matrix()]
 
     height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)
     degenerate = rng.random(n - 1) < np.array(DEGENERATION)
     disc = np.array(DISC_MM) * size * rng.normal(1.0, 0.08, n - 1) * np.where(degenerate, 0.6, 1.0)
-    wet, dry = rng.normal(1.3, 0.08), rng.normal(0.5, 0.12, n - 1)
+    wet, dry = rng.normal(1.24, 0.07), rng.normal(0.5, 0.12, n - 1)
     disc_signal = np.where(degenerate, dry, wet * rng.normal(1.0, 0.04, n - 1))
 
     centres = np.zeros((n, 3))
@@ -101,18 +103,18 @@ def random_column(rng: np.random.Generator) -> Column:
         upper, lower = (axes[j][2] - LEAN * axes[j][1] for j in (i - 1, i))
         centres[i] = centres[i - 1] - upper * (height[i - 1] + disc[i - 1]) / 2 - lower * (height[i] + disc[i - 1]) / 2
     l3 = LEVELS.index("L3")
-    centres += np.array([0.0, 9.0, 1.0]) + np.clip(rng.normal(size=3), -1.8, 1.8) * [4.5, 11.0, 9.0] - centres[l3]
+    centres += np.array([0.0, 9.0, 1.0]) + np.clip(rng.normal(size=3), -1.7, 1.7) * [4.5, 12.0, 10.0] - centres[l3]
 
     # Proton density fat fraction rises caudally by about 2 % a level (Burian et al. 2019); the water image shows 1 - PDFF.
-    fat = rng.normal(0.45, 0.2) + 0.015 * (np.arange(n) - l3) + rng.normal(0.0, 0.03, n)
+    fat = rng.normal(0.47, 0.19) + 0.02 * (np.arange(n) - l3) + rng.normal(0.0, 0.03, n)
     return Column(
         tuple(
             Vertebra(
                 level=level,
                 centre_mm=centres[i],
                 axes=axes[i],
-                half_width_mm=WIDTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.02),
-                half_depth_mm=DEPTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.02),
+                half_width_mm=WIDTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.015),
+                half_depth_mm=DEPTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.015),
                 half_height_mm=height[i] / 2,
                 wedge=WEDGE[i] + rng.normal(0.0, 0.02),
                 waist=rng.uniform(0.06, 0.13),

@@ -34,14 +34,14 @@ FIELD_OF_VIEW_MM = (76.0, 224.0, 224.0)
 SPACING_LIMITS_MM = (0.5, 8.0)
 
 # Water signal relative to healthy muscle, spoiled gradient echo with small flip angle, before the coil.
-CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.25, 0.1, 1.1, 1.0, 1.35, 1.2, 0.75
+CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.25, 0.1, 1.1, 1.0, 1.3, 1.15, 0.75
 KIDNEY, VESSEL, NERVE, BOWEL = 1.15, 0.85, 0.95, 0.36
 
 MEAN_INTENSITY = 57.0  # of the 8-bit cohort the phantom imitates
 # Acquired voxels are larger than stored ones: SD of the point spread, slice profile and interpolation included.
 BLUR_MM = (2.0, 0.7, 0.7)
 NOISE_SD = 2.0  # in those units, at the native voxel size
-RATER_SD_MM = 0.9  # of the outline about the true surface
+RATER_SD_MM = 1.0  # of the outline about the true surface
 
 
 @dataclass(slots=True)
@@ -64,7 +64,9 @@ class Canvas:
         target = self.water[where]
         target += self.coverage(distance_mm) * (signal - target)
 
-    def window(self, centre_mm: Floats, below_mm: tuple[float, float, float], above_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+    def window(
+        self, centre_mm: Floats, below_mm: tuple[float, float, float], above_mm: tuple[float, float, float]
+    ) -> tuple[slice, ...]:
         """The slices that hold a box around a point, so that a small part costs little."""
         edges = zip((self.x, self.y, self.z), centre_mm, below_mm, above_mm, strict=True)
         return tuple(slice(*np.searchsorted(axis.ravel(), (c - b, c + a))) for axis, c, b, a in edges)
@@ -176,7 +178,7 @@ def _draw(canvas: Canvas, column: Column, rng: np.random.Generator, texture_rng:
     _canal(canvas, column, front, side, strands)
     for upper, lower in zip(column.vertebrae[:-1], column.vertebrae[1:], strict=True):
         _disc(canvas, upper, lower, grain)
-    marrow = 1 + 0.09 * grain + 0.07 * lumps
+    marrow = 1 + 0.08 * grain + 0.07 * lumps
     hand = _smooth_noise(canvas, texture_rng, (8.0, 9.0, 9.0))
     for vertebra in column.vertebrae:
         _vertebra(canvas, vertebra, marrow, rng)
@@ -296,7 +298,7 @@ def _vertebra(canvas: Canvas, vertebra: Vertebra, texture: Floats, rng: np.rando
     if vertebra.level.startswith("S"):
         ala = rod((16, -5, 0), (48, -16, -4), 0.9 * vertebra.half_height_mm)
         crest = capsule_mm(u / 2, v, w, (0, wall - 18, 8), (0, wall - 22, -8), 5.0)
-        bone(np.minimum(ala, crest), 0.85 * marrow)
+        bone(np.minimum(ala, crest), 0.95 * marrow)
     else:
         canvas.paint(rod((13, wall - 5, low), (24, wall - 6, low - 4), 5.5), 3 * FAT, where)
         canvas.paint(rod((10, wall - 6, low + 3), (22, wall - 5, low - 5), 2.8), NERVE, where)
@@ -306,7 +308,7 @@ def _vertebra(canvas: Canvas, vertebra: Vertebra, texture: Floats, rng: np.rando
         lamina = capsule_mm(mirrored, v, w / 1.8, (14, wall - 20, -2), (1, wall - 28, -5), 4.2)
         spinous = capsule_mm(mirrored * 2.6, v, w, (0, wall - 29, -9), (0, wall - length, -droop), bulk - 4, 5.0)
         pedicle = capsule_mm(mirrored, v, w * 0.75, (11 + r, wall + 3, 4.5), (12.5 + r, wall - 13, 4), r)
-        bone(np.minimum.reduce([transverse, articular, lamina, spinous, pedicle]), 0.85 * marrow)
+        bone(np.minimum.reduce([transverse, articular, lamina, spinous, pedicle]), 0.95 * marrow)
         canvas.paint(rod((17, wall - 15, 15), (20, wall - 19, 20), 1.5), NERVE, where)
     bone(body_mm(vertebra, u, v, w), marrow)
     vein = capsule_mm(u, v, w, (0, wall + 4, 0), (0, wall + rng.uniform(4.5, 11), rng.normal(0, 1)), 1.6)
@@ -317,17 +319,17 @@ def _rate(canvas: Canvas, vertebra: Vertebra, hand: Floats, rng: np.random.Gener
     """What a rater outlines: the body with an unsteady ``hand``, and too far sideways, where slices blur it into muscle."""
     where = canvas.window(vertebra.centre_mm, (60, 40, 40), (60, 40, 40))
     u, v, w = vertebra.local(canvas.x[where[0]], canvas.y[:, where[1]], canvas.z[:, :, where[2]])
-    left, right = rng.normal(3.5, 2.5, 2)
+    left, right = rng.normal(3.7, 2.0, 2)
     seen = replace(vertebra, waist=0.0, concavity_mm=0.7 * vertebra.concavity_mm)
     outline = body_mm(seen, u, v, w, margin_mm=np.where(u < 0, left, right))
-    slip = rng.normal(0.0, 0.5) + RATER_SD_MM * hand[where]
+    slip = rng.normal(0.0, 0.4) + RATER_SD_MM * hand[where]
     canvas.share[LABELLED.index(vertebra.level)][where] = canvas.coverage(outline - slip)
 
 
 def _coil(canvas: Canvas, depth: Floats, texture_rng: np.random.Generator, rng: np.random.Generator) -> None:
     """Shade by a spine coil under the back: bright beside it, even across the column, fading in the abdomen and at both ends."""
-    reach_mm = rng.uniform(115.0, 185.0)
+    reach_mm = rng.uniform(125.0, 190.0)
     near = np.clip(depth, 0, None)
-    ends = 1 - rng.uniform(0.05, 0.35) * ((canvas.z - rng.normal(0, 15)) / 112) ** 2
-    ripple = np.exp(0.1 * _smooth_noise(canvas, texture_rng, (80.0, 80.0, 80.0)))
-    canvas.water *= (1 + 0.25 * np.exp(-near / 12)) / (1 + (near / reach_mm) ** 4) * ends * ripple
+    ends = 1 - rng.uniform(0.05, 0.5) * ((canvas.z - rng.normal(0, 15)) / 112) ** 2
+    ripple = np.exp(0.12 * _smooth_noise(canvas, texture_rng, (70.0, 70.0, 70.0)))
+    canvas.water *= (1 + 0.15 * np.exp(-near / 12)) / (1 + (near / reach_mm) ** 4) * ends * ripple

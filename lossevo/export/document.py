@@ -101,7 +101,7 @@ def document_of(expression: Expression, metadata: Mapping[str, Any]) -> LossDocu
 
 
 def _missing(metadata: Mapping[str, Any], now: str) -> dict[str, str]:
-    defaults = {"lossevo": lossevo.__version__, "torch": torch.__version__, "date": now}
+    defaults = {"lossevo": lossevo.__version__, "torch": str(torch.__version__), "date": now}
     return {key: value for key, value in defaults.items() if key not in metadata}
 
 

@@ -4,7 +4,7 @@ The graph takes ``(logits, target)`` or ``(logits, target, distance_map)``, all 
 C >= 2 and a one-hot target. Every size is dynamic, the arithmetic is done in float32 (float64 if the logits are),
 and nothing is tied to a device. Without lossevo::
 
-    module = torch.export.load("loss.pt2").module(check_guards=False)
+    module = torch.export.load("loss.pt2").module()
     loss = torch.fx.GraphModule(module, copy.deepcopy(module.graph))  # or the parent network's train() and eval() raise
     loss(logits, one_hot_target).backward()
 
@@ -13,11 +13,9 @@ and nothing is tied to a device. Without lossevo::
 
 from __future__ import annotations
 
-import copy
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,13 +108,14 @@ class ProgramLoss(SegmentationLoss):
 def _plain_module(program: ExportedProgram) -> torch.fx.GraphModule:
     """The program as an ordinary module: ``program.module()`` refuses train() and eval(), its guards refuse pickle."""
     module = program.module()
-    graph = copy.deepcopy(module.graph)
+    graph = torch.fx.Graph()
+    outputs = graph.graph_copy(module.graph, {})
+    assert isinstance(outputs, tuple)
+    graph.output(outputs[0])
     for node in reversed(graph.nodes):
         if node.op == "call_module":
             graph.erase_node(node)
-    plain = torch.fx.GraphModule(module, graph)
-    plain.delete_all_unused_submodules()
-    return plain
+    return torch.fx.GraphModule(module, graph)
 
 
 def load_program(path: Path, *, spacing_mm: Sequence[float] | None = None) -> ProgramLoss:
@@ -158,5 +157,5 @@ def _read_embedded_document(path: Path) -> LossDocument:
     return LossDocument.from_text(text, source=f"{path}, {DOCUMENT_FILE} inside")
 
 
-def _first_line(problem: Any) -> str:
+def _first_line(problem: Exception) -> str:
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

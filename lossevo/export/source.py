@@ -24,6 +24,7 @@ CLASS_NAME = "EvolvedLoss"
 _LINE_LENGTH = 120
 _DOCSTRING_WIDTH = 100
 _EXPRESSION_WIDTH = 96
+_WIDEST_KEY = 24
 
 
 def source_of(document: LossDocument) -> str:
@@ -63,6 +64,10 @@ def _docstring(document: LossDocument) -> str:
         ),
     ]
     name = metadata.get("name", metadata.get("id", "A loss"))
+    provenance = (
+        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for key, value in metadata.items()
+    )
     lines = [
         *_wrapped(f"{name}: a segmentation loss found by lossevo."),
         "",
@@ -72,7 +77,7 @@ def _docstring(document: LossDocument) -> str:
         "",
         "Numbers are rounded here; the class holds them exactly. Where it comes from:",
         "",
-        *_table((key, value if isinstance(value, str) else json.dumps(value)) for key, value in metadata.items()),
+        *_table(provenance),
         "",
         "Needs PyTorch alone::",
         "",
@@ -99,7 +104,7 @@ def _legend(expression: Expression) -> Iterator[tuple[str, str]]:
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
     rows = list(rows)
-    width = max(len(key) for key, _ in rows) + 3
+    width = min(_WIDEST_KEY, max(len(key) for key, _ in rows)) + 3
     return [line for key, value in rows for line in _wrapped(f"{key:<{width}}{value}", indent=" " * width)]
 
 

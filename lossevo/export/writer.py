@@ -61,8 +61,8 @@ def export_loss(
     tell = progress or (lambda done, total, what: None)
     document = document_of(expression, metadata)
     folder = Path(folder)
-    _check_folder(folder, overwrite=overwrite)
     try:
+        _check_folder(folder, overwrite=overwrite)
         with _draft_beside(folder) as draft:
             tell(0, 3, f"write {DOCUMENT_FILE} and {SOURCE_FILE}")
             (draft / DOCUMENT_FILE).write_text(document.to_text(), encoding="utf-8")
@@ -95,7 +95,8 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _draft_beside(folder: Path) -> Iterator[Path]:
     """A new folder beside ``folder``, on the same file system, that is gone in the end."""
-    draft = folder.absolute().with_name(f".{folder.absolute().name}-{uuid.uuid4().hex[:8]}")
+    folder = folder.resolve()
+    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
         yield draft

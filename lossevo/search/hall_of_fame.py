@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import Any
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression, structure_text, unicode
 from lossevo.search.candidate import Candidate, standard_error
+from lossevo.search.folder import write_text
 
 EVOLVED = 20
 """Evolved losses kept; hand-crafted ones are always all there."""
@@ -101,23 +103,14 @@ def _entry(place: int, candidate: Candidate, confirmation_seeds: int) -> Entry:
 
 
 def write(entries: list[Entry], folder: Path) -> None:
-    """Write ``hall_of_fame.json`` and ``hall_of_fame.csv``, each replaced as a whole so that no reader sees half a
-    file.
-    """
+    """Write ``hall_of_fame.json`` and ``hall_of_fame.csv``."""
     documents = [asdict(entry) for entry in entries]
-    _replace(folder / "hall_of_fame.json", json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
-    path = folder / "hall_of_fame.csv.part"
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, _COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(documents)
-    path.replace(folder / "hall_of_fame.csv")
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_text(folder / "hall_of_fame.json", json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(documents)
+    write_text(folder / "hall_of_fame.csv", table.getvalue())
 
 
 def read(folder: Path) -> list[Entry]:

@@ -11,13 +11,12 @@ needed.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.cluster import Executor, WorkerSpec
@@ -25,6 +24,7 @@ from lossevo.data import Cohort, PreparedCohort, SubjectSplit, phantom_cohort, p
 from lossevo.errors import LossevoError
 from lossevo.search import hall_of_fame
 from lossevo.search.engine import Plan, Problem, Search
+from lossevo.search.folder import locked, read_json, write_json
 from lossevo.search.ledger import Ledger
 from lossevo.search.progress import Event, Listener
 from lossevo.search.space import SearchSpace
@@ -33,8 +33,6 @@ from lossevo.training import TaskSettings, TrainingData, make_training_data
 
 FORMAT: Literal["lossevo.run/1"] = "lossevo.run/1"
 TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
-_TIMEOUT_FLOOR_S = 120.0
-_TIMEOUT_PER_STEP_S = 5.0
 
 PrepareProgress = Callable[[int, int, str], None]
 
@@ -106,7 +104,7 @@ class Subjects:
         Raises:
             LossevoError: not there or damaged.
         """
-        document = _read_json(folder / "subjects.json")
+        document = read_json(folder / "subjects.json")
         try:
             parts = {part: tuple(document[part]) for part in ("train", "validation", "untouched")}
             return cls(**parts, hashes=dict(document["hashes"]))
@@ -146,8 +144,8 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             Ledger(folder / "ledger.sqlite", create=True).close()
-            _write_json(folder / "subjects.json", {**asdict(run.subjects), "task_fingerprint": run.data.fingerprint})
-            _write_json(folder / "run.json", config.model_dump(mode="json"))
+            write_json(folder / "subjects.json", {**asdict(run.subjects), "task_fingerprint": run.data.fingerprint})
+            write_json(folder / "run.json", config.model_dump(mode="json"))
         except OSError as problem:
             raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
         return run
@@ -163,7 +161,7 @@ class Run:
         subjects = Subjects.read(folder)
         prepared = _prepare(config, progress)
         data = make_training_data(prepared, config.task)
-        recorded = _read_json(folder / "subjects.json").get("task_fingerprint")
+        recorded = read_json(folder / "subjects.json").get("task_fingerprint")
         if data.fingerprint != recorded:
             raise LossevoError(
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this run "
@@ -179,12 +177,12 @@ class Run:
         Raises:
             LossevoError: another process works on this folder, or the ledger does not fit.
         """
+        # The screening works on tiny tensors beside workers that keep all cores busy.
+        torch.set_num_threads(1)
         spec = WorkerSpec(TRAINING_WORKER, self.data)
         steps = self.config.task.budget_steps
-        with _locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
-            trainings = OrderedTrainings(
-                ledger, lambda: executor(spec), timeout_s=_TIMEOUT_FLOOR_S + _TIMEOUT_PER_STEP_S * steps
-            )
+        with locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+            trainings = OrderedTrainings(ledger, lambda: executor(spec))
             search = Search(
                 space=self.config.space,
                 problem=Problem(self.subjects.train, self.subjects.validation, len(self.data.class_names), steps),
@@ -210,7 +208,7 @@ def read_config(folder: Path) -> RunConfig:
         raise LossevoError(
             f"{folder}: not a run folder (it has no run.json); give one that 'lossevo search --run' made"
         )
-    document = _read_json(folder / "run.json")
+    document = read_json(folder / "run.json")
     if document.get("format") != FORMAT:
         raise LossevoError(
             f"{folder / 'run.json'}: format {document.get('format')!r}, but this lossevo reads {FORMAT!r}; "
@@ -227,40 +225,6 @@ def read_config(folder: Path) -> RunConfig:
 def _prepare(config: RunConfig, progress: PrepareProgress | None) -> PreparedCohort:
     cohort = config.cohort.open(config.spacing_mm)
     return prepare(cohort, spacing_mm=config.spacing_mm, labels=config.labels, progress=progress)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise LossevoError(f"{path}: cannot be read ({problem})") from None
-    if not isinstance(document, dict):
-        raise LossevoError(f"{path}: damaged, expected an object of keys and values")
-    return document
-
-
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from searching in the same folder; the lock ends with the process, however that ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LossevoError(
-                f"{folder}: another process is searching in this folder; wait for it or stop it"
-            ) from None
-        yield
 
 
 __all__ = ["CohortSource", "Event", "Run", "RunConfig", "Subjects", "read_config"]

@@ -32,9 +32,9 @@ from lossevo.expression import Expression
 from lossevo.losses import expression_of, signed_distance_map
 from lossevo.losses.symbolic import ExpressionLoss
 
-DESCENT_STEPS = 40
 DESCENT_RATE = 0.2
-DESCENT_SHARE = 0.9
+DESCENT_SHARES = {10: 0.3, 40: 0.9}
+"""Step of the descent -> what Dice must be reached there, as a share of the slowest reference's: most fail early."""
 DESCENT_REFERENCES = ("cross_entropy", "dice", "focal", "tversky", "baikal")
 _PROBE_SPACING_MM = (4.0, 4.0, 4.0)
 
@@ -111,8 +111,10 @@ class Screening:
         self._extremes = tuple(_sample(mask, self.classes, extreme) for mask in masks)
         self._hashes: set[str] = set()
         self._fingerprints: set[str] = set()
+        self._least_dice = dict.fromkeys(DESCENT_SHARES, 0.0)
         references = [self._descent(ExpressionLoss(expression_of(name))) for name in DESCENT_REFERENCES]
-        self._least_dice = DESCENT_SHARE * min(references)
+        for step, share in DESCENT_SHARES.items():
+            self._least_dice[step] = share * min(reached[step] for reached in references)
 
     def screen(
         self, build: Callable[[], Expression | None], measure: Callable[[Expression], Measured] | None = None
@@ -165,25 +167,32 @@ class Screening:
         # A candidate equivalent to an earlier one is rejected whatever its descent gives.
         if fingerprint in self._fingerprints:
             return Measured(None, fingerprint)
-        return Measured(None if self._descent(loss) >= self._least_dice else Check.DESCENT, fingerprint)
+        reached = self._descent(loss)
+        descends = all(reached.get(step, -1.0) >= least for step, least in self._least_dice.items())
+        return Measured(None if descends else Check.DESCENT, fingerprint)
 
     def fingerprint(self, expression: Expression) -> str:
         """The gradient fingerprint; empty if the gradient is zero everywhere or not finite."""
         gradient = _gradient(ExpressionLoss(expression), self._probe)
         return "" if gradient is None else _fingerprint(gradient)
 
-    def _descent(self, loss: ExpressionLoss) -> float:
-        """Foreground Dice after descending on the logits; 0 if the loss stops being a number."""
+    def _descent(self, loss: ExpressionLoss) -> dict[int, float]:
+        """Foreground Dice at the checkpoints of a descent on the logits, up to the first that is missed."""
+        reached: dict[int, float] = {}
         logits = self._start.logits.clone().requires_grad_()
         optimizer = torch.optim.Adam([logits], lr=DESCENT_RATE)
-        for _ in range(DESCENT_STEPS):
+        for step in range(1, max(DESCENT_SHARES) + 1):
             optimizer.zero_grad()
             value = loss(logits, self._start.labels, self._start.distance_map)
             if not value.requires_grad or not bool(torch.isfinite(value)):
-                return 0.0
+                break
             value.backward()
             optimizer.step()
-        return foreground_dice(logits.detach(), self._start.labels, self.classes)
+            if step in DESCENT_SHARES:
+                reached[step] = foreground_dice(logits.detach(), self._start.labels, self.classes)
+                if reached[step] < self._least_dice[step]:
+                    break
+        return reached
 
 
 def _gradient(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:

@@ -10,11 +10,15 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lossevo.errors import LossevoError, nearest
-from lossevo.expression import PRIMITIVES, TERMINALS, Expression, ExpressionError
+from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, ExpressionError
+from lossevo.expression.trees import MAX_COEFFICIENT, MAX_CONSTANT
 from lossevo.losses import expressible_names, expression_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
+Integer = Annotated[int, Field(ge=-MAX_CONSTANT, le=MAX_CONSTANT)]
+Seeds = Annotated[int, Field(ge=1, le=500)]
+"""How many seeds; the engine keeps 500 to select on and 500 to confirm with."""
 
 
 def _range(value: Any) -> Any:
@@ -32,7 +36,7 @@ Range = Annotated[tuple[int, int], BeforeValidator(_range)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Coefficients(_Section):
@@ -40,7 +44,13 @@ class Coefficients(_Section):
 
     weight: Weight = 1.0
     low: float = Field(0.1, gt=0)
-    high: float = Field(10.0, gt=0)
+    high: float = Field(10.0, gt=0, le=MAX_COEFFICIENT)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
+        return self
 
 
 class Limits(_Section):
@@ -50,6 +60,13 @@ class Limits(_Section):
     depth: int = Field(14, ge=2, le=48)
     initial_depth: Range = (4, 8)
     mutation_depth: Range = (1, 4)
+
+    @model_validator(mode="after")
+    def _attainable(self) -> Self:
+        for key, (_, largest) in (("initial_depth", self.initial_depth), ("mutation_depth", self.mutation_depth)):
+            if largest > self.depth:
+                raise ValueError(f"{key} goes up to {largest}, beyond the depth of {self.depth} that a tree may have")
+        return self
 
 
 class Operators(_Section):
@@ -63,6 +80,12 @@ class Operators(_Section):
     shrink: float = Field(1, ge=0)
     coefficients: float = Field(2, ge=0)
     random: float = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one operator needs a weight above 0")
+        return self
 
 
 class NodeMutation(_Section):
@@ -92,7 +115,7 @@ class Strategy(_Section):
     tournament_size: int = Field(4, ge=2)
     parsimony: float = Field(1e-4, ge=0)
     elites: int = Field(4, ge=0)
-    elite_seeds: int = Field(3, ge=1)
+    elite_seeds: Seeds = 3
     elite_share: Share = 0.2
     same_structure: int = Field(2, ge=1)
     simplify: bool = True
@@ -120,7 +143,7 @@ class Budget(_Section):
     trainings: int = Field(240, ge=1)
     tuning_share: Share = 0.15
     confirmation_share: Share = 0.3
-    confirmation_seeds: int = Field(3, ge=1)
+    confirmation_seeds: Seeds = 3
     window: int = Field(8, ge=1, le=4096)
 
     @model_validator(mode="after")
@@ -133,12 +156,12 @@ class Budget(_Section):
 class SearchSpace(_Section):
     """A search space file, checked; see ``search_spaces/segmentation.yaml`` for what each key means."""
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
     root: Literal["scalar", "voxel"] = "scalar"
     wrap: str | None = None
     terminals: dict[str, Weight]
-    constants: dict[int, Weight] = {}
+    constants: dict[Integer, Weight] = {}
     coefficients: Coefficients | None = None
     primitives: dict[str, Weight]
     limits: Limits = Limits()
@@ -158,19 +181,47 @@ class SearchSpace(_Section):
                     raise ValueError(f"{key}: unknown name '{name}'{nearest(name, known)}; known: {', '.join(known)}")
         if not self.terminals.keys() >= {"y"} or not self.terminals.keys() & {"p", "logp"}:
             raise ValueError("terminals: a loss needs the target 'y' and the prediction, 'p' or 'logp'")
-        if self.root == "voxel" and (self.wrap is None or self.wrap.count("{}") != 1):
-            raise ValueError('wrap: root voxel needs a formula with one {} for the tree, e.g. "class_mean(mean({}))"')
-        if self.root == "scalar":
-            if self.wrap is not None:
-                raise ValueError("wrap: only a space with root voxel wraps its trees")
-            reductions = [PRIMITIVES[name] for name in self.primitives if not PRIMITIVES[name].elementwise]
-            if len({reduction.source for reduction in reductions}) < 2:
-                raise ValueError(
-                    "primitives: root scalar needs reductions over voxels and over classes, e.g. sum and class_mean"
-                )
+        if self.root == "voxel":
+            self._check_voxel_root()
+        else:
+            self._check_scalar_root()
         for seed in self.seeds:
-            self._seed(seed)
+            self._check_seed(seed)
         return self
+
+    def _check_voxel_root(self) -> None:
+        example = 'e.g. "class_mean(mean({}))"'
+        if self.wrap is None or self.wrap.count("{}") != 1:
+            raise ValueError(f"wrap: root voxel needs a formula with one {{}} for the tree, {example}")
+        try:
+            wrapped = Expression.parse(self.wrap.replace("{}", "y"))
+        except ExpressionError as problem:
+            raise ValueError(f"wrap: {problem}") from None
+        leaves = [node.name for node in wrapped.root.walk() if not node.children and node.name != CONSTANT]
+        if leaves != ["y"]:
+            raise ValueError(f"wrap: only integers may stand beside {{}}, no terminal and no coefficient, {example}")
+        elementwise = [name for name in self.primitives if PRIMITIVES[name].elementwise]
+        if len(elementwise) < max(1, len(self.primitives)):
+            raise ValueError("primitives: root voxel needs elementwise primitives and none else; reductions go to wrap")
+        if self.seeds:
+            raise ValueError("seeds: a space with root voxel takes none, its trees are no whole losses")
+
+    def _check_scalar_root(self) -> None:
+        if self.wrap is not None:
+            raise ValueError("wrap: only a space with root voxel wraps its trees")
+        reductions = [PRIMITIVES[name] for name in self.primitives if not PRIMITIVES[name].elementwise]
+        if len({reduction.source for reduction in reductions}) < 2:
+            raise ValueError(
+                "primitives: root scalar needs reductions over voxels and over classes, e.g. sum and class_mean"
+            )
+
+    def _check_seed(self, seed: str) -> None:
+        """A seed enters the population, so the space must have its words; its numbers may be any."""
+        lacking = {node.name for node in self._seed(seed).root.walk() if node.name in {*TERMINALS, *PRIMITIVES}}
+        lacking -= {*self.terminals, *self.primitives}
+        if lacking:
+            words = ", ".join(f"'{word}'" for word in sorted(lacking))
+            raise ValueError(f"seeds: '{seed}' needs {words}, which this space lacks; add to it or leave the seed out")
 
     @staticmethod
     def _seed(text: str) -> Expression:

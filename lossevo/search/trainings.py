@@ -26,7 +26,6 @@ class OrderedTrainings:
 
     ledger: Ledger
     executor: Callable[[], Executor]
-    timeout_s: float | None = None
     arrived: Callable[[Outcome], None] = lambda outcome: None
     computed: int = 0
     started: float | None = None
@@ -81,7 +80,7 @@ class OrderedTrainings:
         if self._executor is None:
             self._executor = self.executor()
             self.started = time.monotonic()
-        self._tickets[self._executor.submit(Job(payload, timeout_s=self.timeout_s))] = ticket
+        self._tickets[self._executor.submit(Job(payload, timeout_s=_timeout_s(request)))] = ticket
 
     def take(self) -> Outcome:
         """The outcome of the training that was submitted first among those not taken yet; waits for it."""
@@ -102,3 +101,8 @@ class OrderedTrainings:
         """Stop the workers."""
         if self._executor is not None:
             self._executor.close()
+
+
+def _timeout_s(request: TrainingRequest) -> float:
+    """Far more than any training takes that gets on at all: two minutes, and five seconds a step."""
+    return 120.0 + 5.0 * request.budget_steps

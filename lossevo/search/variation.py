@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -89,6 +90,12 @@ def _undefined(*_: Any) -> Any:
     raise AssertionError("primitives are compiled by lossevo.expression.codegen")
 
 
+def _word(primitive: Any) -> str:
+    """The language's name of a typed primitive: ``mul`` for ``mul_VR``."""
+    name: str = primitive.name
+    return name if name in PRIMITIVES else name.rpartition("_")[0]
+
+
 def _kinds(space: SearchSpace) -> tuple[Kind, ...]:
     return (Kind.VOXEL,) if space.root == "voxel" else tuple(Kind)
 
@@ -112,10 +119,7 @@ def to_node(tree: Sequence[Any]) -> tuple[Node, list[float]]:
                 return constant(item.value)
             values.append(item.value)
             return Node(COEFFICIENT, value=len(values) - 1)
-        return Node(
-            item.name.split("_")[0] if PRIMITIVES.get(item.name) is None else item.name,
-            tuple(build() for _ in range(item.arity)),
-        )
+        return Node(_word(item), tuple(build() for _ in range(item.arity)))
 
     return build(), values
 
@@ -155,6 +159,8 @@ class Variation:
             elif node.name == COEFFICIENT:
                 items.append(_Leaf(float(expression.coefficients[node.value]), Kind.SCALAR))
             elif node.name in TERMINALS:
+                if node.name not in self.space.terminals:
+                    return False
                 items.append(_Leaf(node.name, Kind.VOXEL))
             else:
                 primitive = PRIMITIVES[node.name]
@@ -204,7 +210,7 @@ class Variation:
             options = [
                 min(self.pset.primitives[kind_type], key=lambda primitive: (self._reach(primitive), primitive.name))
             ]
-        (primitive,) = self.generator.choices(options, [self._weight(primitive) for primitive in options])
+        primitive = self._drawn(options)
         tree = [primitive]
         for argument in primitive.args:
             tree += self.grow(argument, min_depth - 1, max_depth - 1)
@@ -213,13 +219,18 @@ class Variation:
     def _reach(self, primitive: Any) -> int:
         return 1 + max(self._min_depth[argument] for argument in primitive.args)
 
-    def _weight(self, primitive: Any) -> float:
-        """The space's weight, shared among the variants of a primitive by how natural their operand kinds are."""
-        if primitive.name in self.space.primitives:
-            return self.space.primitives[primitive.name]
-        name, kinds = primitive.name.rsplit("_", 1)
-        # Beside an operand of the result's kind, one of the same kind is drawn more often than a broadcast one.
-        return self.space.primitives[name] * (1.0 if len(set(kinds)) == 1 else 0.25)
+    def _drawn(self, options: Sequence[Any]) -> Any:
+        """One of some typed primitives, by the space's weights; each word's weight is shared out among its variants."""
+        # Operands of one kind are four times as likely as a broadcast.
+        shares = [1.0 if len(set(primitive.args)) == 1 else 0.25 for primitive in options]
+        total: dict[str, float] = defaultdict(float)
+        for primitive, share in zip(options, shares, strict=True):
+            total[_word(primitive)] += share
+        weights = [
+            self.space.primitives[_word(primitive)] * share / total[_word(primitive)]
+            for primitive, share in zip(options, shares, strict=True)
+        ]
+        return self.generator.choices(options, weights)[0]
 
     def random_tree(self) -> gp.PrimitiveTree:
         """A new random tree."""
@@ -256,24 +267,30 @@ class Variation:
         return _replaced(tree, place, self.grow(tree[place].ret, 1, self.generator.randint(smallest, largest)))
 
     def node(self, tree: gp.PrimitiveTree) -> gp.PrimitiveTree:
-        """One node replaced: a primitive by another of its signature, a leaf by another leaf of its type."""
+        """One node replaced: a primitive by another of its signature, a leaf by another leaf of its type; a subtree
+        mutation where the space has no leaf of the type (a seed may bring its own numbers).
+        """
         place = self.generator.randrange(len(tree))
         item = tree[place]
         if item.arity == 0:
-            return _replaced(tree, place, [self.leaf(item.ret)])
+            leaf = self.leaf(item.ret)
+            return self.subtree(tree) if leaf is None else _replaced(tree, place, [leaf])
         same = [primitive for primitive in self.pset.primitives[item.ret] if primitive.args == item.args]
-        (chosen,) = self.generator.choices(same, [self._weight(primitive) for primitive in same])
         changed = gp.PrimitiveTree(tree)
-        changed[place] = chosen
+        changed[place] = self._drawn(same)
         return changed
 
     def insert(self, tree: gp.PrimitiveTree) -> gp.PrimitiveTree:
-        """A new primitive between a node and its parent, its other operands newly grown."""
+        """A new primitive between a node and its parent, its other operands newly grown; a subtree mutation where no
+        primitive leads from a type to itself.
+        """
         place = self.generator.randrange(len(tree))
         kept = tree[tree.searchSubtree(place)]
         wanted = tree[place].ret
         options = [primitive for primitive in self.pset.primitives[wanted] if wanted in primitive.args]
-        (primitive,) = self.generator.choices(options, [self._weight(option) for option in options])
+        if not options:
+            return self.subtree(tree)
+        primitive = self._drawn(options)
         position = self.generator.choice([i for i, argument in enumerate(primitive.args) if argument is wanted])
         smallest, _ = self.space.limits.mutation_depth
         subtree = [primitive]
@@ -314,7 +331,7 @@ class Variation:
                 changed = _replaced(changed, place, [self.leaf(item.ret)])
             elif item.arity and chance < rates.replace:
                 same = [primitive for primitive in self.pset.primitives[item.ret] if primitive.args == item.args]
-                (changed[place],) = self.generator.choices(same, [self._weight(primitive) for primitive in same])
+                changed[place] = self._drawn(same)
             elif item.arity and chance > 1 - rates.delete:
                 changed = _replaced(changed, place, [self.leaf(item.ret)])
         return changed
@@ -325,11 +342,12 @@ class Variation:
         """Parents by the space's selection (DEAP ``selTournament``, ``selRoulette``); individuals carry ``fitness``."""
         strategy = self.space.strategy
         with drawing_from(self.generator):
-            if strategy.selection == "roulette":
-                return list(tools.selRoulette(population, count))
-            return list(
-                tools.selTournament(population, count, tournsize=min(strategy.tournament_size, len(population)))
-            )
+            if strategy.selection == "tournament":
+                size = min(strategy.tournament_size, len(population))
+                return list(tools.selTournament(population, count, tournsize=size))
+            chosen = list(tools.selRoulette(population, count))
+        # DEAP's wheel selects nobody while every fitness is 0, as when each training of a generation has failed.
+        return chosen + self.generator.choices(population, k=count - len(chosen))
 
 
 def _replaced(tree: gp.PrimitiveTree, place: int, subtree: Sequence[Any]) -> gp.PrimitiveTree:

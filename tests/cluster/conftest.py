@@ -32,12 +32,12 @@ def ray_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def drain() -> Callable[..., dict[int, Outcome]]:
-    """Submit the payloads and collect the outcomes by ticket."""
+    """Submit the payloads and collect the outcomes, by ticket and in its order."""
 
     def drain_(executor: Executor, *payloads: dict, timeout_s: float | None = None) -> dict[int, Outcome]:
         for payload in payloads:
             executor.submit(Job(payload, timeout_s=timeout_s))
-        return dict(executor.completed())
+        return dict(sorted(executor.completed()))
 
     return drain_
 

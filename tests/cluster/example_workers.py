@@ -65,6 +65,14 @@ class Toy:
     def return_lock(self) -> dict[str, Any]:
         return {"lock": threading.Lock()}
 
+    def fill_memory(self, gigabytes: float) -> dict[str, Any]:
+        blocks = []
+        for _ in range(int(gigabytes * 16)):
+            blocks.append(np.ones(2**26, np.uint8))
+            time.sleep(0.02)
+        time.sleep(5.0)
+        return {}
+
     def hang(self) -> dict[str, Any]:
         # Deaf to signals and to exceptions, as a hang in C code is.
         while True:
@@ -80,23 +88,19 @@ class Toy:
         return {"pid": os.getpid()}
 
     def kill(self, path: str | None = None) -> dict[str, Any]:
-        """Dies by SIGKILL; given a path, only the first time."""
+        """Dies by SIGKILL; given a path, only the first time, when it leaves its process id there."""
         if path is None or not Path(path).exists():
             if path is not None:
-                Path(path).touch()
+                Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
             os.kill(os.getpid(), signal.SIGKILL)
         return {"survived": True}
 
-    def inspect(self, sleep_s: float) -> dict[str, Any]:
-        time.sleep(sleep_s)
+    def inspect(self) -> dict[str, Any]:
         assert self.bank is not None
         image = self.bank.image
-        address = image.__array_interface__["data"][0]
         return {
-            "pid": os.getpid(),
             "writable": image.flags.writeable or self.bank.label.flags.writeable,
-            "owns_memory": image.flags.owndata,
-            "shared_memory": _is_shared(address),
+            "shared_memory": _is_shared(image.__array_interface__["data"][0]),
             "sum": float(image.sum()),
         }
 

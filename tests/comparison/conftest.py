@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from lossevo.cluster import Executor, WorkerSpec, open_executor
+from lossevo.comparison import ComparisonConfig, configure, contenders_from
+from lossevo.export.document import document_of
 from lossevo.expression import Expression
 from lossevo.search import CohortSource, Run, RunConfig, hall_of_fame, load_space
 from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin
@@ -68,6 +70,31 @@ def searched_run(tmp_path: Path) -> SearchedRun:
     return make
 
 
+@pytest.fixture
+def write_loss(tmp_path):
+    def write(folder: str, formula: str = "class_mean(mean(y / p))", **metadata):
+        path = tmp_path / folder / "loss.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(document_of(Expression.parse(formula), metadata).to_text(), encoding="utf-8")
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def in_process() -> Callable[[WorkerSpec], Executor]:
     return lambda spec: open_executor(spec, in_process=True)
+
+
+Configure = Callable[..., ComparisonConfig]
+
+
+@pytest.fixture
+def configured() -> Configure:
+    """The configuration of a comparison of a few seconds on a cohort of balls."""
+
+    def make(cohort: Path, losses=("cross_entropy", "dice"), hof=(), loss_files=(), **given):
+        given = {"steps": 3, "folds": 2, "spacing_mm": SPACING_MM, "task": SMALL, **given}
+        return configure(contenders_from(losses, map(str, hof), loss_files), CohortSource(path=cohort), **given)
+
+    return make

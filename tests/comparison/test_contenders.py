@@ -7,8 +7,6 @@ import pytest
 
 from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
-from lossevo.export.document import document_of
-from lossevo.expression import Expression
 from lossevo.losses import from_spec
 from lossevo.search import Subjects, hall_of_fame
 
@@ -16,17 +14,6 @@ from lossevo.search import Subjects, hall_of_fame
 @pytest.fixture
 def run(balls, searched_run):
     return searched_run(balls(8))
-
-
-@pytest.fixture
-def write_loss(tmp_path):
-    def write(folder: str, formula: str = "class_mean(mean(y / p))", **metadata):
-        path = tmp_path / folder / "loss.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(document_of(Expression.parse(formula), metadata).to_text(), encoding="utf-8")
-        return path
-
-    return write
 
 
 class TestCatalogue:
@@ -118,10 +105,13 @@ class TestFile:
         assert from_spec(by_folder.spec)
 
     def test_knows_what_its_search_has_seen_if_the_file_says_so(self, write_loss, run):
-        path = write_loss("my_loss", subjects=asdict(Subjects.read(run)))
+        task = {"cohort": "balls", "labels": "separate", "spacing_mm": [4.0, 4.0, 4.0]}
+        path = write_loss("my_loss", subjects=asdict(Subjects.read(run)), task=task)
         (contender,) = contenders_from(loss_files=[path])
         assert contender.search is not None
         assert contender.search.subjects == Subjects.read(run)
+        assert contender.search.labels == "separate"
+        assert contender.search.spacing_mm == (4.0, 4.0, 4.0)
 
     def test_subjects_that_cannot_be_read(self, write_loss):
         path = write_loss("my_loss", subjects={"train": ["a"]})
@@ -135,12 +125,12 @@ class TestFile:
 
     @pytest.mark.parametrize("name", ["loss.py", "loss.pt2"])
     def test_no_file_is_executed(self, tmp_path, name):
-        with pytest.raises(LossevoError, match="give the loss.json"):
+        with pytest.raises(LossevoError, match=r"give the loss\.json"):
             contenders_from(loss_files=[tmp_path / name])
 
     def test_not_a_loss_file(self, tmp_path):
         (tmp_path / "loss.json").write_text(json.dumps({"format": "lossevo.loss/9"}), encoding="utf-8")
-        with pytest.raises(LossevoError, match="lossevo.loss/9"):
+        with pytest.raises(LossevoError, match=r"lossevo\.loss/9"):
             contenders_from(loss_files=[tmp_path])
         with pytest.raises(LossevoError, match="cannot read"):
             contenders_from(loss_files=[tmp_path / "nowhere.json"])

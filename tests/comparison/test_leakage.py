@@ -94,9 +94,7 @@ class TestPlan:
         plan = folds_of([loss("one", record("ab", "c", "d"))], hashes_of("stuvw"), cohort=ELSEWHERE)
         assert plan.tested == tuple("stuvw")
 
-    @given(
-        count=st.integers(2, 40), folds=st.integers(2, 6), seed=st.integers(0, 99), seen=st.integers(0, 40)
-    )
+    @given(count=st.integers(2, 40), folds=st.integers(2, 6), seed=st.integers(0, 99), seen=st.integers(0, 40))
     def test_folds_partition_the_tested_and_never_train_on_them(self, count, folds, seed, seen):
         names = [f"s{n:02d}" for n in range(count)]
         hashes = {name: f"content of {name}" for name in names}

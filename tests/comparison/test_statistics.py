@@ -81,7 +81,9 @@ class TestSignedRank:
         ranks = stats.rankdata(np.abs(differences))
         sums = np.array([ranks @ np.array(signs) for signs in itertools.product([0, 1], repeat=8)])
         observed = ranks[differences > 0].sum()
-        assert signed_rank(differences)[0] == pytest.approx(2 * min((sums <= observed).mean(), (sums >= observed).mean()))
+        assert signed_rank(differences)[0] == pytest.approx(
+            2 * min((sums <= observed).mean(), (sums >= observed).mean())
+        )
 
     def test_p_of_very_many_subjects_is_scipys_approximation(self):
         differences = np.random.default_rng(0).normal(0.1, 1, size=201)
@@ -171,7 +173,7 @@ class TestDescribe:
         assert mean.subjects == 3
 
     def test_does_not_depend_on_the_order_of_subjects(self):
-        scores = {name: value for name, value in zip("abcdef", np.linspace(0.5, 0.9, 6), strict=True)}
+        scores = dict(zip("abcdef", np.linspace(0.5, 0.9, 6), strict=True))
         assert describe(scores, seed=3) == describe(dict(reversed(scores.items())), seed=3)
 
     def test_one_subject(self):

@@ -5,7 +5,7 @@ Shapes follow the documentation: SCALAR (), REGION (B, C) or (1, C), VOXEL (B, C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,15 +17,31 @@ EPSILON = 1e-4
 
 def random_inputs(
     shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Random logits (B, C, *spatial) that require a gradient, and every terminal made from them and a random target."""
+) -> dict[str, Tensor]:
+    """A random tensor (B, C, *spatial) for every terminal, in its range.
+
+    p and log p are unrelated leaves: what is zero because they are one distribution (Σp - 1) is zero up to rounding, and
+    rounding would decide about signs and clamps.
+    """
     generator = torch.Generator().manual_seed(seed)
-    logits = (3 * torch.randn(shape, generator=generator, dtype=dtype)).requires_grad_()
+
+    def uniform() -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=dtype)
+
     labels = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
-    target = torch.nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).to(dtype)
-    distance = 2 * torch.rand(shape, generator=generator, dtype=dtype) - 1
-    probability, log_probability = torch.softmax(logits, dim=1), torch.log_softmax(logits, dim=1)
-    return logits, {"p": probability, "y": target, "logp": log_probability, "d": distance}
+    return {
+        "p": uniform().requires_grad_(),
+        "y": torch.nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).to(dtype).contiguous(),
+        "logp": uniform().log().requires_grad_(),
+        "d": 2 * uniform() - 1,
+    }
+
+
+def gradients(value: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of a scalar; zero for what it does not depend on."""
+    if not value.requires_grad:
+        return [torch.zeros_like(tensor) for tensor in of]
+    return list(torch.autograd.grad(value, of, retain_graph=True, materialize_grads=True))
 
 
 def _away_from_zero(x: Tensor) -> Tensor:

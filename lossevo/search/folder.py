@@ -1,5 +1,5 @@
-"""Files of a comparison folder: replaced as a whole, so that no reader sees half of one, and used by one process at a
-time.
+"""Files of a run or comparison folder: replaced as a whole, so that no reader sees half of one, and used by one process
+at a time.
 """
 
 from __future__ import annotations
@@ -70,5 +70,5 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise LossevoError(f"{folder}: another process works on this comparison; wait for it or stop it") from None
+            raise LossevoError(f"{folder}: another process works in this folder; wait for it or stop it") from None
         yield

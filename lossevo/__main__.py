@@ -1,0 +1,5 @@
+"""``python -m lossevo`` is the ``lossevo`` command."""
+
+from lossevo.cli.app import main
+
+main()

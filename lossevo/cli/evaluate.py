@@ -1,0 +1,190 @@
+"""``lossevo evaluate``: compare losses by k-fold cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lossevo.cli import options
+from lossevo.errors import LossevoError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossevo.comparison import Comparison, ComparisonConfig, Report
+
+
+def evaluate(
+    losses: Annotated[
+        str | None, typer.Option("--losses", help="Hand-crafted losses, separated by commas.", show_default=False)
+    ] = None,
+    hof: Annotated[
+        list[str] | None,
+        typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
+    ] = None,
+    loss_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False
+        ),
+    ] = None,
+    data: options.Data = None,
+    folds: Annotated[int | None, typer.Option("--folds", help="Number of folds.", show_default="3")] = None,
+    steps: options.Steps = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Trainings of each loss on each fold.", show_default="1")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Decides folds and first seed.", show_default="0")] = None,
+    test_on: Annotated[
+        Literal["untouched", "all"] | None,
+        typer.Option(
+            "--test-on", help="untouched: subjects no search has seen; all: everyone.", show_default="untouched"
+        ),
+    ] = None,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option("--allow-leakage", help="Test losses on subjects their search has seen; every output says so."),
+    ] = False,
+    labels: options.Labels = None,
+    spacing: options.Spacing = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder for the comparison.", show_default=False)
+    ] = None,
+    workers: options.Workers = None,
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    in_process: options.InProcess = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with this comparison; nothing finished is done again.")
+    ] = None,
+) -> None:
+    """Compare losses by k-fold cross-validation.
+
+    Same folds, initial weights, batches and steps for every loss. Folds are drawn over the subjects that the searches
+    of the evolved losses have never seen; everybody else is only trained on. Without --data the embedded phantom is
+    used. Writes cases.csv, summary.csv, comparisons.csv, summary.json and table.md.
+
+    \b
+    Examples:
+      lossevo evaluate --data DIR --losses cross_entropy,dice,dice_ce --out cmp
+      lossevo evaluate --data DIR --losses dice,dice_ce --hof runs/mine:1 \
+--folds 3 --steps 150 --seeds 3 --out cmp
+      lossevo evaluate --resume cmp
+    """
+    import json
+
+    from lossevo.cli.tables import console
+    from lossevo.cli.watch import ComparisonFormat, watcher
+    from lossevo.comparison import to_document
+
+    screen = console(quiet=as_json)
+    given = {
+        "--losses": losses,
+        "--hof": hof,
+        "--loss-file": loss_file,
+        "--data": data,
+        "--folds": folds,
+        "--steps": steps,
+        "--seeds": seeds,
+        "--seed": seed,
+        "--test-on": test_on,
+        "--allow-leakage": allow_leakage or None,
+        "--labels": labels,
+        "--spacing": spacing,
+        "--out": out,
+    }
+    if resume is not None:
+        options.refuse_with_resume(given)
+        comparison = _comparison(screen, resume, None)
+    else:
+        if out is None:
+            raise LossevoError("--out is missing; name a new folder for the comparison")
+        config = _configuration(
+            losses, hof, loss_file, data, folds, steps, seeds, seed, test_on, allow_leakage, labels, spacing
+        )
+        comparison = _comparison(screen, out, config)
+    _describe(screen, comparison)
+    make = options.executor_factory(workers, address, gpus_per_worker, in_process)
+    with options.resumable(comparison.folder, "evaluate"), watcher(screen, ComparisonFormat()) as watch:
+        report = comparison.run(make, listener=watch)
+    if as_json:
+        print(json.dumps(to_document(report), indent=1, ensure_ascii=False))
+    else:
+        _print(screen, comparison, report)
+
+
+def _configuration(
+    losses: str | None,
+    hof: Sequence[str] | None,
+    loss_file: Sequence[Path] | None,
+    data: Path | None,
+    folds: int | None,
+    steps: int | None,
+    seeds: int | None,
+    seed: int | None,
+    test_on: Literal["untouched", "all"] | None,
+    allow_leakage: bool,
+    labels: Literal["merged", "separate"] | None,
+    spacing: tuple[float, float, float] | None,
+) -> ComparisonConfig:
+    from lossevo.comparison import configure, contenders_from
+    from lossevo.search import CohortSource
+
+    names = [name.strip() for name in (losses or "").split(",") if name.strip()]
+    return configure(
+        contenders_from(names, hof or (), loss_file or ()),
+        CohortSource(path=data),
+        steps=steps,
+        folds=3 if folds is None else folds,
+        seeds=1 if seeds is None else seeds,
+        seed=seed or 0,
+        test_on=test_on or "untouched",
+        allow_leakage=allow_leakage,
+        labels=labels,
+        spacing_mm=spacing or (None if data else options.PHANTOM_SPACING_MM),
+    )
+
+
+def _comparison(screen: Console, folder: Path, config: ComparisonConfig | None) -> Comparison:
+    from lossevo.comparison import Comparison
+
+    with options.preparing(screen) as progress:
+        if config is None:
+            return Comparison.open(folder, progress=progress)
+        return Comparison.create(folder, config, progress=progress)
+
+
+def _describe(screen: Console, comparison: Comparison) -> None:
+    config, plan = comparison.config, comparison.plan
+    losses = ", ".join(contender.name for contender in config.contenders)
+    spacing = " × ".join(f"{step:g}" for step in comparison.data.volumes[0].spacing_mm)
+    screen.print(
+        f"Cohort: {config.cohort}; {', '.join(comparison.data.class_names[1:])} against background at {spacing} mm.\n"
+        f"Subjects: {len(plan.tested)} tested in {config.folds} folds, {len(plan.train_only)} only ever trained on.\n"
+        f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps.\n"
+        f"Folder: {comparison.folder}",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _print(screen: Console, comparison: Comparison, report: Report) -> None:
+    from lossevo.cli.tables import rows_table
+    from lossevo.comparison import comparison_rows, summary_rows
+
+    screen.print(f"\n{report.title}", highlight=False, markup=False)
+    screen.print(rows_table(summary_rows(report)))
+    if report.pairs:
+        screen.print(f"{report.reference} against the others, paired by subject", highlight=False, markup=False)
+        screen.print(rows_table(comparison_rows(report)))
+    for note in report.notes:
+        screen.print(f"- {note}", style="dim", highlight=False, markup=False)
+    screen.print(
+        f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, summary.json",
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,34 @@
+"""A program that uses a running Ray cluster. Run by ``test_multinode.py``: ``ADDRESS JOBS SECONDS_PER_JOB``.
+
+Prints one JSON object a line: the number of workers, then each outcome as it arrives; or the error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+from lossevo.cluster import Job, WorkerSpec, open_executor
+from lossevo.errors import LossevoError
+
+
+def main(address: str, jobs: int, seconds: float) -> None:
+    with open_executor(WorkerSpec("example_workers:Toy"), address=address) as executor:
+        say(workers=executor.workers)
+        for x in range(jobs):
+            executor.submit(Job({"do": "square", "x": x, "sleep_s": seconds}))
+        for ticket, outcome in executor.completed():
+            say(ticket=ticket, **dataclasses.asdict(outcome))
+
+
+def say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    except LossevoError as error:
+        say(error=str(error))
+        sys.exit(2)

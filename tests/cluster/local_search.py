@@ -1,0 +1,48 @@
+"""A program that opens a Ray of its own, as ``lossevo search`` does. Run by ``test_ray_connection.py``.
+
+Arguments: a folder, and ``work``, ``fill`` to exhaust the memory, or ``wait`` to print ``ready`` when two jobs run and wait
+for their end.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lossevo.cluster import Job, WorkerSpec, open_executor
+from lossevo.cluster.ray_connection import ray
+
+
+def main(what: str, folder: Path) -> None:
+    with open_executor(WorkerSpec("example_workers:Toy"), workers=2) as executor:
+        if what == "wait":
+            for name in ("a", "b"):
+                executor.submit(Job({"do": "mark_and_sleep", "path": str(folder / name), "sleep_s": 60}))
+            while not all((folder / name).exists() for name in ("a", "b")):
+                time.sleep(0.01)
+            print("ready", flush=True)
+        elif what == "fill":
+            executor.submit(Job({"do": "fill_memory", "gigabytes": 4}))
+        else:
+            for payload in ({"do": "square", "x": 3}, {"do": "kill"}, {"do": "fail"}):
+                executor.submit(Job(payload))
+            print("without a token:", connect_without_token(ray.get_runtime_context().gcs_address))
+        print("outcomes:", *sorted(outcome.status for _, outcome in executor.completed()))
+
+
+def connect_without_token(address: str) -> str:
+    import os
+
+    from lossevo.cluster import ray_probe
+
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment["RAY_gcs_server_port_wait_time_s"] = "1"
+    command = [sys.executable, ray_probe.__file__, address]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return "refused" if '"authentication"' in answer else answer
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

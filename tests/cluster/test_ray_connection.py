@@ -1,0 +1,142 @@
+"""A Ray of our own, in programs of their own: what they print, write and leave behind. And addresses that are wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lossevo
+from lossevo.cluster import ray_connection
+from lossevo.cluster.ray_connection import _join
+from lossevo.errors import LossevoError
+
+HERE = Path(__file__).parent
+
+
+class Program:
+    """``local_search.py``, with every process that descends from it marked by an environment variable."""
+
+    def __init__(self, what: str, folder: Path, environment: dict[str, str]) -> None:
+        self.mark = uuid.uuid4().hex
+        self.home = folder / "home"
+        self.home.mkdir()
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "local_search.py"), what, str(folder)],
+            env=clean
+            | environment
+            | {
+                "HOME": str(self.home),
+                "LOSSEVO_TEST_MARK": self.mark,
+                "PYTHONPATH": os.pathsep.join([str(Path(lossevo.__file__).parents[1]), str(HERE)]),
+                "RAY_ADDRESS": "127.0.0.1:1",  # somebody's cluster: not ours to use unasked
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def descendants(self) -> list[int]:
+        """Processes that carry the mark and still run."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def descendants_after(self, within_s: float) -> list[int]:
+        end = time.monotonic() + within_s
+        while self.descendants() and time.monotonic() < end:
+            time.sleep(0.1)
+        return self.descendants()
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator:
+    programs = []
+
+    def start_(what: str, **environment: str) -> Program:
+        programs.append(Program(what, tmp_path, environment))
+        return programs[-1]
+
+    yield start_
+    for program in programs:
+        for pid in program.descendants():
+            os.kill(pid, signal.SIGKILL)
+        program.process.communicate()
+
+
+def test_it_is_quiet_needs_a_token_and_leaves_nothing(start):
+    program = start("work")
+    output, errors = program.process.communicate(timeout=120)
+    assert output == "without a token: refused\noutcomes: died done error\n"
+    assert errors == ""
+    assert program.process.returncode == 0
+    assert list(program.home.iterdir()) == []
+    assert program.descendants_after(5) == []
+
+
+def test_ctrl_c_in_the_terminal_ends_everything_quickly(start):
+    program = start("wait")
+    assert program.process.stdout.readline() == "ready\n"
+    os.killpg(program.process.pid, signal.SIGINT)
+    _, errors = program.process.communicate(timeout=15)
+    assert errors.strip().endswith("KeyboardInterrupt")
+    assert program.descendants_after(5) == []
+
+
+def test_a_killed_search_leaves_no_process_behind(start):
+    program = start("wait")
+    assert program.process.stdout.readline() == "ready\n"
+    program.process.kill()
+    assert program.descendants_after(30) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_fills_the_machine_is_out_of_memory(start):
+    """Ray's memory monitor kills it when the machine uses 1 GB more than now."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kilobytes = {name: int(value.split()[0]) for name, value in (line.split(":") for line in lines)}
+    limit = 1 - (kilobytes["MemAvailable"] - 2**20) / kilobytes["MemTotal"]
+    program = start("fill", RAY_memory_usage_threshold=str(limit), RAY_memory_monitor_refresh_ms="100")
+    output, _ = program.process.communicate(timeout=120)
+    assert output == "outcomes: out_of_memory\n"
+
+
+@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:port", "ray://head:10001", ""])
+def test_a_malformed_address_is_refused(address):
+    with pytest.raises(LossevoError, match=r"expected HOST:PORT of the cluster's head, as in head:6379, or 'auto'"):
+        _join(address)
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    start = time.perf_counter()
+    with pytest.raises(LossevoError, match=f"cannot reach a Ray cluster at 127.0.0.1:{port}: .*refused"):
+        _join(f"127.0.0.1:{port}")
+    monkeypatch.setenv("RAY_ADDRESS", f"localhost:{port}")
+    with pytest.raises(LossevoError, match=f"cannot reach a Ray cluster at localhost:{port}: .*refused"):
+        _join("auto")
+    assert time.perf_counter() - start < 3
+
+
+def test_a_listener_that_is_no_ray_head_is_refused_in_bounded_time(monkeypatch):
+    monkeypatch.setattr(ray_connection, "PROBE_TIMEOUT_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(LossevoError, match=f"what listens at {address} does not answer as the head of"):
+            _join(address)

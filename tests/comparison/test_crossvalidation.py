@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossevo.comparison import Comparison, Event
+from lossevo.errors import LossevoError
+from lossevo.search import Subjects
+
+OUTPUTS = ("cases.csv", "summary.csv", "comparisons.csv", "summary.json", "table.md")
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "cases.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def outputs_of(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text(encoding="utf-8") for name in OUTPUTS}
+
+
+class Stopped(Exception):
+    """Ends a comparison in the middle."""
+
+
+def stop_after(count: int):
+    def listen(event: Event) -> None:
+        if event.kind == "training" and event.progress.done == count:
+            raise Stopped
+
+    return listen
+
+
+class TestProtocol:
+    def test_every_subject_is_tested_once_per_loss_and_seed_and_never_trained_on(self, balls, configured, tmp_path):
+        comparison = Comparison.create(tmp_path / "out", configured(balls(7), folds=3, seeds=2))
+        assert len(comparison.schedule) == 2 * 3 * 2
+        for seed in (0, 1):
+            for loss in ("cross_entropy", "dice"):
+                tested = [
+                    subject
+                    for planned in comparison.schedule
+                    if (planned.seed, planned.contender.name) == (seed, loss)
+                    for subject in planned.request.validate
+                ]
+                assert sorted(tested) == sorted({volume.subject for volume in comparison.data.volumes})
+        for planned in comparison.schedule:
+            assert set(planned.request.train).isdisjoint(planned.request.validate)
+            assert len(planned.request.train) + len(planned.request.validate) == 7
+
+    def test_losses_differ_in_nothing_but_the_loss(self, balls, configured, tmp_path):
+        comparison = Comparison.create(tmp_path / "out", configured(balls(6), seeds=2))
+        conditions: dict[tuple[int, int], set[tuple[object, ...]]] = {}
+        for planned in comparison.schedule:
+            request = planned.request
+            condition = (request.train, request.validate, request.budget_steps, request.seed)
+            conditions.setdefault((planned.seed, planned.fold), set()).add(condition)
+        assert all(len(same) == 1 for same in conditions.values())
+        seeds = [seed for ((*_, seed),) in conditions.values()]
+        assert len(set(seeds)) == len(seeds)
+        assert min(seeds) >= 1_000_000  # no search uses these
+
+    def test_what_a_search_has_seen_is_only_trained_on(self, balls, searched_run, configured, tmp_path):
+        cohort = balls(12)
+        run = searched_run(cohort)
+        comparison = Comparison.create(tmp_path / "out", configured(cohort, hof=[f"{run}:1"]))
+        subjects = Subjects.read(run)
+        assert comparison.plan.tested == subjects.untouched
+        for planned in comparison.schedule:
+            assert {*subjects.train, *subjects.validation} <= set(planned.request.train)
+
+    def test_also_in_a_renamed_copy_of_the_cohort(self, balls, searched_run, configured, tmp_path):
+        run = searched_run(balls(12))
+        copy = balls({f"patient{number}": number for number in range(12)}, name="copy")
+        comparison = Comparison.create(tmp_path / "out", configured(copy, hof=[f"{run}:1"]))
+        untouched = {int(name.removeprefix("ball_")) for name in Subjects.read(run).untouched}
+        assert {int(name.removeprefix("patient")) for name in comparison.plan.tested} == untouched
+
+    def test_labels_and_spacing_are_those_of_the_run_unless_given(self, balls, searched_run, configured):
+        cohort = balls(8)
+        run = searched_run(cohort)
+        assert configured(cohort, hof=[run], spacing_mm=None).spacing_mm == (4.0, 4.0, 4.0)
+        assert configured(cohort, hof=[run], spacing_mm=(8.0, 8.0, 8.0)).spacing_mm == (8.0, 8.0, 8.0)
+        assert configured(cohort, spacing_mm=None).spacing_mm is None
+        assert configured(cohort, hof=[run]).labels == "merged"
+        assert configured(cohort, hof=[run], labels="separate").labels == "separate"
+
+
+class TestRun:
+    def test_end_to_end(self, balls, searched_run, configured, in_process, tmp_path):
+        cohort = balls(12)
+        run = searched_run(cohort)
+        folder = tmp_path / "out"
+        events: list[Event] = []
+        config = configured(cohort, hof=[f"{run}:1"], steps=30)
+        report = Comparison.create(folder, config).run(in_process, listener=events.append)
+
+        rows = rows_of(folder)
+        untouched = Subjects.read(run).untouched
+        assert [row["loss"] for row in rows if row["subject"] == untouched[0]] == ["cross_entropy", "dice", "myo:1"]
+        assert len(rows) == 3 * len(untouched)
+        assert {row["status"] for row in rows} == {"done"}
+        assert all(0 <= float(row["dice"]) <= 1 for row in rows)
+        assert {row["leakage"] for row in rows} == {"false"}
+        assert {row["class"] for row in rows} == {"vertebra"}
+
+        assert report.reference == "myo:1"
+        assert [pair.loss for pair in report.pairs] == [r.loss for r in report.losses if r.loss != "myo:1"]
+        for result in report.losses:
+            dice = [float(row["dice"]) for row in rows if row["loss"] == result.loss]
+            assert result.dice.mean == pytest.approx(sum(dice) / len(dice), abs=1e-6)
+        # Bright balls are easy: whatever is wrong with folds, patches or seeds shows here.
+        assert max(result.dice.mean for result in report.losses) > 0.5
+
+        done = [event.progress.done for event in events if event.kind == "training"]
+        assert done == list(range(1, 7))
+        assert events[-1].progress.total == 6
+        document = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        assert document["protocol"]["tested"] == list(untouched)
+        assert "myo:1" in (folder / "table.md").read_text(encoding="utf-8")
+
+    def test_a_finished_comparison_is_evaluated_again_without_training(self, balls, configured, in_process, tmp_path):
+        folder = tmp_path / "out"
+        Comparison.create(folder, configured(balls(4))).run(in_process)
+        before = outputs_of(folder)
+        for name in OUTPUTS:
+            (folder / name).unlink()
+
+        def no_executor(spec):
+            raise AssertionError("nothing is left to train")
+
+        kinds = []
+        Comparison.open(folder).run(no_executor, listener=lambda event: kinds.append(event.kind))
+        assert outputs_of(folder) == before
+        assert kinds == ["replayed"] * 4
+
+    def test_a_diverging_loss_scores_0_and_is_counted(self, balls, configured, in_process, write_loss, tmp_path):
+        # 10^48 is infinite in float32.
+        path = write_loss("wild", "1e12 * 1e12 * 1e12 * 1e12 * class_mean(mean(y / p))")
+        config = configured(balls(4), loss_files=[path])
+        report = Comparison.create(tmp_path / "out", config).run(in_process)
+        wild = next(result for result in report.losses if result.loss == "wild")
+        assert (wild.failures, wild.trainings, wild.dice.mean) == (2, 2, 0.0)
+        rows = [row for row in rows_of(tmp_path / "out") if row["loss"] == "wild"]
+        assert [(row["dice"], row["status"]) for row in rows] == [("0.000000", "diverged")] * 4
+        assert any("2 of 6 trainings failed" in note for note in report.notes)
+
+    def test_allowed_leakage_is_marked_where_it_is(self, balls, searched_run, configured, in_process, tmp_path):
+        cohort = balls(6)
+        run = searched_run(cohort)
+        config = configured(cohort, hof=[f"{run}:1"], losses=["dice"], test_on="all", allow_leakage=True)
+        report = Comparison.create(tmp_path / "out", config).run(in_process)
+        subjects = Subjects.read(run)
+        marked = {(row["loss"], row["subject"]) for row in rows_of(tmp_path / "out") if row["leakage"] == "true"}
+        assert marked == {("myo:1", subject) for subject in (*subjects.train, *subjects.validation)}
+        assert "LEAKAGE" in report.title
+        for name in ("summary.json", "table.md"):
+            assert "LEAKAGE" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
+class TestResume:
+    @pytest.fixture
+    def undisturbed(self, balls, configured, in_process, tmp_path):
+        config = configured(balls(5), losses=["cross_entropy", "dice", "focal"])
+        Comparison.create(tmp_path / "undisturbed", config).run(in_process)
+        return config, outputs_of(tmp_path / "undisturbed")
+
+    def test_after_a_stop_the_outputs_are_the_same(self, undisturbed, in_process, tmp_path):
+        config, expected = undisturbed
+        folder = tmp_path / "stopped"
+        with pytest.raises(Stopped):
+            Comparison.create(folder, config).run(in_process, listener=stop_after(2))
+        assert expected["cases.csv"].startswith((folder / "cases.csv").read_text(encoding="utf-8"))
+        with pytest.raises(Stopped):
+            Comparison.open(folder).run(in_process, listener=stop_after(5))
+        assert expected["cases.csv"].startswith((folder / "cases.csv").read_text(encoding="utf-8"))
+        Comparison.open(folder).run(in_process)
+        assert outputs_of(folder) == expected
+
+    def test_after_kill_9_the_outputs_are_the_same(self, undisturbed, in_process, tmp_path):
+        config, expected = undisturbed
+        folder = tmp_path / "killed"
+        Comparison.create(folder, config)
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=120)
+        assert killed.returncode == -signal.SIGKILL
+        with sqlite3.connect(folder / "ledger.sqlite") as ledger:
+            (finished,) = ledger.execute("SELECT COUNT(*) FROM trainings WHERE status IS NOT NULL").fetchone()
+        assert finished == 3
+        replayed = []
+        Comparison.open(folder).run(in_process, listener=lambda event: replayed.append(event.kind == "replayed"))
+        assert sum(replayed) == 3
+        assert outputs_of(folder) == expected
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lossevo.cluster import open_executor
+from lossevo.comparison import Comparison
+
+arrived = 0
+def listen(event):
+    global arrived
+    arrived += event.kind == "arrived"
+    if arrived == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Comparison.open(Path(sys.argv[1])).run(lambda spec: open_executor(spec, in_process=True), listener=listen)
+"""
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"steps": 0}, "--steps is 0; give at least 1"),
+            ({"folds": 1}, "--folds is 1; give at least 2"),
+            ({"seeds": 0}, "--seeds is 0; give at least 1"),
+            ({"seed": -1}, "--seed is -1; give at least 0"),
+        ],
+    )
+    def test_numbers_out_of_range(self, balls, configured, given, message):
+        with pytest.raises(LossevoError, match=message):
+            configured(balls(4), **given)
+
+    def test_more_folds_than_subjects_writes_nothing(self, balls, configured, tmp_path):
+        with pytest.raises(LossevoError, match="5 folds need at least 5 subjects"):
+            Comparison.create(tmp_path / "out", configured(balls(4), folds=5))
+        assert not (tmp_path / "out").exists()
+
+    def test_a_missing_cohort(self, configured, tmp_path):
+        with pytest.raises(LossevoError, match="nowhere"):
+            Comparison.create(tmp_path / "out", configured(tmp_path / "nowhere"))
+
+    def test_a_folder_that_exists(self, balls, configured, tmp_path):
+        config = configured(balls(4))
+        Comparison.create(tmp_path / "out", config)
+        with pytest.raises(LossevoError, match=r"exists already; go on with 'lossevo evaluate --resume .*out'"):
+            Comparison.create(tmp_path / "out", config)
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "thesis.tex").touch()
+        with pytest.raises(LossevoError, match="exists already; nothing is overwritten"):
+            Comparison.create(tmp_path / "other", config)
+
+    def test_not_a_comparison_folder(self, tmp_path):
+        with pytest.raises(LossevoError, match=r"not a comparison folder \(it has no comparison.json\)"):
+            Comparison.open(tmp_path)
+
+    def test_a_newer_format(self, balls, configured, tmp_path):
+        Comparison.create(tmp_path / "out", configured(balls(4)))
+        change(tmp_path / "out" / "comparison.json", format="lossevo.comparison/2")
+        with pytest.raises(LossevoError, match=r"comparison.json: format 'lossevo.comparison/2'"):
+            Comparison.open(tmp_path / "out")
+
+    def test_a_damaged_configuration(self, balls, configured, tmp_path):
+        Comparison.create(tmp_path / "out", configured(balls(4)))
+        change(tmp_path / "out" / "comparison.json", folds="many")
+        with pytest.raises(LossevoError, match=r"comparison\.json: folds: Input should be a valid integer"):
+            Comparison.open(tmp_path / "out")
+
+    def test_a_newer_ledger(self, balls, configured, in_process, tmp_path):
+        comparison = Comparison.create(tmp_path / "out", configured(balls(4)))
+        with sqlite3.connect(tmp_path / "out" / "ledger.sqlite") as ledger:
+            ledger.execute("PRAGMA user_version = 99")
+        with pytest.raises(LossevoError, match="written by a newer lossevo"):
+            comparison.run(in_process)
+
+    def test_a_cohort_that_changed(self, balls, configured, tmp_path):
+        cohort = balls(5)
+        Comparison.create(tmp_path / "out", configured(cohort))
+        for file in cohort.rglob("ball_04*"):
+            file.unlink()
+        change(cohort / "dataset.json", numTraining=4)
+        with pytest.raises(LossevoError, match="has changed since this comparison began"):
+            Comparison.open(tmp_path / "out")
+
+    def test_a_second_process(self, balls, configured, in_process, tmp_path):
+        comparison = Comparison.create(tmp_path / "out", configured(balls(4)))
+
+        def again(event: Event) -> None:
+            if event.kind == "training":
+                comparison.run(in_process)
+
+        with pytest.raises(LossevoError, match="another process works in this folder"):
+            comparison.run(in_process, listener=again)
+
+    def test_runs_that_disagree_about_the_spacing(self, balls, searched_run, configured):
+        cohort = balls(8)
+        one, two = searched_run(cohort, "one"), searched_run(cohort, "two", evolved="class_mean(mean(y / p))")
+        change(two / "run.json", spacing_mm=[8.0, 8.0, 8.0])
+        with pytest.raises(LossevoError, match=r"different spacing_mm .*one:1.*two:1.*--spacing"):
+            configured(cohort, hof=[one, two], spacing_mm=None)
+
+    def test_a_fold_without_any_label(self, balls, configured, tmp_path, write_nnunet_cohort):
+        rng = np.random.default_rng(0)
+        cases = {}
+        for number in range(4):
+            label = np.zeros((8, 16, 16), np.uint8)
+            label[2:6, 4:9, 4:9] = number == 0
+            cases[f"case{number}"] = (rng.normal(10, 1, size=(8, 16, 16)).astype(np.float32), label)
+        cohort = write_nnunet_cohort(cases, spacing_mm=(4.0, 4.0, 4.0))
+        with pytest.raises(LossevoError, match=r"no test subject of fold [12] .* has a labelled voxel"):
+            Comparison.create(tmp_path / "out", configured(cohort))
+
+
+def change(path: Path, **entries: object) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**document, **entries}), encoding="utf-8")

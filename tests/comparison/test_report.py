@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from lossevo.cluster import Status
+from lossevo.comparison import comparison_rows, markdown, summary_rows, to_document
+from lossevo.comparison.contenders import Contender
+from lossevo.comparison.leakage import FoldPlan
+from lossevo.comparison.report import Protocol, Report, make_report
+from lossevo.comparison.scores import CaseScore
+from lossevo.comparison.tables import comparisons_csv, p_text, summary_csv
+
+SUBJECTS = ("a", "b", "c", "d", "e", "f", "g", "h")
+
+
+def loss(name: str, *, evolved: bool = False) -> Contender:
+    return Contender(name=name, spec={"name": name}, formula=f"formula of {name}", origin="here", evolved=evolved)
+
+
+def report_of(
+    dice: dict[str, list[float]],
+    evolved: tuple[str, ...] = (),
+    *,
+    failed: tuple[str, ...] = (),
+    leaked: dict[str, tuple[str, ...]] | None = None,
+) -> Report:
+    """Two folds, one seed; ``dice`` gives each loss's score for each subject."""
+    subjects = SUBJECTS[: len(next(iter(dice.values())))]
+    middle = len(subjects) // 2
+    plan = FoldPlan((subjects[:middle], subjects[middle:]), ("z",), leaked or {})
+    scores = [
+        CaseScore(
+            name,
+            1 if number < middle else 2,
+            0,
+            0,
+            subject,
+            subject,
+            "vertebra",
+            dice[name][number],
+            Status.DIVERGED if name in failed and number < middle else Status.DONE,
+            subject in plan.leaked.get(name, ()),
+        )
+        for name in dice
+        for number, subject in enumerate(subjects)
+    ]
+    protocol = Protocol("balls", ("background", "vertebra"), (4.0, 4.0, 4.0), 2, 150, 1, 0, subjects, ("z",))
+    failures = {(name, 1, 0): "diverged: loss is nan at step 3" for name in failed}
+    return make_report(scores, [loss(name, evolved=name in evolved) for name in dice], plan, protocol, failures)
+
+
+BASE = [0.6, 0.65, 0.7, 0.72, 0.74, 0.76, 0.8, 0.85]
+DICE = {"dice": BASE, "evolved": [value + 0.02 for value in BASE], "focal": [value - 0.1 for value in BASE]}
+
+
+class TestReport:
+    def test_losses_by_falling_mean(self):
+        assert [result.loss for result in report_of(DICE).losses] == ["evolved", "dice", "focal"]
+
+    def test_the_evolved_loss_is_the_reference_even_if_it_is_not_the_best(self):
+        report = report_of(DICE, evolved=("focal",))
+        assert report.reference == "focal"
+        assert [pair.loss for pair in report.pairs] == ["evolved", "dice"]
+        assert all(pair.difference.difference < 0 for pair in report.pairs)
+
+    def test_of_several_evolved_losses_the_first_named_is_the_reference(self):
+        report = report_of(DICE, evolved=("evolved", "focal"))
+        assert report.reference == "evolved"
+        assert any("first evolved loss" in note for note in report.notes)
+
+    def test_without_an_evolved_loss_the_best_is_and_a_note_says_so(self):
+        report = report_of(DICE)
+        assert report.reference == "evolved"
+        assert any("after the fact" in note for note in report.notes)
+
+    def test_p_is_adjusted_over_all_pairs(self):
+        pairs = report_of(DICE, evolved=("evolved",)).pairs
+        assert [pair.difference.p for pair in pairs] == [2**-7, 2**-7]
+        assert [pair.p_holm for pair in pairs] == [2**-6, 2**-6]
+
+    def test_a_single_loss_is_described_and_compared_with_none(self):
+        report = report_of({"dice": BASE})
+        assert report.pairs == ()
+        assert "| dice |" in markdown(report)
+
+    def test_failures_are_counted_and_told(self):
+        report = report_of({**DICE, "focal": [0.0] * 4 + BASE[4:]}, failed=("focal",))
+        failed = {result.loss: (result.failures, result.trainings) for result in report.losses}
+        assert failed == {"evolved": (0, 2), "dice": (0, 2), "focal": (1, 2)}
+        assert any("1 of 6 trainings failed" in note and "focal, fold 1" in note for note in report.notes)
+
+    @pytest.mark.parametrize(("subjects", "told"), [(5, True), (8, False)])
+    def test_says_when_no_p_can_be_small(self, subjects, told):
+        report = report_of({name: values[:subjects] for name, values in DICE.items()})
+        assert any("cannot find a difference" in note for note in report.notes) is told
+
+    def test_two_losses_that_tie_do_not_make_other_pairs_hopeless(self):
+        report = report_of({**DICE, "twin": DICE["evolved"]}, evolved=("evolved",))
+        assert next(pair for pair in report.pairs if pair.loss == "twin").difference.p == 1.0
+        assert not any("cannot find a difference" in note for note in report.notes)
+
+    def test_an_evolved_loss_of_unknown_history_is_told(self):
+        assert any("cannot be ruled out" in note for note in report_of(DICE, evolved=("evolved",)).notes)
+        assert not any("cannot be ruled out" in note for note in report_of(DICE).notes)
+
+
+class TestTables:
+    def test_rows_for_people(self):
+        report = report_of(DICE, evolved=("evolved",))
+        assert [row["loss"] for row in summary_rows(report)] == ["evolved", "dice", "focal"]
+        assert summary_rows(report)[1]["Dice mean ± SD"] == "0.728 ± 0.080"
+        first = comparison_rows(report)[0]
+        assert first["evolved minus"] == "dice"
+        assert first["Δ Dice"] == "+0.0200"
+        assert first["win/tie/loss"] == "8/0/0"
+        assert first["p"] == "0.0078"
+        assert first["r"] == "+1.00"
+
+    def test_csv_tables_can_be_read_back(self):
+        report = report_of(DICE, evolved=("evolved",))
+        losses = list(csv.DictReader(io.StringIO(summary_csv(report))))
+        pairs = list(csv.DictReader(io.StringIO(comparisons_csv(report))))
+        assert float(losses[0]["mean"]) == report.losses[0].dice.mean
+        assert losses[0]["evolved"] == "true"
+        assert float(pairs[1]["p_holm"]) == report.pairs[1].p_holm
+        assert pairs[1]["loss"] == "focal"
+
+    def test_the_document_is_json(self):
+        document = to_document(report_of(DICE, evolved=("evolved",)))
+        assert json.loads(json.dumps(document, allow_nan=False))["reference"] == "evolved"
+        assert document["leakage"] is False
+
+    def test_markdown_escapes_names(self):
+        text = markdown(report_of({"cross_entropy": BASE, "a|b": BASE}))
+        assert r"cross\_entropy" in text
+        assert r"a\|b" in text
+        widths = {line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("| ")}
+        assert len(widths) == 2  # of the two tables
+
+    @pytest.mark.parametrize(
+        ("p", "text"), [(1.0, "1"), (0.0499, "0.05"), (0.0123, "0.012"), (0.001, "0.001"), (1e-9, "<0.001")]
+    )
+    def test_p_shows_no_more_than_it_knows(self, p, text):
+        assert p_text(p) == text
+
+
+def test_leakage_is_repeated_by_every_output():
+    report = report_of(DICE, evolved=("evolved",), leaked={"evolved": ("a", "b")})
+    assert "LEAKAGE" in report.title
+    assert "evolved on 2 of 8 subjects" in report.title
+    assert "LEAKAGE" in markdown(report).splitlines()[0]
+    assert summary_rows(report)[0]["loss"] == "evolved (leakage)"
+    assert all(row["evolved minus"].endswith("(leakage)") for row in comparison_rows(report))
+    flags = {row["loss"]: row["leakage"] for row in csv.DictReader(io.StringIO(summary_csv(report)))}
+    assert flags == {"evolved": "true", "dice": "false", "focal": "false"}
+    assert {row["leakage"] for row in csv.DictReader(io.StringIO(comparisons_csv(report)))} == {"true"}
+    document = to_document(report)
+    assert document["leakage"] is True
+    assert "LEAKAGE" in document["notes"][0]

@@ -1,0 +1,196 @@
+"""lossevo.load: each of the three files is the candidate, with the same call convention and the habits of a module."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import torch
+from torch import nn
+
+import lossevo
+from lossevo.errors import LossevoError
+from lossevo.export.verification import deviation, expected_cases, value_and_gradient
+from lossevo.expression import Expression
+from lossevo.losses.symbolic import ExpressionLoss
+
+FILES = ["loss.json", "loss.py", "loss.pt2"]
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Exported(Protocol):
+    name: str
+    expression: Expression
+    folder: Path
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_is_the_candidate_bit_for_bit(exported: Exported, file: str) -> None:
+    loss = lossevo.load(exported.folder / file)
+    assert loss.uses_distance_map == ("d" in exported.expression.terminals)
+    for case in expected_cases(exported.expression):
+        value, gradient = value_and_gradient(loss, case.logits, case.target, case.distance_map)
+        assert (case.name, deviation(value, case.value), deviation(gradient, case.gradient)) == (case.name, 0, 0)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_other_sizes_than_at_export(exported: Exported, file: str) -> None:
+    loss, candidate = lossevo.load(exported.folder / file), ExpressionLoss(exported.expression)
+    generator = torch.Generator().manual_seed(2)
+    for shape in ((1, 2, 1, 1, 1), (1, 2, 3, 1, 4), (3, 6, 2, 3, 2), (1, 2, 17, 2, 9), (1, 2, 1, 7), (2, 1, 3, 5)):
+        logits = torch.randn(shape, generator=generator)
+        labels = torch.randint(0, 2, (shape[0], 1, *shape[2:]), generator=generator)
+        assert torch.equal(loss(logits, labels), candidate(logits, labels)), shape
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_computes_in_float32_under_autocast(exported: Exported, file: str, batch: Batch) -> None:
+    loss, (logits, labels) = lossevo.load(exported.folder / file), batch
+    half = logits.bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(half, labels)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert torch.equal(value, ExpressionLoss(exported.expression)(half.float(), labels))
+    assert half.grad is not None
+    assert half.grad.dtype == torch.bfloat16
+    assert bool(half.grad.any())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_trains_inside_a_network(exported: Exported, file: str, batch: Batch) -> None:
+    class Supervised(nn.Module):
+        def __init__(self, loss: nn.Module) -> None:
+            super().__init__()
+            self.network = nn.Conv3d(1, 3, 3, padding=1)
+            self.loss = loss
+
+        def forward(self, image: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return self.loss(self.network(image), labels)
+
+    _, labels = batch
+    torch.manual_seed(0)
+    model = Supervised(lossevo.load(exported.folder / file))
+    image = torch.nn.functional.one_hot(labels[:, 0], 3).movedim(-1, 1).float()[:, 1:2]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    assert len(optimizer.param_groups[0]["params"]) == 2, "a loss has no parameters of its own"
+    values = []
+    for step in range(12):
+        model.train(step % 2 == 0)
+        model.zero_grad()
+        value = model(image, labels)
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < values[0]
+    again = Supervised(lossevo.load(exported.folder / file))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(image, labels), model(image, labels))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_copies_pickles_and_casts(exported: Exported, file: str, batch: Batch) -> None:
+    loss = lossevo.load(exported.folder / file)
+    expected = loss(*batch)
+    assert torch.equal(copy.deepcopy(loss)(*batch), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(*batch), expected)
+    # Its coefficients are float64 already, and the logits' type decides what it computes in.
+    assert torch.equal(loss.to(torch.float64)(*batch), expected)
+
+
+def test_coefficients_are_a_float64_buffer(mixed: Any) -> None:
+    for file in FILES:
+        state = lossevo.load(mixed.folder / file).state_dict()
+        (coefficients,) = state.values()
+        assert coefficients.dtype == torch.float64
+        assert coefficients.tolist() == [1.5, 2.0, 0.3, 1.3]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_spacing_in_mm(mixed: Any, file: str, batch: Batch) -> None:
+    expression = lossevo.load(mixed.folder).expression
+    expected = ExpressionLoss(expression, spacing_mm=(4.0, 1.0, 0.5))(*batch)
+    assert torch.equal(lossevo.load(mixed.folder / file, spacing_mm=(4, 1, 0.5))(*batch), expected)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_given_distance_map_is_used(mixed: Any, file: str, batch: Batch) -> None:
+    distance_map = torch.linspace(-30, 30, batch[0].numel()).reshape(batch[0].shape)
+    expected = lossevo.load(mixed.folder)(*batch, distance_map)
+    assert torch.equal(lossevo.load(mixed.folder / file)(*batch, distance_map), expected)
+    assert not torch.equal(expected, lossevo.load(mixed.folder)(*batch))
+
+
+def test_loading_leaves_the_folder_as_it_is(mixed: Any) -> None:
+    for file in FILES:
+        lossevo.load(mixed.folder / file)
+    assert sorted(path.name for path in mixed.folder.iterdir()) == sorted(FILES)
+
+
+def test_a_folder_is_its_json_and_never_runs_code(tmp_path: Path, mixed: Any) -> None:
+    assert isinstance(lossevo.load(str(mixed.folder)), ExpressionLoss)
+    (tmp_path / "loss.py").write_text("raise SystemExit('executed')")
+    with pytest.raises(LossevoError, match=r"holds no loss\.json"):
+        lossevo.load(tmp_path)
+    (tmp_path / "loss.json").write_text("damaged")
+    with pytest.raises(LossevoError, match="not readable JSON"):
+        lossevo.load(tmp_path)
+
+
+def test_missing_and_foreign_paths(tmp_path: Path) -> None:
+    with pytest.raises(LossevoError, match="does not exist"):
+        lossevo.load(tmp_path / "loss.json")
+    (tmp_path / "loss.pth").touch()
+    with pytest.raises(LossevoError, match=r"expected a \.json, \.py or \.pt2 file"):
+        lossevo.load(tmp_path / "loss.pth")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def broken(:", "SyntaxError"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("x = 1", "defines no class EvolvedLoss"),
+        ("class EvolvedLoss: pass", "defines no class EvolvedLoss"),
+        ("\x00", "cannot be executed"),
+    ],
+)
+def test_py_that_is_not_ours(tmp_path: Path, source: str, message: str) -> None:
+    (tmp_path / "loss.py").write_text(source)
+    with pytest.raises(LossevoError, match=message) as caught:
+        lossevo.load(tmp_path / "loss.py")
+    assert "loss.py" in str(caught.value)
+
+
+def _changed(archive: Path, path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, members.get(Path(name).stem, source.read(name)))
+    return path
+
+
+def test_damaged_pt2(tmp_path: Path, mixed: Any) -> None:
+    content = (mixed.folder / "loss.pt2").read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 0xFF
+    for damaged in (b"", b"not a zip file" * 100, content[: len(content) // 2], bytes(flipped)):
+        path = tmp_path / "loss.pt2"
+        path.write_bytes(damaged)
+        with pytest.raises(LossevoError, match=r"loss\.pt2 is damaged"):
+            lossevo.load(path)
+
+
+def test_pt2_that_is_not_ours_or_of_another_version(tmp_path: Path, mixed: Any) -> None:
+    archive = mixed.folder / "loss.pt2"
+    with pytest.raises(LossevoError, match="update lossevo"):
+        lossevo.load(_changed(archive, tmp_path / "newer.pt2", loss=b'{"format": "lossevo.loss/2"}'))
+    with pytest.raises(LossevoError, match=r"cannot load .*export it again"):
+        lossevo.load(_changed(archive, tmp_path / "other.pt2", model=b"{}"))
+    with zipfile.ZipFile(tmp_path / "foreign.pt2", "w") as foreign:
+        foreign.writestr("model/data.pkl", b"")
+    with pytest.raises(LossevoError, match=r"holds no loss\.json"):
+        lossevo.load(tmp_path / "foreign.pt2")

@@ -1,0 +1,133 @@
+"""export_loss: verified files or nothing; never over what is not ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lossevo.errors import LossevoError
+from lossevo.export import export_loss, writer
+from lossevo.export.source import source_of
+from lossevo.export.verification import TOLERANCE, deviation, expected_cases
+from lossevo.losses import expression_of
+
+
+def test_report_and_files(mixed: Any, metadata: dict[str, Any]) -> None:
+    assert [path.name for path in mixed.files] == ["loss.json", "loss.py", "loss.pt2"]
+    assert all(path.is_file() for path in mixed.files)
+    assert [path for path in mixed.folder.parent.iterdir() if path != mixed.folder] == []
+    assert {name: (found.value, found.gradient) for name, found in mixed.deviations.items()} == dict.fromkeys(
+        ("loss.json", "loss.py", "loss.pt2"), (0, 0)
+    )
+    assert 0 < mixed.seconds < 300
+    document = json.loads((mixed.folder / "loss.json").read_text(encoding="utf-8"))
+    assert {key: document["metadata"][key] for key in metadata} == metadata
+
+
+def test_py_and_pt2_run_where_there_is_no_lossevo(mixed: Any, tmp_path: Path) -> None:
+    cases = [case for case in expected_cases(_expression(mixed)) if case.name in ("one-hot target", "saturated logits")]
+    plain = [(case.logits, case.target, case.distance_map, case.value, case.gradient) for case in cases]
+    torch.save(plain, tmp_path / "cases.pt")
+    program = """
+        import copy, runpy, sys, torch
+
+        class Blocker:
+            def find_spec(self, name, *_):
+                assert name.partition(".")[0] != "lossevo", "the exported files must not need lossevo"
+
+        sys.meta_path.insert(0, Blocker())
+        folder, cases = sys.argv[1:]
+        module = torch.export.load(f"{folder}/loss.pt2").module()
+        loaded = torch.fx.GraphModule(module, copy.deepcopy(module.graph)).train().eval()
+        written = runpy.run_path(f"{folder}/loss.py")["EvolvedLoss"]()
+        for logits, target, distance_map, value, gradient in torch.load(cases, weights_only=True):
+            one_hot = (target == torch.arange(logits.shape[1]).view(1, -1, 1, 1, 1)) if target.shape[1] == 1 else target
+            for loss, given in ((written, target), (loaded, one_hot), (module, one_hot)):
+                leaf = logits.clone().requires_grad_()
+                found = loss(leaf, given, distance_map)
+                found.backward()
+                assert torch.equal(found, value) and torch.equal(leaf.grad, gradient)
+        assert "lossevo" not in sys.modules
+        print("equal")
+    """
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-W",
+            "ignore",
+            "-c",
+            textwrap.dedent(program),
+            str(mixed.folder),
+            tmp_path / "cases.pt",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "equal\n", result.stderr
+
+
+def _expression(report: Any) -> Any:
+    import lossevo
+
+    return lossevo.load(report.folder).expression
+
+
+def test_a_file_that_is_not_the_candidate_is_reported_and_nothing_remains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "source_of", lambda document: source_of(document).replace("[0.3, 0.7]", "[0.31, 0.7]"))
+    with pytest.raises(LossevoError, match=r"loss\.py is not the loss that was evaluated.*deviates by"):
+        export_loss(expression_of("tversky"), tmp_path / "export", metadata={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(LossevoError, match=r"overwrite=True|is a file"):
+            export_loss(expression_of("tversky"), folder, metadata={})
+    (tmp_path / "loss.json").write_text('{"loss": "of another program"}')
+    with pytest.raises(LossevoError, match="overwrite=True"):
+        export_loss(expression_of("tversky"), tmp_path, metadata={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.json", "notes.txt"]
+
+
+def test_replaces_an_earlier_export_and_leaves_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "save_program", lambda document, path: path.write_bytes(b"program"))
+    monkeypatch.setattr(writer, "verify", lambda folder, files, expression: {})
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name in ("first", "second"):
+        export_loss(expression_of("tversky"), folder, metadata={"name": name})
+        assert json.loads((folder / "loss.json").read_text(encoding="utf-8"))["metadata"]["name"] == name
+        (folder / "notes.txt").write_text("mine")
+    (folder / "loss.json").unlink()
+    export_loss(expression_of("tversky"), folder, metadata={"name": "third"}, overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["loss.json", "loss.pt2", "loss.py", "notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LossevoError, match="cannot write to"):
+        export_loss(expression_of("tversky"), tmp_path / "file" / "export", metadata={})
+
+
+def test_deviation_is_relative_and_strict_about_what_is_not_finite() -> None:
+    expected = torch.tensor([1000.0, 1.0])
+    assert deviation(expected.clone(), expected) == 0
+    assert deviation(torch.tensor([1000.0, 1.5]), expected) == pytest.approx(5e-4)
+    nan, inf = torch.tensor([float("nan"), 1.0]), torch.tensor([float("inf"), 1.0])
+    assert deviation(nan, nan) == deviation(inf, inf) == 0
+    for found in (nan, inf, expected.double(), expected[:1]):
+        assert deviation(found, expected) > TOLERANCE
+    assert deviation(expected, nan) > TOLERANCE

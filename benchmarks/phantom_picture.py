@@ -47,7 +47,12 @@ def figure(rows: list[list[Volume]], path: Path) -> None:
             sx, sy, sz = volume.spacing_mm
             sagittal, axial, coronal = (slice(x, x + 1), 0), (slice(z, z + 1), 2), (slice(y, y + 1), 1)
             for panel, ((where, axis), aspect, contour) in enumerate(
-                [(sagittal, sz / sy, False), (sagittal, sz / sy, True), (axial, sx / sy, True), (coronal, sz / sx, True)]
+                [
+                    (sagittal, sz / sy, False),
+                    (sagittal, sz / sy, True),
+                    (axial, sx / sy, True),
+                    (coronal, sz / sx, True),
+                ]
             ):
                 index = tuple(where if i == axis else slice(None) for i in range(3))
                 # Anterior to the left; in the coronal plane the patient's right.

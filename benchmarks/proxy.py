@@ -7,7 +7,7 @@ rank correlation of each budget with the longest one::
     python benchmarks/proxy.py --workers 2 --out proxy.csv
     python benchmarks/proxy.py --data DIR --losses cross_entropy dice dice_ce --budgets 75 150 --seeds 2
     python benchmarks/proxy.py --data DIR --phantom-cases 0 --grid --losses dice_ce --seeds 2
-    python benchmarks/proxy.py --set learning_rate=3e-3 strides=[1,2,2]
+    python benchmarks/proxy.py --set learning_rate=3e-3 strides=[1,2]
 
 With ``--out`` every training is appended to a CSV file as it ends; the same command later trains only what is missing.
 """
@@ -54,12 +54,13 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
     "lr 3e-3": {"learning_rate": 3e-3},
     "lr 2e-2": {"learning_rate": 2e-2},
     "contiguous": {"channels_last": False},
-    "three levels": {"channels": (8, 16, 32), "strides": (2, 2)},
-    "wide": {"channels": (16, 32, 64, 128)},
+    "wide": {"channels": (16, 32, 64)},
+    "four levels": {"channels": (8, 16, 32, 64), "strides": (2, 2, 2)},
     "residual": {"residual_units": 1},
     "batch norm": {"norm": "batch"},
-    "full resolution": {"strides": (1, 2, 2)},
+    "full resolution": {"channels": (8, 16, 32, 64), "strides": (1, 2, 2)},
     "full resolution, narrow": {"channels": (4, 8, 16, 32), "strides": (1, 2, 2)},
+    "no flips": {"flip_probability": 0.0},
     "batch of 4": {"batch_size": 4},
 }
 

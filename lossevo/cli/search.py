@@ -12,6 +12,7 @@ from lossevo.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lossevo.cluster import Executor
     from lossevo.search import Entry, Run, RunConfig
 
 DEMO_TRAININGS = 96
@@ -87,7 +88,8 @@ def search(
         opened = _run(out, run or _free_folder(config), config)
     _describe(out, opened)
     with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
-        entries = opened.search(options.executor_factory(workers, address, gpus_per_worker, in_process), listener=watch)
+        make = options.executor_factory(workers, address, gpus_per_worker, in_process)
+        entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
     _conclude(out, opened, entries)
 
 
@@ -138,6 +140,18 @@ def _run(out: Console, folder: Path, config: RunConfig | None) -> Run:
         out.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
     with options.preparing(out) as progress:
         return Run.open(folder, progress=progress) if config is None else Run.create(folder, config, progress=progress)
+
+
+def _checked(executor: Executor, run: Run) -> Executor:
+    """The executor; says so if the search cannot keep its workers busy."""
+    window = run.config.space.budget.window
+    if executor.workers > window:
+        typer.echo(
+            f"Note: at most {window} trainings are in flight, so {executor.workers - window} of {executor.workers} "
+            f"workers stay idle; give a new run --window {4 * executor.workers}.",
+            err=True,
+        )
+    return executor
 
 
 def _describe(out: Console, run: Run) -> None:

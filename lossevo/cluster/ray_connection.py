@@ -35,7 +35,10 @@ __all__ = ["RayConnection", "ray"]  # Ray is imported from here, so that it sees
 REACH_TIMEOUT_S: Final = 5.0
 PROBE_TIMEOUT_S: Final = 40.0
 
-_AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+# How many seconds Ray goes on asking a head that refuses it, and looking for a node on this machine; else 20 and 60.
+_IMPATIENT: Final = {"RAY_gcs_server_port_wait_time_s": "3", "RAY_gcs_server_request_timeout_seconds": "5"}
+
+_AUTHENTICATION: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 class RayConnection:
@@ -138,12 +141,10 @@ def _check_reachable(address: str) -> None:
 def _check_usable(address: str) -> None:
     """Try the cluster in a child process first: see :mod:`lossevo.cluster.ray_probe`."""
     script = Path(__file__).with_name("ray_probe.py")
-    # How long Ray goes on asking a head that refuses it; left alone 20 s.
-    environment = {"RAY_gcs_server_port_wait_time_s": "3", **os.environ}
     try:
         child = subprocess.run(
             [sys.executable, "-P", str(script), address],
-            env=environment,
+            env=_IMPATIENT | os.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -152,11 +153,8 @@ def _check_usable(address: str) -> None:
         )
     except subprocess.TimeoutExpired:
         raise LossevoError(_not_a_head(address)) from None
-    if "Failed to connect to socket" in child.stderr:
-        raise LossevoError(
-            f"this machine runs no node of the Ray cluster at {address}. Let it join first, lending no CPU: "
-            f"`ray start --address {address} --num-cpus 0`"
-        )
+    if "Failed to connect to socket" in child.stderr:  # of a node that runs on another machine; this aborts the process
+        raise LossevoError(_no_node(address))
     if child.returncode != 0:
         raise LossevoError(f"cannot connect to the Ray cluster at {address}: {_one_line(child.stderr)}")
     answer: dict[str, str] = json.loads(child.stdout.splitlines()[-1])
@@ -173,6 +171,8 @@ def _check_usable(address: str) -> None:
                 f"the Ray cluster at {address} and this machine must run the same Ray and Python. "
                 f"{_one_line(answer['message'])}"
             )
+        case "node":
+            raise LossevoError(_no_node(address))
         case _ if address == "auto":
             raise LossevoError(
                 "this machine is part of no Ray cluster: start one with `ray start --head`, join one with "
@@ -180,6 +180,13 @@ def _check_usable(address: str) -> None:
             )
         case _:
             raise LossevoError(_not_a_head(address))
+
+
+def _no_node(address: str) -> str:
+    return (
+        f"this machine runs no node of the Ray cluster at {address}. Let it join first, lending no CPU: "
+        f"`ray start --address {address} --num-cpus 0`"
+    )
 
 
 def _not_a_head(address: str) -> str:

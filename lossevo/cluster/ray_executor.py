@@ -34,7 +34,7 @@ _MAX_DEATHS: Final = 2
 _MAX_ATTEMPTS: Final = 5
 
 # What goes wrong between machines, and Ray does not tell.
-_ADVICE: Final = ". Check that RAY_AUTH_MODE and the token are the same here and on every node, and that nodes can reach this machine"
+_ADVICE: Final = ". Check that all nodes have the RAY_AUTH_MODE and the token of this machine, and can reach it"
 
 # Two processes of two threads each on two cores train seven times slower than two of one thread.
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

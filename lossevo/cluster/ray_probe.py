@@ -1,8 +1,8 @@
 """A script, run in a process of its own: can this machine work with the Ray cluster at ``argv[1]``?
 
-Prints one JSON object. ``ray.init`` on a bad address hangs for minutes inside C++, and on a machine that runs no Ray
-node it aborts the process; a child process can be waited for with a time limit, and may die. It imports nothing of
-lossevo, so that it runs by its path.
+Prints one JSON object. ``ray.init`` with a bad address hangs for minutes inside C++, deaf to Ctrl-C, and may abort the
+process; a child process can be waited for with a time limit, and may die. It imports nothing of lossevo, so that it
+runs by its path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 
 def probe(address: str) -> dict[str, str]:
-    """``{"problem": …, "message": …}``; the problem is ``authentication``, ``version``, ``connection``, or ``""``."""
+    """``{"problem": …, "message": …}``: ``authentication``, ``version``, ``node``, ``connection``, or ``""`` for none."""
     import ray
 
     try:
@@ -24,6 +24,8 @@ def probe(address: str) -> dict[str, str]:
             return {"problem": "authentication", "message": text}
         if "Version mismatch" in text:
             return {"problem": "version", "message": text}
+        if "node to connect to" in text:
+            return {"problem": "node", "message": text}
         return {"problem": "connection", "message": text}
     return {"problem": "", "message": ""}
 

@@ -1,12 +1,13 @@
 """A random lumbar column: where each vertebra stands, how it is shaped, and how much water its marrow holds.
 
-Coordinates are millimetres, world axes RAS (x to the right, y anterior, z superior), origin in the middle of the field of
-view. A vertebra's own axes (u right, v anterior, w superior) follow the column. Means per level come from the literature
-named in ``docs/phantom.md``; spreads between subjects are calibrated on a real water-fat MRI cohort.
+Coordinates are millimetres along RAS axes (x to the right, y anterior, z superior), origin in the middle of the field
+of view. A vertebra's own axes (u right, v anterior, w superior) follow the column. Means per level start from the
+literature named in ``docs/phantom.md``; they and the spreads between subjects are calibrated on a real cohort.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,34 +15,34 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float32]
+Point = tuple[float, float, float]
 
 LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
 LABELLED = ("L1", "L2", "L3", "L4", "L5")
 
-# Panjabi et al. 1992 (end-plate widths and depths, body height), enlarged by 4-8 % to the living, taller cohort.
+# Per level, in the order of LEVELS. Bodies after Panjabi et al. 1992, enlarged to the living cohort.
 WIDTH_MM = (39.0, 42.0, 44.5, 47.0, 49.5, 50.0, 46.5, 50.0, 42.0)
 DEPTH_MM = (29.0, 31.0, 33.0, 34.0, 35.0, 35.5, 34.0, 31.0, 22.0)
 HEIGHT_MM = (24.5, 26.0, 27.5, 28.0, 28.0, 27.5, 26.5, 29.0, 24.0)
-# Anterior minus posterior height, as a share of the mean height: L1 is slightly kyphotic, L5 a wedge (Been & Kalichman 2014).
+# Anterior minus posterior height as a share of the mean height: slightly kyphotic at L1, a clear wedge at L5.
 WEDGE = (-0.04, -0.04, -0.04, -0.01, 0.02, 0.05, 0.17, 0.12, 0.0)
-DISC_MM = (5.5, 6.0, 6.5, 7.5, 8.5, 9.0, 9.0, 2.0)
-# Supine sagittal tilt of the mid-body: positive leans the top backwards; T12-S1 spans about 50 degrees of lordosis.
+# How far the end-plates lean back, supine; and how much further the line through the centres leans (5-6 degrees).
 TILT_DEG = (9.0, 10.0, 11.0, 10.0, 5.5, -6.0, -19.0, -39.0, -50.0)
-# The line through the centres leans further back than the end-plates face, by 5-6 degrees in the cohort.
 LEAN = 0.1
 PEDICLE_RADIUS_MM = (3.6, 3.8, 3.7, 3.8, 4.3, 5.2, 6.5, 0.0, 0.0)
-# Disc degeneration is commonest at the two lowest levels (Cheung et al. 2009).
-DEGENERATION = (0.02, 0.02, 0.02, 0.03, 0.04, 0.15, 0.25, 1.0)
+# Of the disc below each level but the last. A degenerate disc has lost height and water; the lowest two suffer most.
+DISC_MM = (5.5, 6.0, 6.5, 7.5, 8.5, 9.0, 9.0, 2.0)
+DEGENERATE_SHARE = (0.02, 0.02, 0.02, 0.03, 0.04, 0.15, 0.25, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Vertebra:
-    """One vertebra, and the disc below it. Lengths in mm; signals relative to healthy muscle."""
+    """One vertebra, and the water signal of its marrow and of the disc below it, relative to healthy muscle."""
 
     level: str
-    centre_mm: Floats
-    axes: Floats  # rows: the unit vectors u, v, w in world coordinates
+    centre_mm: NDArray[np.float64]
+    axes: NDArray[np.float64]  # rows: the unit vectors u, v, w in world coordinates
     half_width_mm: float
     half_depth_mm: float
     half_height_mm: float
@@ -50,13 +51,11 @@ class Vertebra:
     concavity_mm: float  # depth of each end-plate below its rim
     pedicle_radius_mm: float
     marrow: float
-    disc_signal: float
+    disc: float
 
     def local(self, x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
         """The point (x, y, z) in this vertebra's own axes (u right, v anterior, w superior)."""
-        p, q, r = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
-        u, v, w = (axis[0] * p + axis[1] * q + axis[2] * r for axis in self.axes)
-        return u, v, w
+        return _rotated(x, y, z, self.centre_mm, self.axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +64,13 @@ class Column:
 
     vertebrae: tuple[Vertebra, ...]
 
-    def along(self, z: Floats, values: tuple[float, ...] | Floats) -> Floats:
+    def along(self, z: Floats, values: Sequence[float] | NDArray[np.float64]) -> Floats:
         """A quantity given per level, interpolated at height ``z``, constant beyond the ends."""
         heights = [vertebra.centre_mm[2] for vertebra in self.vertebrae]
         return np.interp(z, heights[::-1], np.asarray(values)[::-1]).astype(np.float32)
 
     def centre(self, z: Floats) -> tuple[Floats, Floats, Floats]:
-        """x and y of the curve at height ``z``, and the cosine of its sagittal tilt (mm, mm, 1)."""
+        """Where the curve runs at height ``z``: x and y in mm, and the cosine of its sagittal tilt."""
         points = np.array([vertebra.centre_mm for vertebra in self.vertebrae])[::-1]
         curve = CubicSpline(points[:, 2], points[:, :2], bc_type="natural")
         within = np.clip(z, points[0, 2], points[-1, 2])
@@ -81,9 +80,9 @@ class Column:
 
 
 def random_column(rng: np.random.Generator) -> Column:
-    """Draw a column: size, lordosis, pelvic tilt and slight scoliosis per subject, shape and marrow fat per vertebra."""
+    """Draw a subject's size, lordosis, pelvic tilt and scoliosis, and the shape and marrow fat of each vertebra."""
     n = len(LEVELS)
-    size = np.exp(0.055 * np.clip(rng.normal(), -1.8, 1.8))
+    size = np.exp(0.053 * np.clip(rng.normal(), -1.7, 1.7))
     slenderness = np.exp(rng.normal(0.0, 0.03))
     tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.2) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.5, n)
     roll = (
@@ -93,9 +92,9 @@ def random_column(rng: np.random.Generator) -> Column:
     axes = [m.T for m in Rotation.from_euler("xyz", np.stack([tilt, roll, turn], axis=1), degrees=True).as_matrix()]
 
     height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)
-    degenerate = rng.random(n - 1) < np.array(DEGENERATION)
+    degenerate = rng.random(n - 1) < np.array(DEGENERATE_SHARE)
     disc = np.array(DISC_MM) * size * rng.normal(1.0, 0.08, n - 1) * np.where(degenerate, 0.6, 1.0)
-    wet, dry = rng.normal(1.24, 0.07), rng.normal(0.5, 0.12, n - 1)
+    wet, dry = rng.normal(1.16, 0.07), rng.normal(0.5, 0.12, n - 1)
     disc_signal = np.where(degenerate, dry, wet * rng.normal(1.0, 0.04, n - 1))
 
     centres = np.zeros((n, 3))
@@ -105,23 +104,23 @@ def random_column(rng: np.random.Generator) -> Column:
     l3 = LEVELS.index("L3")
     centres += np.array([0.0, 9.0, 1.0]) + np.clip(rng.normal(size=3), -1.7, 1.7) * [4.5, 12.0, 10.0] - centres[l3]
 
-    # Proton density fat fraction rises caudally by about 2 % a level (Burian et al. 2019); the water image shows 1 - PDFF.
-    fat = rng.normal(0.47, 0.19) + 0.02 * (np.arange(n) - l3) + rng.normal(0.0, 0.03, n)
+    # The fat fraction of marrow rises downwards, by some 2 % a level; trabeculae shorten T2* of the water that is left.
+    fat = rng.normal(0.38, 0.22) + 0.02 * (np.arange(n) - l3) + rng.normal(0.0, 0.04, n)
     return Column(
         tuple(
             Vertebra(
                 level=level,
                 centre_mm=centres[i],
                 axes=axes[i],
-                half_width_mm=WIDTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.015),
-                half_depth_mm=DEPTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.015),
-                half_height_mm=height[i] / 2,
+                half_width_mm=float(WIDTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.015)),
+                half_depth_mm=float(DEPTH_MM[i] / 2 * size / slenderness * rng.normal(1.0, 0.015)),
+                half_height_mm=float(height[i] / 2),
                 wedge=WEDGE[i] + rng.normal(0.0, 0.02),
                 waist=rng.uniform(0.06, 0.13),
                 concavity_mm=rng.uniform(1.0, 3.0),
-                pedicle_radius_mm=PEDICLE_RADIUS_MM[i] * size,
-                marrow=float(np.clip(1 - fat[i], 0.2, 0.95)),
-                disc_signal=float(disc_signal[min(i, n - 2)]),
+                pedicle_radius_mm=float(PEDICLE_RADIUS_MM[i] * size),
+                marrow=float(0.8 * np.clip(1 - fat[i], 0.2, 1.1)),
+                disc=float(disc_signal[min(i, n - 2)]),
             )
             for i, level in enumerate(LEVELS)
         )
@@ -143,7 +142,7 @@ def body_mm(vertebra: Vertebra, u: Floats, v: Floats, w: Floats, *, margin_mm: F
     radius = (s**2.5 + t**2.5) ** 0.4
     rim = b.half_height_mm * (1 + 0.5 * b.wedge * v / b.half_depth_mm)
     end_plate = np.abs(w) - rim + b.concavity_mm * np.clip(1 - radius**2, 0, 1)
-    return _rounded(np.asarray((radius - 1) * b.half_depth_mm), end_plate, 2.5)
+    return _rounded((radius - 1) * b.half_depth_mm, end_plate, 2.5)
 
 
 def disc_mm(upper: Vertebra, lower: Vertebra, x: Floats, y: Floats, z: Floats) -> Floats:
@@ -154,8 +153,7 @@ def disc_mm(upper: Vertebra, lower: Vertebra, x: Floats, y: Floats, z: Floats) -
     centre = (upper.centre_mm + lower.centre_mm) / 2
     axes = upper.axes + lower.axes
     axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    p, q, r = x - centre[0], y - centre[1], z - centre[2]
-    u, v, w = (axis[0] * p + axis[1] * q + axis[2] * r for axis in axes)
+    u, v, w = _rotated(x, y, z, centre, axes)
     width = (upper.half_width_mm + lower.half_width_mm) / 2
     depth = (upper.half_depth_mm + lower.half_depth_mm) / 2
     s = np.abs(u) / width
@@ -164,20 +162,23 @@ def disc_mm(upper: Vertebra, lower: Vertebra, x: Floats, y: Floats, z: Floats) -
 
 
 def capsule_mm(
-    u: Floats,
-    v: Floats,
-    w: Floats,
-    start: tuple[float, float, float],
-    end: tuple[float, float, float],
-    radius_mm: float,
-    flare_mm: float = 0.0,
+    u: Floats, v: Floats, w: Floats, start: Point, end: Point, radius_mm: float, flare_mm: float = 0.0
 ) -> Floats:
     """Signed distance (mm) to a rod with round ends from ``start`` to ``end``, ``flare_mm`` thicker at its end."""
-    axis = np.subtract(end, start)
+    a, b, c = (stop - begin for begin, stop in zip(start, end, strict=True))
     p, q, r = u - start[0], v - start[1], w - start[2]
-    along = np.clip((p * axis[0] + q * axis[1] + r * axis[2]) / np.dot(axis, axis), 0, 1)
-    square = (p - along * axis[0]) ** 2 + (q - along * axis[1]) ** 2 + (r - along * axis[2]) ** 2
-    return np.asarray(np.sqrt(square) - radius_mm - along * flare_mm)
+    along = np.clip((p * a + q * b + r * c) / (a * a + b * b + c * c), 0, 1)
+    p, q, r = p - along * a, q - along * b, r - along * c
+    return np.asarray(np.sqrt(p * p + q * q + r * r) - radius_mm - along * flare_mm)
+
+
+def _rotated(
+    x: Floats, y: Floats, z: Floats, origin: NDArray[np.float64], axes: NDArray[np.float64]
+) -> tuple[Floats, Floats, Floats]:
+    x, y, z = (points - float(start) for points, start in zip((x, y, z), origin, strict=True))
+    # Python floats keep the arrays in single precision.
+    u, v, w = (a * x + b * y + c * z for a, b, c in axes.tolist())
+    return u, v, w
 
 
 def _rounded(first: Floats, second: Floats, radius_mm: float) -> Floats:

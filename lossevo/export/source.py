@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType
 
-from lossevo.export.document import LossDocument
+from lossevo.export.document import DOCUMENT_FILE, LossDocument
 from lossevo.expression import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Code, Expression, generate, safe_math, unicode
 from lossevo.losses import base, signed_distance
 
@@ -67,6 +67,7 @@ def _docstring(document: LossDocument) -> str:
     provenance = (
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for key, value in metadata.items()
+        if not isinstance(value, dict)
     )
     lines = [
         *_wrapped(f"{name}: a segmentation loss found by lossevo."),
@@ -75,7 +76,7 @@ def _docstring(document: LossDocument) -> str:
         "",
         *_table(_legend(expression)),
         "",
-        "Numbers are rounded here; the class holds them exactly. Where it comes from:",
+        f"Numbers are rounded here; the class holds them exactly. Where it comes from ({DOCUMENT_FILE} says more):",
         "",
         *_table(provenance),
         "",

@@ -11,6 +11,7 @@ SCALAR``. A loss is an expression of kind ``SCALAR``. All primitives are total: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -80,7 +81,7 @@ DISTANCE_SCALE_MM = 20.0
 _TERMINALS = (
     Terminal("p", "p", "p", 0.0, 1.0, "predicted probability (softmax)"),
     Terminal("y", "y", "y", 0.0, 1.0, "target, one-hot"),
-    Terminal("logp", "log p", r"\log p", -104.0, 0.0, "log-probability, from log-softmax"),
+    Terminal("logp", "log p", r"\log p", -math.inf, 0.0, "log-probability, from log-softmax"),
     Terminal("d", "d", "d", -1.0, 1.0, "signed distance to the target's boundary, negative inside, in units of 20 mm"),
 )
 
@@ -168,7 +169,7 @@ _PRIMITIVES = (
     _function("log", 1, "safe_log({0})", r"\log\left({0}\right)", "natural logarithm; argument at least 1e-4"),
     _function("exp", 1, "safe_exp({0})", r"\exp\left({0}\right)", "exponential; argument at most 20"),
     _function("sqrt", 1, "safe_sqrt({0})", r"\sqrt{{{0}}}", "square root; argument at least 1e-4", symbol="√({0})"),
-    _function("square", 1, "{0} * {0}", "{{{0}}}^2", "square", symbol="{0}²"),
+    _function("square", 1, "{0} * {0}", "{{{0}}}^{{2}}", "square", symbol="{0}²"),
     _function("abs", 1, "{0}.abs()", r"\left|{0}\right|", "absolute value", symbol="|{0}|"),
     _function("tanh", 1, "{0}.tanh()", r"\tanh\left({0}\right)", "hyperbolic tangent"),
     _function("sigmoid", 1, "{0}.sigmoid()", r"\sigma\left({0}\right)", "logistic function", symbol="σ({0})"),

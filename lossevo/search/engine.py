@@ -7,6 +7,7 @@ matters.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -53,19 +54,26 @@ class Plan:
     def of(cls, budget: Budget, hand_crafted: int) -> Plan:
         """Confirmation gets what its shares allow in whole candidates, at least two; tuning its share; evolution the
         rest.
+
+        Raises:
+            LossevoError: evolution could not even train the seeds and two children.
         """
-        total = budget.trainings
-        finalists = max(2, int(total * budget.confirmation_share / budget.confirmation_seeds))
-        confirmation = min(finalists, 10 + hand_crafted) * budget.confirmation_seeds
-        tuning = int(total * budget.tuning_share)
-        evolution = total - tuning - confirmation
-        if evolution < hand_crafted + 2:
+
+        def shared_out(total: int) -> Plan:
+            finalists = max(2, int(total * budget.confirmation_share / budget.confirmation_seeds))
+            confirmation = min(finalists, 10 + hand_crafted) * budget.confirmation_seeds
+            tuning = int(total * budget.tuning_share)
+            return cls(total - tuning - confirmation, tuning, confirmation)
+
+        plan = shared_out(budget.trainings)
+        if plan.evolution < hand_crafted + 2:
+            enough = next(n for n in itertools.count(budget.trainings) if shared_out(n).evolution >= hand_crafted + 2)
             raise LossevoError(
-                f"a budget of {total} trainings is too small: after {hand_crafted} hand-crafted seeds, {tuning} "
-                f"trainings for tuning and {confirmation} for confirmation nothing is left to evolve; "
-                f"give {hand_crafted * 2 + 12} or more"
+                f"a budget of {budget.trainings} trainings is too small: after {hand_crafted} hand-crafted seeds, "
+                f"{plan.tuning} trainings for tuning and {plan.confirmation} for confirmation nothing is left to "
+                f"evolve; {enough} would be enough"
             )
-        return cls(evolution, tuning, confirmation)
+        return plan
 
     @property
     def total(self) -> int:
@@ -130,7 +138,7 @@ class Search:
     def _evolve(self) -> None:
         variation = Variation(self.space, self._generator)
         size = max(8, min(self.space.strategy.population, self.plan.evolution // 4))
-        population = create_population(self.space, variation, self._generator, size)
+        population = create_population(variation, size, self.screening.direction)
         window = self.space.budget.window
         pending: deque[tuple[Candidate, int, gp.PrimitiveTree | None]] = deque()
         submitted = 0
@@ -245,12 +253,17 @@ class Search:
             self._tune_one(tuner, Origin("cma-es", (candidate.id,)), budget)
 
     def _tune_one(self, tuner: CoefficientTuner, origin: Origin, budget: int) -> None:
-        """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has."""
-        spent = 0
+        """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has. What has been trained
+        with a seed before, such as the point it starts from, is not trained again.
+        """
+        spent, seed = 0, self._selection_seed(0)
         while spent + tuner.population < budget:
-            generation = [(self._candidate(expression, origin), self._selection_seed(0)) for expression in tuner.ask()]
-            tuner.tell([candidate.scores[seed] for candidate, seed in self._train_all(generation)])
-            spent += tuner.population
+            generation = [self._candidate(expression, origin) for expression in tuner.ask()]
+            new = [(candidate, seed) for candidate in generation if seed not in candidate.scores]
+            if not new:
+                break
+            spent += len(list(self._train_all(new)))
+            tuner.tell([candidate.scores[seed] for candidate in generation])
         if spent:
             favourite = self._candidate(tuner.favourite(), origin)
             seeds = [self._selection_seed(index) for index in range(self.space.strategy.elite_seeds)]
@@ -263,14 +276,17 @@ class Search:
         found: dict[str, tuple[Candidate, Expression, list[int]]] = {}
         for candidate in self._by_cautious_score():
             structure = hall_of_fame.structure(candidate)
+            if len(found) == count:
+                break
             if candidate.hand_crafted or structure in found:
                 continue
-            expression = with_slots(candidate.expression, self.space.tuning)
+            try:
+                expression = with_slots(candidate.expression, self.space.tuning)
+            except ExpressionError:  # with a coefficient per node it exceeds the limits of the language
+                continue
             slots = effective_slots(expression, self.screening.fingerprint)
             if slots:
                 found[structure] = (candidate, expression, slots)
-            if len(found) == count:
-                break
         return list(found.values())
 
     # Confirmation
@@ -283,23 +299,30 @@ class Search:
         ]
         finalists = self._finalists(self.plan.confirmation // len(seeds))
         jobs = [(candidate, seed) for seed in seeds for candidate in finalists]
+        self._done += self.plan.confirmation - len(jobs)
         list(self._train_all(jobs, confirmation=True))
 
     def _finalists(self, count: int) -> list[Candidate]:
-        """The best evolved, at most two of a structure, and the best hand-crafted losses: a third of the places, at
-        least one.
+        """The best evolved, at most two of a structure and one of a gradient, and the best hand-crafted losses: a third
+        of the places, at least one.
         """
         ordered = self._by_cautious_score()
-        hand_crafted = [candidate for candidate in ordered if candidate.hand_crafted]
+        literature = [candidate for candidate in ordered if candidate.hand_crafted][: max(1, count // 3)]
         structures: Counter[str] = Counter()
-        evolved = []
+        fingerprints: set[str] = set()
+        evolved: list[Candidate] = []
         for candidate in ordered:
             structure = hall_of_fame.structure(candidate)
-            if not candidate.hand_crafted and structures[structure] < 2:
+            if len(evolved) == count - len(literature):
+                break
+            if candidate.hand_crafted or structures[structure] == 2:
+                continue
+            fingerprint = self.screening.fingerprint(candidate.expression)
+            if fingerprint not in fingerprints:  # where CMA-ES starts with new coefficients of 1 it has its parent's
                 structures[structure] += 1
+                fingerprints.add(fingerprint)
                 evolved.append(candidate)
-        literature = hand_crafted[: max(1, count // 3)]
-        return [*evolved[: count - len(literature)], *literature]
+        return [*evolved, *literature]
 
     def _by_cautious_score(self) -> list[Candidate]:
         """Candidates by the lower bound mean − s/√n, s pooled over all that have several seeds: one lucky seed does

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from deap import base, gp
+from numpy.typing import NDArray
 
+from lossevo.expression import Expression
 from lossevo.search.candidate import HAND_CRAFTED, SEED, Candidate, Origin
-from lossevo.search.hall_of_fame import structure
-from lossevo.search.space import SearchSpace
 from lossevo.search.variation import Variation
+
+Direction = NDArray[np.float32]
+"""The unit vector of a loss's gradient on the screening's probe."""
 
 
 class Fitness(base.Fitness):  # type: ignore[misc]
@@ -27,6 +31,7 @@ class Individual:
     tree: gp.PrimitiveTree
     candidate: Candidate
     parsimony: float
+    direction: Direction
 
     @property
     def value(self) -> float:
@@ -62,25 +67,25 @@ class Population(Protocol):
         """A proposal's candidate has its first score."""
 
 
-def create_population(space: SearchSpace, variation: Variation, generator: random.Random, size: int) -> Population:
-    """The population of the space's strategy, of at most ``size`` members."""
-    kind = SteadyState if space.strategy.replacement == "steady_state" else Generational
-    return kind(space, variation, generator, size)
+def create_population(variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> Population:
+    """The population of the space's strategy, of at most ``size`` members; ``direction`` tells how alike two are."""
+    kind = SteadyState if variation.space.strategy.replacement == "steady_state" else Generational
+    return kind(variation, size, direction)
 
 
 class _Seeded:
     """What both strategies share: members, and seeds that come before anything else."""
 
-    def __init__(self, space: SearchSpace, variation: Variation, generator: random.Random, size: int) -> None:
-        self.space = space
-        self.strategy = space.strategy
+    def __init__(self, variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> None:
+        self.strategy = variation.space.strategy
         self.variation = variation
-        self.generator = generator
+        self.generator = variation.generator
         self.size = size
+        self._direction = direction
         self.members: list[Individual] = []
         self._accepted = 0
         self._seeds: list[Proposal] = []
-        for name, expression in space.seed_expressions().items():
+        for name, expression in variation.space.seed_expressions().items():
             tree = variation.to_tree(expression)
             if tree is not None:
                 origin = Origin(HAND_CRAFTED, name=name) if name.isidentifier() else Origin(SEED)
@@ -92,7 +97,7 @@ class _Seeded:
         self._accepted += 1
 
     def _individual(self, tree: gp.PrimitiveTree, candidate: Candidate) -> Individual:
-        return Individual(tree, candidate, self.strategy.parsimony)
+        return Individual(tree, candidate, self.strategy.parsimony, self._direction(candidate.expression))
 
     def _first(self) -> Proposal | None:
         """A seed, or a random tree until the population is full."""
@@ -121,13 +126,15 @@ class SteadyState(_Seeded):
         return Proposal(tree, Origin(operator, tuple(parent.candidate.id for parent in chosen)))
 
     def add(self, tree: gp.PrimitiveTree, candidate: Candidate) -> None:
-        """Let a member in; the worst of those with its structure leaves if they crowd, else the worst of all if there
-        are too many.
+        """Let a member in; the worst of its niche leaves if that is crowded, else the worst of all if there are too
+        many.
         """
-        self.members.append(self._individual(tree, candidate))
-        same = [member for member in self.members if structure(member.candidate) == structure(candidate)]
-        if len(same) > self.strategy.same_structure:
-            self._drop_worst(same)
+        newcomer = self._individual(tree, candidate)
+        self.members.append(newcomer)
+        similarity = self.strategy.niche_similarity
+        niche = [member for member in self.members if float(member.direction @ newcomer.direction) > similarity]
+        if len(niche) > self.strategy.niche_size:
+            self._drop_worst(niche)
         elif len(self.members) > self.size:
             self._drop_worst(self.members)
 
@@ -139,10 +146,10 @@ class SteadyState(_Seeded):
 class Generational(_Seeded):
     """Whole generations with elites, as in GLO; waits at the end of each generation."""
 
-    def __init__(self, space: SearchSpace, variation: Variation, generator: random.Random, size: int) -> None:
-        super().__init__(space, variation, generator, size)
+    def __init__(self, variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> None:
+        super().__init__(variation, size, direction)
         self._next: list[Individual] = []
-        self._expected = size
+        self._expected = max(size, len(self._seeds))
         self._proposed = 0
 
     def propose(self) -> Proposal | None:

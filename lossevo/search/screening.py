@@ -21,11 +21,14 @@ descent    40 Adam steps on the *logits* of two tiny label volumes give a foregr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lossevo.expression import Expression
@@ -85,9 +88,44 @@ def _labels(classes: int) -> Tensor:
     return labels
 
 
-def _sample(labels: Tensor, classes: int, logits: Tensor) -> _Sample:
-    one_hot = torch.cat([labels == label for label in range(classes)], dim=1)
+def _sample(labels: Tensor, logits: Tensor) -> _Sample:
+    one_hot = torch.cat([labels == label for label in range(logits.shape[1])], dim=1)
     return _Sample(logits, labels, signed_distance_map(one_hot, _PROBE_SPACING_MM).to(logits.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """What losses are measured on: noise in float64, extreme logits, and where the descent starts, with the Dice that
+    it must have reached after some of its steps.
+    """
+
+    noise: _Sample
+    extremes: tuple[_Sample, ...]
+    start: _Sample
+    least_dice: Mapping[int, float]
+
+
+@cache
+def _probes(classes: int) -> _Probes:
+    generator = torch.Generator().manual_seed(20200611)
+    labels = _labels(classes)
+    noise = torch.randn(2, classes, *labels.shape[2:], generator=generator, dtype=torch.float64)
+    extreme = 50 * noise.sign().float()
+    one_voxel, full = torch.zeros_like(labels), torch.full_like(labels, classes - 1)
+    one_voxel[:, 0, 3, 3, 3] = 1
+    start = _sample(labels, noise.flip(0).float())
+    references = [
+        _descent(ExpressionLoss(expression_of(name)), start, dict.fromkeys(DESCENT_SHARES, 0.0))
+        for name in DESCENT_REFERENCES
+    ]
+    return _Probes(
+        noise=_sample(labels, 2 * noise),
+        extremes=tuple(_sample(mask, extreme) for mask in (labels, torch.zeros_like(labels), full, one_voxel)),
+        start=start,
+        least_dice={
+            step: share * min(reached[step] for reached in references) for step, share in DESCENT_SHARES.items()
+        },
+    )
 
 
 @dataclass
@@ -99,22 +137,9 @@ class Screening:
     rejected: dict[Check, int] = field(default_factory=lambda: dict.fromkeys(Check, 0))
 
     def __post_init__(self) -> None:
-        generator = torch.Generator().manual_seed(20200611)
-        labels = _labels(self.classes)
-        noise = torch.randn(2, self.classes, *labels.shape[2:], generator=generator, dtype=torch.float64)
-        self._probe = _sample(labels, self.classes, 2 * noise)
-        self._start = _sample(labels, self.classes, noise.flip(0).float())
-        extreme = 50 * noise.sign().float()
-        one_voxel, full = torch.zeros_like(labels), torch.full_like(labels, self.classes - 1)
-        one_voxel[:, 0, 3, 3, 3] = 1
-        masks = (labels, torch.zeros_like(labels), full, one_voxel)
-        self._extremes = tuple(_sample(mask, self.classes, extreme) for mask in masks)
+        self._probes = _probes(self.classes)
         self._hashes: set[str] = set()
         self._fingerprints: set[str] = set()
-        self._least_dice = dict.fromkeys(DESCENT_SHARES, 0.0)
-        references = [self._descent(ExpressionLoss(expression_of(name))) for name in DESCENT_REFERENCES]
-        for step, share in DESCENT_SHARES.items():
-            self._least_dice[step] = share * min(reached[step] for reached in references)
 
     def screen(
         self, build: Callable[[], Expression | None], measure: Callable[[Expression], Measured] | None = None
@@ -158,8 +183,8 @@ class Screening:
     def measure(self, expression: Expression) -> Measured:
         """The numeric checks: finite, flat, descent, and the fingerprint."""
         loss = ExpressionLoss(expression)
-        gradient = _gradient(loss, self._probe)
-        if gradient is None or not all(_gradient(loss, sample) is not None for sample in self._extremes):
+        gradient = _gradient(loss, self._probes.noise)
+        if gradient is None or not all(_gradient(loss, sample) is not None for sample in self._probes.extremes):
             return Measured(Check.FINITE, "")
         fingerprint = _fingerprint(gradient)
         if not fingerprint:
@@ -167,32 +192,21 @@ class Screening:
         # A candidate equivalent to an earlier one is rejected whatever its descent gives.
         if fingerprint in self._fingerprints:
             return Measured(None, fingerprint)
-        reached = self._descent(loss)
-        descends = all(reached.get(step, -1.0) >= least for step, least in self._least_dice.items())
+        reached = _descent(loss, self._probes.start, self._probes.least_dice)
+        descends = all(reached.get(step, -1.0) >= least for step, least in self._probes.least_dice.items())
         return Measured(None if descends else Check.DESCENT, fingerprint)
+
+    def direction(self, expression: Expression) -> NDArray[np.float32]:
+        """The unit vector of the gradient on the probe; zero if the gradient is zero or not finite."""
+        gradient = _gradient(ExpressionLoss(expression), self._probes.noise)
+        if gradient is None:
+            return np.zeros(self._probes.noise.logits.numel(), dtype=np.float32)
+        return torch.nn.functional.normalize(gradient.flatten(), dim=0, eps=1e-30).float().numpy()
 
     def fingerprint(self, expression: Expression) -> str:
         """The gradient fingerprint; empty if the gradient is zero everywhere or not finite."""
-        gradient = _gradient(ExpressionLoss(expression), self._probe)
+        gradient = _gradient(ExpressionLoss(expression), self._probes.noise)
         return "" if gradient is None else _fingerprint(gradient)
-
-    def _descent(self, loss: ExpressionLoss) -> dict[int, float]:
-        """Foreground Dice at the checkpoints of a descent on the logits, up to the first that is missed."""
-        reached: dict[int, float] = {}
-        logits = self._start.logits.clone().requires_grad_()
-        optimizer = torch.optim.Adam([logits], lr=DESCENT_RATE)
-        for step in range(1, max(DESCENT_SHARES) + 1):
-            optimizer.zero_grad()
-            value = loss(logits, self._start.labels, self._start.distance_map)
-            if not value.requires_grad or not bool(torch.isfinite(value)):
-                break
-            value.backward()
-            optimizer.step()
-            if step in DESCENT_SHARES:
-                reached[step] = foreground_dice(logits.detach(), self._start.labels, self.classes)
-                if reached[step] < self._least_dice[step]:
-                    break
-        return reached
 
 
 def _gradient(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:
@@ -207,6 +221,25 @@ def _gradient(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:
     return gradient if bool(torch.isfinite(gradient).all()) else None
 
 
+def _descent(loss: ExpressionLoss, start: _Sample, least_dice: Mapping[int, float]) -> dict[int, float]:
+    """Foreground Dice at the checkpoints of a descent on the logits, up to the first that is missed."""
+    reached: dict[int, float] = {}
+    logits = start.logits.clone().requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=DESCENT_RATE)
+    for step in range(1, max(least_dice) + 1):
+        optimizer.zero_grad()
+        value = loss(logits, start.labels, start.distance_map)
+        if not value.requires_grad or not bool(torch.isfinite(value)):
+            break
+        value.backward()
+        optimizer.step()
+        if step in least_dice:
+            reached[step] = foreground_dice(logits.detach(), start.labels)
+            if reached[step] < least_dice[step]:
+                break
+    return reached
+
+
 def _fingerprint(gradient: Tensor) -> str:
     largest = float(gradient.abs().max())
     if largest < 1e-30:
@@ -215,11 +248,11 @@ def _fingerprint(gradient: Tensor) -> str:
     return hashlib.sha256(rounded.numpy().tobytes()).hexdigest()[:32]
 
 
-def foreground_dice(logits: Tensor, labels: Tensor, classes: int) -> float:
+def foreground_dice(logits: Tensor, labels: Tensor) -> float:
     """Dice of the arg max, mean over images and foreground classes."""
     predicted = logits.argmax(dim=1, keepdim=True)
     dice = []
-    for label in range(1, classes):
+    for label in range(1, logits.shape[1]):
         p, y = (predicted == label).flatten(1), (labels == label).flatten(1)
         dice.append(2 * (p & y).sum(1) / (p.sum(1) + y.sum(1)).clamp(min=1))
     return float(torch.stack(dice).mean())

@@ -2,8 +2,9 @@
 
 Evolved trees carry dead weight: terms without gradient (``… + 1``), factors that cancel, operands that a maximum
 never takes. Algebra finds only part of it and may change the domain of protected arithmetic. Here a node is replaced
-by one of its operands wherever the gradient fingerprint of :mod:`lossevo.search.screening` stays the same, that is,
-wherever the loss goes on training alike. What is trained, recorded and exported is the simplified expression.
+by one of its operands, or of theirs, wherever the gradient fingerprint of :mod:`lossevo.search.screening` stays the
+same, that is, wherever the loss goes on training alike. What is trained, recorded and exported is the simplified
+expression.
 """
 
 from __future__ import annotations
@@ -45,12 +46,15 @@ def effective_slots(expression: Expression, fingerprint: Callable[[Expression], 
 
 
 def _hoisted(expression: Expression, place: int) -> list[Expression]:
-    """The expressions in which node ``place`` (prefix order) is replaced by one of its operands of the same kind."""
+    """The expressions in which node ``place`` (prefix order) is replaced by one of its operands, or by one of theirs
+    (``1 - (1 - x)`` shrinks by both at once or not at all), of the same kind.
+    """
     node = next(node for index, node in enumerate(expression.root.walk()) if index == place)
+    below = [*node.children, *(grandchild for child in node.children for grandchild in child.children)]
     return [
-        Expression.of(_replaced(expression.root, place, child), expression.coefficients)
-        for child in node.children
-        if child.kind is node.kind and child.name != COEFFICIENT
+        Expression.of(_replaced(expression.root, place, descendant), expression.coefficients)
+        for descendant in below
+        if descendant.kind is node.kind and descendant.name != COEFFICIENT
     ]
 
 

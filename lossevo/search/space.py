@@ -76,6 +76,7 @@ class Operators(_Section):
     combine: float = Field(1, ge=0)
     subtree: float = Field(3, ge=0)
     node: float = Field(2, ge=0)
+    everywhere: float = Field(1, ge=0)
     insert: float = Field(1, ge=0)
     shrink: float = Field(1, ge=0)
     coefficients: float = Field(2, ge=0)
@@ -105,8 +106,9 @@ class Strategy(_Section):
     """Which evolution: ``steady_state`` (the worst leaves when a better one arrives) or ``generational`` with elites.
 
     Steady state only: the ``elites`` best are trained with up to ``elite_seeds`` seeds, on at most ``elite_share`` of
-    the trainings, and at most ``same_structure`` members may differ in nothing but their coefficients. ``simplify``
-    drops from a new candidate what does not change its gradient.
+    the trainings. At most ``niche_size`` members may resemble each other, which they do when the cosine between their
+    gradients on the screening's probe exceeds ``niche_similarity``. ``simplify`` drops from a new candidate what does
+    not change its gradient.
     """
 
     replacement: Literal["steady_state", "generational"] = "steady_state"
@@ -117,7 +119,8 @@ class Strategy(_Section):
     elites: int = Field(4, ge=0)
     elite_seeds: Seeds = 3
     elite_share: Share = 0.2
-    same_structure: int = Field(2, ge=1)
+    niche_similarity: float = Field(0.99, gt=0, le=1)
+    niche_size: int = Field(3, ge=1)
     simplify: bool = True
     operators: Operators = Operators()
     crossover_rate: Share = 0.8

@@ -216,6 +216,10 @@ class Variation:
             tree += self.grow(argument, min_depth - 1, max_depth - 1)
         return tree
 
+    def smallest(self, kind_type: type) -> list[Any]:
+        """A random leaf of a type; a tree that is as small as possible where the space has no leaf of the type."""
+        return self.grow(kind_type, 1, 1)
+
     def _reach(self, primitive: Any) -> int:
         return 1 + max(self._min_depth[argument] for argument in primitive.args)
 
@@ -267,18 +271,31 @@ class Variation:
         return _replaced(tree, place, self.grow(tree[place].ret, 1, self.generator.randint(smallest, largest)))
 
     def node(self, tree: gp.PrimitiveTree) -> gp.PrimitiveTree:
-        """One node replaced: a primitive by another of its signature, a leaf by another leaf of its type; a subtree
-        mutation where the space has no leaf of the type (a seed may bring its own numbers).
-        """
+        """One node replaced: a primitive by another of its signature, a leaf by another leaf of its type."""
         place = self.generator.randrange(len(tree))
         item = tree[place]
         if item.arity == 0:
-            leaf = self.leaf(item.ret)
-            return self.subtree(tree) if leaf is None else _replaced(tree, place, [leaf])
-        same = [primitive for primitive in self.pset.primitives[item.ret] if primitive.args == item.args]
+            return _replaced(tree, place, self.smallest(item.ret))
+        same = self._alike(item)
         changed = gp.PrimitiveTree(tree)
         changed[place] = self._drawn(same)
         return changed
+
+    def everywhere(self, tree: gp.PrimitiveTree) -> gp.PrimitiveTree:
+        """One primitive replaced wherever it stands by another of its signature: every ``sum`` by ``batch_sum``."""
+        places = [place for place, item in enumerate(tree) if item.arity]
+        if not places:
+            return self.node(tree)
+        item = tree[self.generator.choice(places)]
+        others = [primitive for primitive in self._alike(item) if primitive.name != item.name]
+        if not others:
+            return self.node(tree)
+        chosen = self._drawn(others)
+        return gp.PrimitiveTree([chosen if node.name == item.name else node for node in tree])
+
+    def _alike(self, item: Any) -> list[Any]:
+        """The primitives that take and give the same types."""
+        return [primitive for primitive in self.pset.primitives[item.ret] if primitive.args == item.args]
 
     def insert(self, tree: gp.PrimitiveTree) -> gp.PrimitiveTree:
         """A new primitive between a node and its parent, its other operands newly grown; a subtree mutation where no
@@ -328,12 +345,12 @@ class Variation:
             if item.arity == 0 and isinstance(item.value, int) and chance < rates.shift:
                 changed[place] = _Leaf(item.value + self.generator.choice((-1, 1)), self._number_kind)
             elif item.arity == 0 and chance > 1 - rates.leaf:
-                changed = _replaced(changed, place, [self.leaf(item.ret)])
+                changed = _replaced(changed, place, self.smallest(item.ret))
             elif item.arity and chance < rates.replace:
-                same = [primitive for primitive in self.pset.primitives[item.ret] if primitive.args == item.args]
+                same = self._alike(item)
                 changed[place] = self._drawn(same)
             elif item.arity and chance > 1 - rates.delete:
-                changed = _replaced(changed, place, [self.leaf(item.ret)])
+                changed = _replaced(changed, place, self.smallest(item.ret))
         return changed
 
     # Selecting

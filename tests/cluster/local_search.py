@@ -1,7 +1,7 @@
 """A program that opens a Ray of its own, as ``lossevo search`` does. Run by ``test_ray_connection.py``.
 
-Arguments: a folder, and ``work``, ``fill`` to exhaust the memory, or ``wait`` to print ``ready`` when two jobs run and wait
-for their end.
+Arguments: ``work``, ``fill`` to exhaust the memory, or ``wait`` to print ``ready`` when two jobs run and wait for their
+end; and a folder.
 """
 
 from __future__ import annotations

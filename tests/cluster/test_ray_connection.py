@@ -89,6 +89,7 @@ def test_it_is_quiet_needs_a_token_and_leaves_nothing(start):
     assert program.descendants_after(5) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_terminal_ends_everything_quickly(start):
     program = start("wait")
     assert program.process.stdout.readline() == "ready\n"
@@ -98,6 +99,7 @@ def test_ctrl_c_in_the_terminal_ends_everything_quickly(start):
     assert program.descendants_after(5) == []
 
 
+@pytest.mark.slow
 def test_a_killed_search_leaves_no_process_behind(start):
     program = start("wait")
     assert program.process.stdout.readline() == "ready\n"

@@ -20,7 +20,7 @@ tame_coefficient = st.floats(0.1, 10.0) | st.floats(-10.0, -0.1)
 any_constant = st.integers(-2, 3) | st.integers(-MAX_CONSTANT, MAX_CONSTANT)
 
 
-def _signatures(primitive: Primitive) -> Iterator[tuple[tuple[Kind, ...], Kind]]:
+def signatures(primitive: Primitive) -> Iterator[tuple[tuple[Kind, ...], Kind]]:
     """Every combination of operand kinds that a primitive takes, and the kind that it gives."""
     if primitive.source is not None and primitive.target is not None:
         yield (primitive.source,), primitive.target
@@ -46,7 +46,7 @@ def expressions(
     elementwise: dict[Kind, list[tuple[str, tuple[Kind, ...]]]] = {result: [] for result in Kind}
     reductions: dict[Kind, list[tuple[str, tuple[Kind, ...]]]] = {result: [] for result in Kind}
     for primitive in PRIMITIVES.values():
-        for kinds, result in _signatures(primitive):
+        for kinds, result in signatures(primitive):
             if primitive.name not in exclude:
                 (elementwise if primitive.elementwise else reductions)[result].append((primitive.name, kinds))
     terminals = [name for name in TERMINALS if name not in exclude]

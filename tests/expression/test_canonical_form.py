@@ -1,4 +1,4 @@
-"""The canonical form and the hash: one identity for all ways to write an expression, and never one for two expressions."""
+"""The canonical form and the hash: one identity for all ways to write an expression, and never one for two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossevo.expression import Expression, Node, canonical, compile_expression, constant
-from tests.expression.reference import gradients, random_inputs
+from tests.expression.interpreter import gradients, random_inputs
 from tests.expression.strategies import expressions, tame_coefficient
 
 DICE = "1 - foreground_mean(2 * sum(p * y) / sum(p + y))"
@@ -129,6 +129,13 @@ def test_coefficients_move_with_their_operands() -> None:
     expression = canonical(Expression.parse("0.25 * class_mean(sum(p)) + 0.5 * class_sum(sum(y) - mean(y))"))
     assert str(expression) == "class_sum(sum(y) - mean(y)) * 0.5 + class_mean(sum(p)) * 0.25"
     assert expression.coefficients == (0.5, 0.25)
+
+
+def test_operands_that_differ_in_coefficients_only_are_sorted_by_them() -> None:
+    first = Expression.parse("class_mean(max(0.25 * sum(p), 0.5 * sum(p))) + min(3.0, 2.0)")
+    second = Expression.parse("min(2.0, 3.0) + class_mean(max(0.5 * sum(p), 0.25 * sum(p)))")
+    assert canonical(first) == canonical(second)
+    assert first.hash == second.hash
 
 
 # What it tells apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import re
 import sys
@@ -111,6 +112,35 @@ def test_text_is_read_back_exactly(expression: Expression) -> None:
 @given(expressions(max_depth=10))
 def test_deep_text_is_read_back_exactly(expression: Expression) -> None:
     assert Expression.parse(str(expression)) == expression
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "p - y - (d - 1)",
+        "(p + y) * d / (1 - p)",
+        "p * (y * d)",
+        "p ^ y ^ d",
+        "(p ^ y) ^ d",
+        "p ^ (y + d)",
+        "p ^ -y",
+        "(-p) ^ y",
+        "-p ^ y",
+        "(-2.0) ^ y",
+        "-2.0 ^ y",
+        "--p",
+        "-(p * y)",
+        "-p * y",
+        "p - -y",
+        "p * -2",
+        "-(2.0)",
+        "-(-2)",
+        "max(p + y, -1)",
+    ],
+)
+def test_text_has_the_brackets_it_needs_and_no_others(formula: str) -> None:
+    formula = f"class_mean(mean({formula} + p))" if formula.startswith("-(") else f"class_mean(mean({formula}))"
+    assert str(Expression.parse(formula)) == formula
 
 
 def _full(depth: int, leaf: Callable[[], Node], name: str) -> Node:
@@ -260,10 +290,7 @@ def test_the_deepest_nesting_needs_few_of_pythons_stack_frames() -> None:
             with pytest.raises(ExpressionError, match="nested more than"):
                 parse(_HOSTILE[name])
 
-    frame, used = sys._getframe(), 0
-    while frame is not None:
-        frame, used = frame.f_back, used + 1
-    below(sys.getrecursionlimit() - used - 450)
+    below(sys.getrecursionlimit() - len(inspect.stack(0)) - 450)
 
 
 def _check_outcome(text: str) -> bool:

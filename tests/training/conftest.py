@@ -10,7 +10,7 @@ from lossevo.data.cohort import Volume
 from lossevo.data.preprocessing import PreparedCohort
 from lossevo.training import TaskSettings, TrainingData, make_training_data
 
-SMALL = TaskSettings(patch_size=(16, 24, 24), patches_per_volume=2, channels=(8, 16, 32), strides=(2, 2))
+SMALL = TaskSettings(patch_size=(16, 24, 24), patches_per_volume=2)
 
 
 def ball_volume(number: int, *, shape: tuple[int, int, int], channels: int = 1, classes: int = 2) -> Volume:

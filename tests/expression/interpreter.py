@@ -15,13 +15,11 @@ from lossevo.expression import Expression, Kind, Node
 EPSILON = 1e-4
 
 
-def random_inputs(
-    shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> dict[str, Tensor]:
+def random_inputs(shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """A random tensor (B, C, *spatial) for every terminal, in its range.
 
-    p and log p are unrelated leaves: what is zero because they are one distribution (Σp - 1) is zero up to rounding, and
-    rounding would decide about signs and clamps.
+    p and log p are unrelated leaves: what is zero because they are one distribution (Σp - 1) is zero up to rounding,
+    and rounding would decide about signs and clamps.
     """
     generator = torch.Generator().manual_seed(seed)
 

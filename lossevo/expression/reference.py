@@ -1,0 +1,29 @@
+"""The reference of the language as Markdown, read from the primitive table: ``python -m lossevo.expression.reference``."""
+
+from __future__ import annotations
+
+from lossevo.expression.primitives import PRIMITIVES, TERMINALS, Primitive
+
+
+def markdown() -> str:
+    """Tables of terminals and primitives, as they stand in ``docs/loss-language.md``."""
+    terminals = [(f"`{t.name}`", f"{t.minimum:g} … {t.maximum:g}", t.meaning) for t in TERMINALS.values()]
+    primitives = [(f"`{p.text.format('a', 'b')}`", _kinds(p), p.meaning) for p in PRIMITIVES.values()]
+    return "\n\n".join(
+        [_table(("terminal", "range", "meaning"), terminals), _table(("primitive", "kinds", "meaning"), primitives)]
+    )
+
+
+def _kinds(primitive: Primitive) -> str:
+    if primitive.source is None or primitive.target is None:
+        return "elementwise"
+    return f"{primitive.source.name.lower()} → {primitive.target.name.lower()}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from deap import gp
+from hypothesis import given, settings
+
+from lossevo.expression import PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
+from lossevo.search.evolution import Fitness
+from lossevo.search.space import SearchSpace, load_space, parse_space
+from lossevo.search.variation import Region, Scalar, Variation, Voxel, drawing_from
+from tests.expression.strategies import expressions
+
+SEGMENTATION = load_space("segmentation")
+GLO = load_space("glo")
+# The least that a space may hold: no number, so no leaf but voxel maps; no way from a type to itself.
+BARE = parse_space(
+    {
+        "name": "bare",
+        "terminals": {"p": 1, "y": 1},
+        "primitives": {"sum": 1, "class_mean": 1},
+        "limits": {"initial_depth": [1, 2]},
+    },
+    "bare",
+)
+NUMBERLESS = parse_space(
+    {
+        "name": "numberless",
+        "terminals": {"p": 1, "y": 1},
+        "primitives": {"mul": 1, "sub": 1, "foreground_mean": 1, "div": 1, "sum": 1},
+        "seeds": ["1 - foreground_mean(2 * sum(p * y) / sum(p - y))", "0.7 * foreground_mean(sum(p * y))"],
+    },
+    "numberless",
+)
+EVERYTHING = parse_space(
+    {
+        "name": "everything",
+        "terminals": dict.fromkeys(TERMINALS, 1),
+        "constants": {-1: 1, 0: 1, 2: 1},
+        "coefficients": {},
+        "primitives": dict.fromkeys(PRIMITIVES, 1),
+    },
+    "everything",
+)
+SPACES = [SEGMENTATION, GLO, BARE, NUMBERLESS, EVERYTHING]
+UNARY = ("subtree", "node", "insert", "shrink", "coefficients", "glo_mutation")
+BINARY = ("crossover", "combine")
+each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+
+
+def variation(space: SearchSpace, seed: int = 0) -> Variation:
+    return Variation(space, random.Random(seed))
+
+
+def first_trees(made: Variation, count: int) -> list[gp.PrimitiveTree]:
+    """Random trees, and the seeds of the space."""
+    seeds = [made.to_tree(seed) for seed in made.space.seed_expressions().values()]
+    assert None not in seeds
+    return [*seeds, *(made.random_tree() for _ in range(count))]
+
+
+def written(tree: list) -> list[str]:
+    """A tree as words: typed primitives, and leaves with their type."""
+    return [f"{item.name}:{item.ret.__name__}" for item in tree]
+
+
+def check_well_typed(made: Variation, tree: gp.PrimitiveTree) -> None:
+    """Every operand is of the type its primitive declares, the root is of the space's, every word is the space's."""
+    space, position = made.space, iter(tree)
+
+    def check(wanted: type) -> None:
+        item = next(position)
+        assert item.ret is wanted
+        if item.arity:
+            assert item is made.pset.mapping[item.name]
+            for argument in item.args:
+                check(argument)
+        elif isinstance(item.value, str):
+            assert item.value in space.terminals
+            assert wanted is Voxel
+        else:
+            assert wanted is (Voxel if space.root == "voxel" else Scalar)
+
+    check(made.root_type)
+    assert next(position, None) is None
+
+
+def express(made: Variation, tree: gp.PrimitiveTree) -> Expression | None:
+    """The expression of a tree; None where it is beyond the limits, or one number in a voxel space."""
+    try:
+        return made.to_expression(tree)
+    except ExpressionError:
+        assert made.space.root == "voxel" or not made.within_limits(tree)
+        return None
+
+
+class TestEveryTree:
+    """However trees are made from each other, they stay what the space declares."""
+
+    @each_space
+    @pytest.mark.parametrize("seed", range(12))
+    def test_it_is_well_typed_and_expressible(self, space, seed):
+        made = variation(space, seed)
+        trees = first_trees(made, 20)
+        for step in range(150):
+            choice = made.generator.choice
+            if step % 3:
+                trees.append(getattr(made, choice(UNARY))(choice(trees)))
+            else:
+                trees.append(getattr(made, choice(BINARY))(choice(trees), choice(trees)))
+            if not made.within_limits(trees[-1]):
+                trees.pop()
+        for tree in trees:
+            check_well_typed(made, tree)
+        built = [expression for tree in trees if (expression := express(made, tree))]
+        assert len(built) > len(trees) / 2
+        for expression in built:
+            assert expression.root.kind is Kind.SCALAR
+            assert expression.terminals <= space.terminals.keys()
+            words = {node.name for node in expression.root.walk() if node.children}
+            assert space.root == "voxel" or words <= space.primitives.keys()
+
+    @each_space
+    def test_parents_are_left_alone(self, space):
+        made = variation(space, 3)
+        for _ in range(60):
+            first, second = made.random_tree(), made.random_tree()
+            before = written(first), written(second)
+            for operator in UNARY:
+                getattr(made, operator)(first)
+            for operator in BINARY:
+                getattr(made, operator)(first, second)
+            assert (written(first), written(second)) == before
+
+    @each_space
+    def test_random_trees_are_as_deep_as_asked(self, space):
+        made = variation(space, 4)
+        smallest, largest = space.limits.initial_depth
+        needed = made._min_depth[made.root_type]
+        depths = {made.random_tree().height + 1 for _ in range(300)}
+        assert min(depths) >= min(smallest, needed)
+        assert max(depths) <= max(largest, needed)
+        assert space is BARE or {smallest, largest} <= depths | {needed}
+
+    @given(expressions(max_depth=5))
+    @settings(max_examples=300, deadline=None)
+    def test_an_expression_survives_the_way_there_and_back(self, expression):
+        made = variation(EVERYTHING)
+        tree = made.to_tree(expression)
+        check_well_typed(made, tree)
+        assert made.to_expression(tree) == expression
+
+    @pytest.mark.parametrize("space", [SEGMENTATION, NUMBERLESS, EVERYTHING], ids=lambda space: space.name)
+    def test_a_tree_survives_the_way_there_and_back(self, space):
+        made = variation(space, 5)
+        for tree in first_trees(made, 200):
+            assert written(made.to_tree(made.to_expression(tree))) == written(tree)
+
+    @pytest.mark.parametrize("formula", ["class_mean(mean(p * y))", "foreground_mean(sum(d - y))"])
+    def test_what_the_space_has_no_word_for_is_no_tree(self, formula):
+        assert variation(NUMBERLESS).to_tree(Expression.parse(formula)) is None
+
+    def test_voxel_trees_are_wrapped(self):
+        made = variation(GLO)
+        mapping = made.pset.mapping
+        tree = gp.PrimitiveTree([mapping["mul_VV"], made.pset.mapping["p"], made.pset.mapping["y"]])
+        assert made.to_expression(tree) == Expression.parse("-class_mean(mean(p * y))")
+        with pytest.raises(ExpressionError):
+            made.to_expression(gp.PrimitiveTree([made.pset.mapping["1"]]))
+
+
+class TestGenerator:
+    """Everything is drawn from the generator given, and from nothing else."""
+
+    @staticmethod
+    def evolved(space: SearchSpace, seed: int) -> list[list[str]]:
+        made = variation(space, seed)
+        trees = first_trees(made, 12)
+        for _ in range(60):
+            for operator in UNARY:
+                trees.append(getattr(made, operator)(made.generator.choice(trees)))
+            for operator in BINARY:
+                trees.append(getattr(made, operator)(made.generator.choice(trees), made.generator.choice(trees)))
+            trees = [tree for tree in trees if made.within_limits(tree)]
+            members = [Member(tree, float(len(tree))) for tree in trees]
+            trees = [member.tree for member in made.select(members, 12)]
+        return [written(tree) for tree in trees]
+
+    @each_space
+    def test_the_same_seed_gives_the_same_trees(self, space):
+        assert self.evolved(space, 1) == self.evolved(space, 1)
+        assert self.evolved(space, 1) != self.evolved(space, 2)
+
+    @each_space
+    def test_global_generators_are_neither_read_nor_moved(self, space):
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002 - the global generator is what is tested
+        before, numpy_before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+        expected = self.evolved(space, 1)
+        assert random.getstate() == before
+        assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+        random.seed(2)
+        assert self.evolved(space, 1) == expected
+
+    def test_the_global_generator_is_given_back_after_an_error(self):
+        def draw_and_fail() -> None:
+            with drawing_from(generator):
+                random.random()
+                raise ZeroDivisionError
+
+        generator, twin, before = random.Random(1), random.Random(1), random.getstate()
+        with pytest.raises(ZeroDivisionError):
+            draw_and_fail()
+        assert random.getstate() == before
+        twin.random()
+        assert generator.getstate() == twin.getstate()
+
+
+class TestWeights:
+    """What is drawn comes as often as the space says."""
+
+    DRAWS = 6000
+
+    def check(self, draw: Callable[[], str], weights: dict[str, float]) -> None:
+        counts = Counter(draw() for _ in range(self.DRAWS))
+        assert counts.keys() <= weights.keys()
+        for word, weight in weights.items():
+            share = weight / sum(weights.values())
+            tolerance = 4.5 * math.sqrt(share * (1 - share) / self.DRAWS)
+            assert counts[word] / self.DRAWS == pytest.approx(share, abs=tolerance), word
+
+    def test_leaves_of_voxel_type(self):
+        made = variation(SEGMENTATION)
+        self.check(lambda: made.leaf(Voxel).name, {"p": 3, "y": 3, "logp": 2, "d": 1})
+
+    def test_leaves_of_scalar_type(self):
+        made = variation(SEGMENTATION)
+
+        def draw() -> str:
+            value = made.leaf(Scalar).value
+            return "coefficient" if isinstance(value, float) else str(value)
+
+        self.check(draw, {"1": 2, "2": 1, "coefficient": 3})
+
+    def test_leaves_of_a_voxel_space_are_of_one_type(self):
+        made = variation(GLO)
+        self.check(lambda: made.leaf(Voxel).name, {"y": 3, "p": 3, "1": 1, "-1": 1})
+
+    def test_there_is_no_leaf_of_region_type(self):
+        assert variation(SEGMENTATION).leaf(Region) is None
+
+    @pytest.mark.parametrize(("kind", "names"), [(Voxel, "elementwise"), (Scalar, "elementwise and class reductions")])
+    def test_primitives_however_many_variants_they_have(self, kind, names):
+        made = variation(SEGMENTATION)
+        fitting = {
+            name: weight
+            for name, weight in SEGMENTATION.primitives.items()
+            if PRIMITIVES[name].elementwise or (kind is Scalar and PRIMITIVES[name].target is Kind.SCALAR)
+        }
+        self.check(lambda: made.grow(kind, 2, 3)[0].name.removesuffix("_mean").split("_")[0], self.shortened(fitting))
+
+    @staticmethod
+    def shortened(weights: dict[str, float]) -> dict[str, float]:
+        total: Counter[str] = Counter()
+        for name, weight in weights.items():
+            total[name.removesuffix("_mean").split("_")[0]] += weight
+        return dict(total)
+
+    def test_operands_of_one_kind_are_four_times_as_likely_as_a_broadcast(self):
+        only = SEGMENTATION.model_copy(update={"primitives": {"mul": 1, "sum": 1, "class_mean": 1}})
+        made = variation(only)
+        shares = {"mul_VV": 4, "mul_VR": 1, "mul_RV": 1, "mul_VS": 1, "mul_SV": 1}
+        self.check(lambda: made.grow(Voxel, 2, 3)[0].name, shares)
+
+    def test_coefficients_are_log_uniform_within_their_range(self):
+        made = variation(SEGMENTATION)
+        drawn = np.array([made.coefficient() for _ in range(self.DRAWS)])
+        assert drawn.min() >= 0.1
+        assert drawn.max() <= 10
+        counts, _ = np.histogram(np.log10(drawn), bins=10, range=(-1, 1))
+        assert counts / self.DRAWS == pytest.approx(np.full(10, 0.1), abs=0.02)
+
+
+class TestOperators:
+    def test_crossover_puts_a_subtree_of_the_second_into_the_first(self):
+        made = variation(SEGMENTATION, 7)
+        for _ in range(200):
+            first, second = made.random_tree(), made.random_tree()
+            child = written(made.crossover(first, second))
+            donors = [written(second[second.searchSubtree(i)]) for i in range(len(second))]
+            slots = [first.searchSubtree(i) for i in range(len(first))]
+            a = written(first)
+            assert any(
+                child == [*a[: slot.start], *donor, *a[slot.stop :]]
+                for slot in slots
+                for donor in donors
+                if len(child) == len(a) - (slot.stop - slot.start) + len(donor)
+            )
+
+    def test_combine_is_a_weighted_sum(self):
+        made = variation(SEGMENTATION, 8)
+        first, second = made.random_tree(), made.random_tree()
+        combined = made.to_expression(made.combine(first, second)).root
+        assert combined.name == "add"
+        assert combined.children[1].name == "mul"
+        assert combined.children[0] == made.to_expression(first).root
+        assert combined.children[1].children[0].name == "coefficient"
+
+    def test_node_keeps_the_shape(self):
+        made = variation(SEGMENTATION, 9)
+        for _ in range(200):
+            tree = made.random_tree()
+            child = made.node(tree)
+            assert [item.arity for item in child] == [item.arity for item in tree]
+            assert sum(a != b for a, b in zip(written(tree), written(child), strict=True)) <= 1
+
+    def test_insert_keeps_the_tree_below_a_new_node(self):
+        made = variation(SEGMENTATION, 10)
+        for _ in range(200):
+            tree = made.random_tree()
+            child = made.insert(tree)
+            assert len(child) > len(tree)
+            rest = iter(written(child))
+            assert all(word in rest for word in written(tree))  # a subsequence
+
+    def test_shrink_never_grows(self):
+        made = variation(SEGMENTATION, 11)
+        sizes = [(len(tree), len(made.shrink(tree))) for tree in (made.random_tree() for _ in range(200))]
+        assert all(after <= before for before, after in sizes)
+        assert sum(after < before for before, after in sizes) > 100
+
+    def test_coefficients_moves_coefficients_alone(self):
+        made = variation(SEGMENTATION, 12)
+        tree = made.to_tree(Expression.parse("2 - 0.5 * class_mean(mean(p * y * 3.0))"))
+        moved = set()
+        for _ in range(100):
+            child = made.to_expression(made.coefficients(tree))
+            assert child.root == made.to_expression(tree).root
+            changed = [a != b for a, b in zip(child.coefficients, (0.5, 3.0), strict=True)]
+            assert any(changed)
+            assert all(value > 0 for value in child.coefficients)
+            moved.add(tuple(changed))
+        assert moved == {(True, False), (False, True), (True, True)}
+
+    def test_glo_mutation_does_what_its_rates_say(self):
+        def mutated(**rates: float) -> list[tuple[gp.PrimitiveTree, gp.PrimitiveTree]]:
+            off = dict.fromkeys(("shift", "replace", "delete", "leaf"), 0.0)
+            strategy = GLO.strategy.model_copy(
+                update={"node_mutation": GLO.strategy.node_mutation.model_copy(update=off | rates)}
+            )
+            made = variation(GLO.model_copy(update={"strategy": strategy}), 13)
+            trees = [gp.PrimitiveTree(made.grow(Voxel, 3, 4)) for _ in range(50)]
+            return [(tree, made.glo_mutation(tree)) for tree in trees]
+
+        for tree, child in mutated():
+            assert written(child) == written(tree)
+        for tree, child in mutated(shift=1.0):
+            for before, after in zip(tree, child, strict=True):
+                number = before.arity == 0 and isinstance(before.value, int)
+                assert abs(after.value - before.value) == 1 if number else after.name == before.name
+        for tree, child in mutated(replace=1.0):
+            assert [item.arity for item in child] == [item.arity for item in tree]
+            assert [a.name for a, b in zip(tree, child, strict=True) if a.arity == 0 and a.name != b.name] == []
+        for _, child in mutated(delete=1.0):
+            assert len(child) == 1
+        for tree, child in mutated(leaf=1.0):
+            assert [item.name for item in child if item.arity] == [item.name for item in tree if item.arity]
+
+
+@dataclass(eq=False)
+class Member:
+    tree: object
+    value: float
+
+    @property
+    def fitness(self) -> Fitness:
+        return Fitness((self.value,))
+
+
+class TestSelection:
+    @staticmethod
+    def counts(space: SearchSpace, values: list[float], draws: int = 4000) -> list[float]:
+        made = variation(space, 1)
+        members = [Member(None, value) for value in values]
+        chosen = Counter(id(member) for member in made.select(members, draws))
+        return [chosen[id(member)] / draws for member in members]
+
+    def test_roulette_is_proportional_to_fitness(self):
+        assert self.counts(GLO, [0.1, 0.2, 0.3, 0.4]) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.03)
+
+    @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [-0.1, -0.2], [0.0], [0.5, -0.2, 0.0]])
+    def test_roulette_selects_as_many_as_asked_whatever_the_fitness(self, values):
+        assert sum(self.counts(GLO, values, draws=50)) == pytest.approx(1)
+
+    def test_a_tournament_prefers_the_better(self):
+        shares = self.counts(SEGMENTATION, [0.1, 0.2, 0.3, 0.4])
+        assert shares == pytest.approx([(k / 4) ** 4 - ((k - 1) / 4) ** 4 for k in range(1, 5)], abs=0.03)
+
+    def test_a_tournament_is_no_larger_than_the_population(self):
+        assert self.counts(SEGMENTATION, [0.3], draws=5) == [1.0]

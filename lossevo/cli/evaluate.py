@@ -111,6 +111,7 @@ def evaluate(
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     with options.resumable(comparison.folder, "evaluate"), watcher(screen, ComparisonFormat()) as watch:
         report = comparison.run(make, listener=watch)
+    watch.conclude()
     if as_json:
         print(json.dumps(to_document(report), indent=1, ensure_ascii=False))
     else:

@@ -90,6 +90,7 @@ def search(
     with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
         make = options.executor_factory(workers, address, gpus_per_worker, in_process)
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
+    watch.conclude()
     _conclude(out, opened, entries)
 
 

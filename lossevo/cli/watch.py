@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -30,19 +31,39 @@ class Format(Protocol):
         """The line of a log that tells of a finished training."""
         ...
 
+    def summary(self, progress: Any) -> str:
+        """What was done in all."""
+        ...
 
-class Watcher(Protocol):
-    """Shows events; a context manager."""
 
-    def __enter__(self) -> Self: ...
+class Watcher(ABC):
+    """Shows the events of a command; a context manager."""
+
+    def __init__(self, console: Console, form: Format) -> None:
+        self._console = console
+        self._form = form
+        self._progress: Any = None
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        return
 
     def __call__(self, event: search.Event | comparison.Event) -> None:
         """Show an event."""
-        ...
+        self._progress = event.progress
+        self._show(event)
+
+    @abstractmethod
+    def _show(self, event: search.Event | comparison.Event) -> None: ...
+
+    def conclude(self) -> None:
+        """Say how many trainings there were and how fast, if this process did any."""
+        if self._progress is not None and self._progress.workers:
+            self._console.print(self._form.summary(self._progress), highlight=False, markup=False)
 
 
 def watcher(console: Console, form: Format) -> Watcher:
@@ -60,23 +81,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-class PlainLog:
+class PlainLog(Watcher):
     """One line per event: for log files, SLURM and pipes."""
 
-    def __init__(self, console: Console, form: Format) -> None:
-        self._console = console
-        self._form = form
-        self._replayed = 0
+    _replayed = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def __call__(self, event: search.Event | comparison.Event) -> None:
+    def _show(self, event: search.Event | comparison.Event) -> None:
         """Print the event; outcomes replayed from the ledger are only counted."""
         if event.kind == "arrived":
             return
@@ -92,12 +102,12 @@ class PlainLog:
         self._console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-class LiveView:
+class LiveView(Watcher):
     """A few lines that keep themselves up to date, above them the last events."""
 
     def __init__(self, console: Console, form: Format) -> None:
+        super().__init__(console, form)
         self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._form = form
         self._recent: deque[str] = deque(maxlen=6)
 
     def __enter__(self) -> Self:
@@ -109,7 +119,7 @@ class LiveView:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def __call__(self, event: search.Event | comparison.Event) -> None:
+    def _show(self, event: search.Event | comparison.Event) -> None:
         """Redraw; what is no training (a new leader, a new phase) is kept above the view."""
         if event.kind == "training":
             self._recent.append(event.message)
@@ -144,6 +154,10 @@ class SearchFormat:
         where = f"[{progress.phase} {progress.done}/{progress.total}]"
         return f"{where} {message} | {_best(progress)} | {_screening(progress)} | {_speed(progress)}"
 
+    def summary(self, progress: search.Progress) -> str:
+        """What the search did, in two lines."""
+        return f"{_count(progress)} trainings: {_pace(progress)}\n{_screening(progress)}"
+
 
 class ComparisonFormat:
     """The progress of a comparison."""
@@ -160,17 +174,23 @@ class ComparisonFormat:
         """Count, what happened, speed."""
         return f"[{progress.done}/{progress.total}] {message} | {_speed(progress)}"
 
+    def summary(self, progress: comparison.Progress) -> str:
+        """What the comparison did."""
+        return f"{_count(progress)} trainings: {_pace(progress)}"
+
 
 def _count(progress: search.Progress | comparison.Progress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
     return f"{progress.done} of {progress.total}{failed}"
 
 
-def _speed(progress: search.Progress | comparison.Progress) -> str:
+def _pace(progress: search.Progress | comparison.Progress) -> str:
     workers = f"{progress.workers} worker{'s' if progress.workers != 1 else ''}"
-    return (
-        f"{progress.per_hour:.0f} trainings/h, {workers} {progress.busy_share:.0%} busy, ETA {duration(progress.eta_s)}"
-    )
+    return f"{progress.per_hour:.0f} trainings/h, {workers} {progress.busy_share:.0%} busy"
+
+
+def _speed(progress: search.Progress | comparison.Progress) -> str:
+    return f"{_pace(progress)}, ETA {duration(progress.eta_s)}"
 
 
 def _best(progress: search.Progress) -> str:

@@ -57,12 +57,16 @@ class RayConnection:
         self._owned = not ray.is_initialized()
         if not self._owned:
             self._check_same(address)
-        elif address is None:
-            _start(cpus)
-        else:
-            _join(address)
-        if self._owned:
+            return
+        try:
+            if address is None:
+                _start(cpus)
+            else:
+                _join(address)
             _set_driver_messages(False)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def address(self) -> str:

@@ -13,7 +13,7 @@ import sys
 
 
 def probe(address: str) -> dict[str, str]:
-    """``{"problem": …, "message": …}``: ``authentication``, ``version``, ``node``, ``connection``, or ``""`` for none."""
+    """``{"problem": …, "message": …}``; a problem is ``authentication``, ``version``, ``node`` or ``connection``."""
     import ray
 
     try:

@@ -94,7 +94,7 @@ def random_column(rng: np.random.Generator) -> Column:
     height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)
     degenerate = rng.random(n - 1) < np.array(DEGENERATE_SHARE)
     disc = np.array(DISC_MM) * size * rng.normal(1.0, 0.08, n - 1) * np.where(degenerate, 0.6, 1.0)
-    wet, dry = rng.normal(1.16, 0.07), rng.normal(0.5, 0.12, n - 1)
+    wet, dry = rng.normal(1.1, 0.07), rng.normal(0.5, 0.12, n - 1)
     disc_signal = np.where(degenerate, dry, wet * rng.normal(1.0, 0.04, n - 1))
 
     centres = np.zeros((n, 3))
@@ -119,7 +119,7 @@ def random_column(rng: np.random.Generator) -> Column:
                 waist=rng.uniform(0.06, 0.13),
                 concavity_mm=rng.uniform(1.0, 3.0),
                 pedicle_radius_mm=float(PEDICLE_RADIUS_MM[i] * size),
-                marrow=float(0.8 * np.clip(1 - fat[i], 0.2, 1.1)),
+                marrow=float(0.77 * np.clip(1 - fat[i], 0.2, 1.1)),
                 disc=float(disc_signal[min(i, n - 2)]),
             )
             for i, level in enumerate(LEVELS)

@@ -36,8 +36,8 @@ FIELD_OF_VIEW_MM = (76.0, 224.0, 224.0)
 SPACING_LIMITS_MM = (0.5, 8.0)
 
 # Signal in the water image before the coil, relative to healthy muscle.
-CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.3, 0.1, 1.1, 1.0, 1.3, 1.15, 0.75
-KIDNEY, VESSEL, NERVE, BOWEL = 1.15, 0.85, 0.95, 0.34
+CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.3, 0.1, 1.1, 1.0, 1.25, 1.1, 0.75
+KIDNEY, VESSEL, NERVE, BOWEL = 1.15, 0.85, 0.95, 0.3
 
 # In the units of the 8-bit cohort that the phantom imitates; the noise at the native voxel size.
 MEAN_INTENSITY, NOISE_SD = 57.0, 2.0
@@ -249,7 +249,7 @@ def _muscles(scene: Scene, strands: Floats) -> None:
     edge = scene.along((22.0, 22.0, 22.0, 23.0, 24.0, 26.0, 28.0, 26.0, 24.0))
     back = np.maximum(scene.ahead + edge + strands, -scene.ahead - _fascia_mm(scene))
     scene.paint(back - 1.5, 1.5 * FAT)
-    scene.paint(back, lean * (1 - streaks))
+    scene.paint(back, lean * (0.92 - streaks))
     scene.paint(np.maximum(back, lateral - 4), LIGAMENT * (1 + 0.25 * strands))
 
 
@@ -293,7 +293,7 @@ def _vertebra(scene: Scene, vertebra: Vertebra, texture: Floats) -> None:
 
     if vertebra.level.startswith("S"):
         alae = rods((16, -5, 0), (48, -16, -4), 0.9 * vertebra.half_height_mm)
-        crest = capsule_mm(u / 2, v, w, (0, wall - 18, 8), (0, wall - 22, -8), 5.0)
+        crest = capsule_mm(0.5 * u, v, w, (0, wall - 18, 8), (0, wall - 22, -8), 5.0)
         bone(np.minimum(alae, crest), 0.95 * marrow)
     else:
         droop, length, bulk, tip_back, tip_up = rng.normal((15, 50, 6, 13, 8), (2.0, 2.5, 1.0, 2.0, 3.0)).tolist()
@@ -318,7 +318,7 @@ def _outline(scene: Scene) -> None:
 
     Slices 4 mm apart blur the sides of a body into the psoas; raters of the real cohort went on for a slice or two.
     """
-    overreach_mm, slack_mm = np.array([3.4, -0.1]) + np.clip(scene.rng.normal(size=2), -2, 2) * [1.5, 0.6]
+    overreach_mm, slack_mm = np.array([3.0, 0.15]) + np.clip(scene.rng.normal(size=2), -2, 2) * [1.5, 0.6]
     hand = slack_mm.astype(np.float32) + RATER_SD_MM * scene.texture(8.0, 9.0, 9.0)
     for label, level in enumerate(LABELLED):
         vertebra = scene.column.vertebrae[LEVELS.index(level)]

@@ -1,6 +1,8 @@
-"""The reference of the language as Markdown, read from the primitive table: ``python -m lossevo.expression.reference``."""
+"""The reference of the language as Markdown, from the primitive table: ``python -m lossevo.expression.reference``."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from lossevo.expression.primitives import PRIMITIVES, TERMINALS, Primitive
 
@@ -20,7 +22,7 @@ def _kinds(primitive: Primitive) -> str:
     return f"{primitive.source.name.lower()} → {primitive.target.name.lower()}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 

@@ -218,7 +218,7 @@ class Search:
             return expression, proposal.tree
         known = self.ledger.simplified(expression.hash)
         if known is None:
-            smaller = simplify(expression, self.screening.fingerprint)
+            smaller = simplify(expression, self.screening.behaviour)
             self.ledger.remember_simplified(expression.hash, smaller.to_json())
         else:
             smaller = Expression.from_json(known)

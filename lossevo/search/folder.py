@@ -59,14 +59,18 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of the folder; the lock ends with the process, however that ends.
 
     Raises:
-        LossevoError: another process is in there.
+        LossevoError: another process is in there, or the folder cannot be written.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    with (folder / ".lock").open("w") as stream:
+    try:
+        stream = (folder / ".lock").open("w")
+    except OSError as problem:
+        raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

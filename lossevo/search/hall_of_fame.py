@@ -121,6 +121,8 @@ def read(folder: Path) -> list[Entry]:
     """
     path = folder / "hall_of_fame.json"
     if not path.is_file():
+        if (folder / "run.json").is_file():
+            raise LossevoError(f"{folder}: no training has ended yet; go on with 'lossevo search --resume {folder}'")
         raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that 'lossevo search' made")
     try:
         return [Entry(**document) for document in json.loads(path.read_text(encoding="utf-8"))]

@@ -10,6 +10,7 @@ trainings in flight.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -61,26 +62,35 @@ class Ledger:
         if not create and not path.is_file():
             raise LossevoError(f"{path}: no ledger there; give the folder of a run that lossevo made")
         mode = "ro" if read_only else "rwc" if create else "rw"
-        try:
+        if read_only and not os.access(path.parent, os.W_OK):
+            mode += "&immutable=1"  # SQLite reads a WAL file only beside an index of it, which it could not make there
+        with self._explaining():
             self._connection = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30.0
             )
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if create and version == 0:
-                self._connection.executescript(
-                    f"PRAGMA journal_mode=WAL; BEGIN; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;"
-                )
-                version = SCHEMA
-            if not read_only:
-                self._connection.execute("PRAGMA synchronous=FULL")
-        except sqlite3.DatabaseError as problem:
-            raise LossevoError(f"{path}: cannot be opened as a ledger ({problem})") from None
+            try:
+                self._check(create=create)
+                if not read_only:
+                    self._connection.execute("PRAGMA synchronous=FULL")
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _check(self, *, create: bool) -> None:
+        """Look at the version of the schema; a new file gets one."""
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if create and version == 0:
+            self._connection.executescript(
+                f"PRAGMA journal_mode=WAL; BEGIN; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;"
+            )
+            version = SCHEMA
         if version > SCHEMA:
             raise LossevoError(
-                f"{path}: written by a newer lossevo (ledger schema {version}, this reads {SCHEMA}); upgrade lossevo"
+                f"{self.path}: written by a newer lossevo (ledger schema {version}, this reads {SCHEMA}); "
+                "upgrade lossevo"
             )
         if version < SCHEMA:
-            raise LossevoError(f"{path}: not a lossevo ledger (schema {version}, expected {SCHEMA})")
+            raise LossevoError(f"{self.path}: not a lossevo ledger (schema {version}, expected {SCHEMA})")
 
     def __enter__(self) -> Self:
         return self
@@ -95,85 +105,99 @@ class Ledger:
         self._connection.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _explaining(self) -> Iterator[None]:
+        """Say what the user can do about what SQLite cannot do."""
         try:
-            yield self._connection
+            yield
         except sqlite3.OperationalError as problem:
             raise LossevoError(
-                f"{self.path}: cannot be written ({problem}); free space or rights, then resume the run"
+                f"{self.path}: cannot be opened, read or written ({problem}); free space or rights, then resume the run"
             ) from None
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as problem:
+            raise LossevoError(f"{self.path}: not a lossevo ledger, or damaged ({problem})") from None
+
+    def _write(self, statement: str, *rows: tuple[Any, ...]) -> None:
+        """Execute a statement for each row, all of them or none."""
+        with self._explaining():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(statement, rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.rollback()
+                raise
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._explaining():
+            return self._connection.execute(query, values).fetchall()
 
     # Trainings
 
     def training(self, ticket: int) -> Training | None:
         """The training with this number, or None if it was never asked for."""
-        row = self._connection.execute(f"SELECT {_COLUMNS} FROM trainings WHERE ticket = ?", (ticket,)).fetchone()
-        return _training(row) if row else None
+        rows = self._rows(f"SELECT {_COLUMNS} FROM trainings WHERE ticket = ?", ticket)
+        return _training(rows[0]) if rows else None
 
     def trainings(self) -> list[Training]:
         """All trainings in the order in which they were asked for."""
-        return [_training(row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
+        return [_training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
 
     def submit(self, ticket: int, phase: str, subject: str, request: Mapping[str, Any]) -> None:
         """Record that a training is asked for."""
-        with self._writing() as connection:
-            connection.execute(
-                "INSERT INTO trainings (ticket, phase, subject, request, submitted) VALUES (?, ?, ?, ?, ?)",
-                (ticket, phase, subject, _dump(request), time.time()),
-            )
+        self._write(
+            "INSERT INTO trainings (ticket, phase, subject, request, submitted) VALUES (?, ?, ?, ?, ?)",
+            (ticket, phase, subject, _dump(request), time.time()),
+        )
 
     def finish(self, ticket: int, outcome: Outcome) -> None:
         """Record the outcome of a training."""
-        value = None if outcome.value is None else _dump(outcome.value)
-        with self._writing() as connection:
-            connection.execute(
-                "UPDATE trainings SET status = ?, value = ?, error = ?, seconds = ?, worker = ?, attempts = ?, "
-                "finished = ? WHERE ticket = ?",
-                (
-                    outcome.status.value,
-                    value,
-                    outcome.error,
-                    outcome.seconds,
-                    outcome.worker,
-                    outcome.attempts,
-                    time.time(),
-                    ticket,
-                ),
-            )
+        self._write(
+            "UPDATE trainings SET status = ?, value = ?, error = ?, seconds = ?, worker = ?, attempts = ?, "
+            "finished = ? WHERE ticket = ?",
+            (
+                outcome.status.value,
+                None if outcome.value is None else _dump(outcome.value),
+                outcome.error,
+                outcome.seconds,
+                outcome.worker,
+                outcome.attempts,
+                time.time(),
+                ticket,
+            ),
+        )
 
     # Screening results and candidates
 
     def measured(self, hash_: str) -> tuple[str, str] | None:
         """What the numeric checks found for an expression (failed check or "", fingerprint), if they ever ran."""
-        row = self._connection.execute("SELECT failed, fingerprint FROM measured WHERE hash = ?", (hash_,)).fetchone()
-        return (row[0], row[1]) if row else None
+        rows = self._rows("SELECT failed, fingerprint FROM measured WHERE hash = ?", hash_)
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def remember_measured(self, rows: list[tuple[str, str, str]]) -> None:
         """Keep what the numeric checks found: (hash, failed check or "", fingerprint)."""
-        with self._writing() as connection:
-            connection.execute("BEGIN")
-            connection.executemany("INSERT OR IGNORE INTO measured VALUES (?, ?, ?)", rows)
-            connection.execute("COMMIT")
+        self._write("INSERT OR IGNORE INTO measured VALUES (?, ?, ?)", *rows)
 
     def simplified(self, hash_: str) -> dict[str, Any] | None:
         """What an expression was simplified to, if it ever was: an expression document."""
-        row = self._connection.execute("SELECT document FROM simplified WHERE hash = ?", (hash_,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return self._document("SELECT document FROM simplified WHERE hash = ?", hash_)
 
     def remember_simplified(self, hash_: str, document: Mapping[str, Any]) -> None:
         """Keep what an expression was simplified to."""
-        with self._writing() as connection:
-            connection.execute("INSERT OR REPLACE INTO simplified VALUES (?, ?)", (hash_, _dump(document)))
+        self._write("INSERT OR REPLACE INTO simplified VALUES (?, ?)", (hash_, _dump(document)))
 
     def remember_candidate(self, id_: str, document: Mapping[str, Any]) -> None:
         """Keep a candidate that is about to be trained."""
-        with self._writing() as connection:
-            connection.execute("INSERT OR REPLACE INTO candidates VALUES (?, ?)", (id_, _dump(document)))
+        self._write("INSERT OR REPLACE INTO candidates VALUES (?, ?)", (id_, _dump(document)))
 
     def candidate(self, id_: str) -> dict[str, Any] | None:
         """The candidate's document, if there is one."""
-        row = self._connection.execute("SELECT document FROM candidates WHERE id = ?", (id_,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return self._document("SELECT document FROM candidates WHERE id = ?", id_)
+
+    def _document(self, query: str, key: str) -> dict[str, Any] | None:
+        rows = self._rows(query, key)
+        return json.loads(rows[0][0]) if rows else None
 
 
 _COLUMNS = "ticket, phase, subject, request, status, value, error, seconds, worker, attempts"

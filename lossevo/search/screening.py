@@ -95,11 +95,12 @@ def _sample(labels: Tensor, logits: Tensor) -> _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """What losses are measured on: noise in float64, extreme logits, and where the descent starts, with the Dice that
-    it must have reached after some of its steps.
+    """What losses are measured on: noise in float64, also saturated (p down to 1e-12), extreme logits, and where the
+    descent starts, with the Dice that it must have reached after some of its steps.
     """
 
     noise: _Sample
+    saturated: _Sample
     extremes: tuple[_Sample, ...]
     start: _Sample
     least_dice: Mapping[int, float]
@@ -120,6 +121,7 @@ def _probes(classes: int) -> _Probes:
     ]
     return _Probes(
         noise=_sample(labels, 2 * noise),
+        saturated=_sample(labels, 8 * noise),
         extremes=tuple(_sample(mask, extreme) for mask in (labels, torch.zeros_like(labels), full, one_voxel)),
         start=start,
         least_dice={
@@ -207,6 +209,11 @@ class Screening:
         """The gradient fingerprint; empty if the gradient is zero everywhere or not finite."""
         gradient = _gradient(ExpressionLoss(expression), self._probes.noise)
         return "" if gradient is None else _fingerprint(gradient)
+
+    def behaviour(self, expression: Expression) -> str:
+        """The gradient fingerprint, and that on saturated logits, where protected arithmetic bites: p / p is not 1."""
+        gradient = _gradient(ExpressionLoss(expression), self._probes.saturated)
+        return self.fingerprint(expression) + ("" if gradient is None else _fingerprint(gradient))
 
 
 def _gradient(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:

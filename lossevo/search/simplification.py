@@ -2,9 +2,9 @@
 
 Evolved trees carry dead weight: terms without gradient (``… + 1``), factors that cancel, operands that a maximum
 never takes. Algebra finds only part of it and may change the domain of protected arithmetic. Here a node is replaced
-by one of its operands, or of theirs, wherever the gradient fingerprint of :mod:`lossevo.search.screening` stays the
-same, that is, wherever the loss goes on training alike. What is trained, recorded and exported is the simplified
-expression.
+by one of its operands, or of theirs, wherever the gradient fingerprints of :mod:`lossevo.search.screening` stay the
+same, on saturated logits too, that is, wherever the loss goes on training alike. What is trained, recorded and exported
+is the simplified expression.
 """
 
 from __future__ import annotations

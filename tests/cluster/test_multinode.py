@@ -91,6 +91,8 @@ def machines() -> Iterator[dict[str, Machine]]:
         pytest.skip("namespaces need root on Linux")
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         pytest.skip(f"namespaces need {', '.join(missing)} (apt-get install iproute2 util-linux)")
+    if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], check=False).returncode != 0:
+        pytest.skip("this machine does not allow new namespaces")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(Path(lossevo.__file__).parents[1]), str(HERE)]),

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+import lossevo
+from lossevo.cluster import Outcome, Status
+from lossevo.errors import LossevoError
+from lossevo.search.folder import locked
+from lossevo.search.ledger import SCHEMA, Ledger, Training
+
+REQUEST = {"loss": {"name": "dice"}, "train": ["a"], "validate": ["b"], "budget_steps": 3, "seed": 0}
+DONE = Outcome(Status.DONE, {"score": 0.1 + 0.2, "curve": [[1, 0.5]], "cases": {"b": None}}, "", 1.5, "host:1", 2)
+FAILED = Outcome(Status.DIVERGED, None, "FloatingPointError: at step 3 — ∞ (trainer.py:7)", 0.5, "host:2")
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path):
+    with Ledger(path, create=True) as opened:
+        yield opened
+
+
+def reopened(path: Path) -> list[Training]:
+    with Ledger(path, read_only=True) as ledger:
+        return ledger.trainings()
+
+
+class TestRecords:
+    def test_a_training_comes_back_as_it_went_in(self, ledger, path):
+        ledger.submit(0, "evolution", "3fa9c1d2", REQUEST)
+        assert ledger.training(0) == Training(0, "evolution", "3fa9c1d2", REQUEST, None)
+        ledger.finish(0, DONE)
+        assert ledger.training(0).outcome == DONE
+        assert reopened(path) == ledger.trainings() == [Training(0, "evolution", "3fa9c1d2", REQUEST, DONE)]
+
+    @pytest.mark.parametrize("status", set(Status) - {Status.DONE})
+    def test_so_does_a_failure(self, ledger, status):
+        failed = Outcome(status, None, FAILED.error, 0.5, "host:2", 5)
+        ledger.submit(0, "tuning", "x", REQUEST)
+        ledger.finish(0, failed)
+        assert ledger.training(0).outcome == failed
+
+    def test_what_was_never_asked_for_is_unknown(self, ledger):
+        assert ledger.training(0) is None
+        assert ledger.measured("x") is ledger.simplified("x") is ledger.candidate("x") is None
+        assert ledger.trainings() == []
+
+    def test_trainings_are_listed_in_the_order_of_asking(self, ledger):
+        for ticket in (2, 0, 1):
+            ledger.submit(ticket, "evolution", str(ticket), REQUEST)
+        assert [training.ticket for training in ledger.trainings()] == [0, 1, 2]
+
+    def test_a_ticket_is_used_once(self, ledger):
+        ledger.submit(0, "evolution", "a", REQUEST)
+        with pytest.raises(sqlite3.IntegrityError):
+            ledger.submit(0, "evolution", "b", REQUEST)
+        ledger.finish(0, DONE)  # and the ledger goes on
+        assert ledger.training(0).subject == "a"
+
+    def test_screening_results_and_candidates(self, ledger):
+        ledger.remember_measured([("a", "", "f"), ("b", "finite", "")])
+        ledger.remember_measured([("a", "flat", "g")])
+        assert ledger.measured("a") == ("", "f"), "what was measured first stays"
+        assert ledger.measured("b") == ("finite", "")
+        ledger.remember_simplified("a", {"structure": "μ"})
+        ledger.remember_candidate("a", {"number": 1})
+        assert ledger.simplified("a") == {"structure": "μ"}
+        assert ledger.candidate("a") == {"number": 1}
+
+
+class TestDurability:
+    def test_a_record_is_there_before_the_call_returns(self, path):
+        """Whatever happens to the process then: nothing is flushed at its end."""
+        program = (
+            "import os, sys, pathlib\n"
+            "from lossevo.search.ledger import Ledger\n"
+            "from lossevo.cluster import Outcome, Status\n"
+            "ledger = Ledger(pathlib.Path(sys.argv[1]), create=True)\n"
+            "ledger.submit(0, 'evolution', 'a', {'seed': 0})\n"
+            "ledger.finish(0, Outcome(Status.DONE, {'score': 0.5}, '', 1.0, 'w'))\n"
+            "ledger.submit(1, 'evolution', 'b', {'seed': 0})\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(Path(lossevo.__file__).parents[1])}
+        ended = subprocess.run([sys.executable, "-c", program, str(path)], env=environment)
+        assert ended.returncode == -9
+        done, open_ = reopened(path)
+        assert done.outcome.value == {"score": 0.5}
+        assert open_.outcome is None
+
+    def test_it_is_written_ahead_and_synchronised(self, ledger, path):
+        assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+    def test_a_reader_sees_whole_records_while_a_writer_writes(self, ledger, path):
+        seen, stop = [], threading.Event()
+
+        def read() -> None:
+            with Ledger(path, read_only=True) as reader:
+                while not stop.is_set():
+                    seen.append(reader.trainings())
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        for ticket in range(150):
+            ledger.submit(ticket, "evolution", "a", REQUEST)
+            ledger.finish(ticket, DONE)
+        stop.set()
+        thread.join()
+        counts = [len(trainings) for trainings in seen]
+        assert counts == sorted(counts)
+        assert len(set(counts)) > 3
+        for trainings in seen:
+            assert [training.ticket for training in trainings] == list(range(len(trainings)))
+            assert all(training.outcome == DONE for training in trainings[:-1])
+
+    def test_a_reader_cannot_write(self, ledger, path):
+        with Ledger(path, read_only=True) as reader, pytest.raises(LossevoError, match="readonly"):
+            reader.submit(0, "evolution", "a", REQUEST)
+
+
+class TestWhatIsNoLedger:
+    def test_nothing_there(self, path):
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: no ledger there"):
+            Ledger(path)
+        assert not path.exists()
+
+    @pytest.mark.parametrize("content", [b"", b"rubbish" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+    @pytest.mark.parametrize("read_only", [True, False])
+    def test_another_file(self, path, content, read_only):
+        path.write_bytes(content)
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: (not a lossevo ledger|cannot be opened)"):
+            Ledger(path, read_only=read_only)
+        assert path.read_bytes() == content
+
+    def test_another_database(self, path):
+        with sqlite3.connect(path) as other:
+            other.execute("CREATE TABLE mine (x)")
+        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 1\)"):
+            Ledger(path)
+
+    def test_a_newer_schema(self, path):
+        Ledger(path, create=True).close()
+        with sqlite3.connect(path) as other:
+            other.execute(f"PRAGMA user_version={SCHEMA + 1}")
+        for read_only in (True, False):
+            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 2, .*upgrade lossevo"):
+                Ledger(path, read_only=read_only)
+
+    def test_a_damaged_one(self, path):
+        with Ledger(path, create=True) as ledger:
+            for ticket in range(200):
+                ledger.submit(ticket, "evolution", "a", REQUEST)
+        content = bytearray(path.read_bytes())
+        content[8192:] = b"\x5a" * (len(content) - 8192)
+        path.write_bytes(content)
+        with Ledger(path) as ledger, pytest.raises(LossevoError, match=r"damaged|cannot be"):
+            ledger.trainings()
+
+    def test_tables_that_are_gone(self, path):
+        Ledger(path, create=True).close()
+        with sqlite3.connect(path) as other:
+            other.execute("DROP TABLE trainings")
+        with Ledger(path) as ledger, pytest.raises(LossevoError, match="no such table"):
+            ledger.submit(0, "evolution", "a", REQUEST)
+
+
+def outcome_as_nobody(action: Callable[[], object], answer: Connection) -> None:
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        answer.send(action())
+    except LossevoError as problem:
+        answer.send(str(problem))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+class TestReadOnlyFolder:
+    """Opened by somebody who may read only; root may do anything, so a fork of this process becomes nobody."""
+
+    @staticmethod
+    def as_nobody(action: Callable[[], object]) -> object:
+        process_of = multiprocessing.get_context("fork")
+        receiver, sender = process_of.Pipe(duplex=False)
+        process = process_of.Process(target=outcome_as_nobody, args=(action, sender))
+        process.start()
+        assert receiver.poll(30)
+        answer = receiver.recv()
+        process.join()
+        return answer
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        folder = tmp_path / "shared"
+        folder.mkdir()
+        with Ledger(folder / "ledger.sqlite", create=True) as ledger:
+            ledger.submit(0, "evolution", "a", REQUEST)
+        for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            parent.chmod(0o755)
+        (folder / "ledger.sqlite").chmod(0o444)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+    def test_it_can_be_read(self, folder):
+        assert self.as_nobody(lambda: len(reopened(folder / "ledger.sqlite"))) == 1
+
+    def test_it_cannot_be_written(self, folder):
+        said = self.as_nobody(lambda: Ledger(folder / "ledger.sqlite").submit(1, "evolution", "a", REQUEST))
+        assert "ledger.sqlite: cannot be opened, read or written" in said
+
+    def test_none_can_be_made(self, folder):
+        said = self.as_nobody(lambda: Ledger(folder / "new.sqlite", create=True))
+        assert "new.sqlite: cannot be opened, read or written" in said
+
+    def test_it_cannot_be_locked(self, folder):
+        said = self.as_nobody(lambda: locked(folder).__enter__())
+        assert f"{folder}: cannot be written" in said

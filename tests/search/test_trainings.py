@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from lossevo.cluster import Outcome, Status
+from lossevo.errors import LossevoError
+from lossevo.search.ledger import Ledger
+from lossevo.search.trainings import OrderedTrainings
+from lossevo.training import TrainingRequest
+from tests.search.synthetic import Killed, SyntheticExecutor
+
+LOSS = {"expression": {"format": "lossevo.expression/1", "structure": "class_mean(mean(p * y))", "coefficients": []}}
+
+
+def request(number: int) -> TrainingRequest:
+    """A request that its seed tells from others."""
+    return TrainingRequest(LOSS, ("a",), ("b",), 10, seed=number)
+
+
+def no_executor() -> SyntheticExecutor:
+    raise AssertionError("nothing has to be computed")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as opened:
+        yield opened
+
+
+def submit(trainings: OrderedTrainings, *numbers: int) -> None:
+    for number in numbers:
+        trainings.submit(request(number), phase="evolution", subject=f"s{number}")
+
+
+def scores(*outcomes: Outcome) -> list[float]:
+    return [outcome.value["score"] for outcome in outcomes]
+
+
+class TestOrder:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_outcomes_come_in_the_order_of_submission_whoever_ends_first(self, ledger, seed):
+        executor = SyntheticExecutor(workers=6, order=random.Random(seed))
+        trainings = OrderedTrainings(ledger, lambda: executor)
+        submit(trainings, *range(6))
+        taken = [trainings.take()]
+        submit(trainings, 6, 7)
+        taken += [trainings.take() for _ in range(7)]
+        reference = SyntheticExecutor()
+        ordered = OrderedTrainings(Ledger(ledger.path.with_name("other"), create=True), lambda: reference)
+        submit(ordered, *range(8))
+        assert scores(*taken) == scores(*(ordered.take() for _ in range(8)))
+        assert executor.delivered != sorted(executor.delivered)
+        assert trainings.in_flight == 0
+
+    def test_each_arrival_is_told_of_at_once(self, ledger):
+        arrived: list[Outcome] = []
+        executor = SyntheticExecutor(workers=4, order=random.Random(3))
+        trainings = OrderedTrainings(ledger, lambda: executor, arrived=arrived.append)
+        submit(trainings, *range(4))
+        for _ in range(4):
+            outcome = trainings.take()
+            assert outcome in arrived
+        assert len(arrived) == trainings.computed == 4
+
+    def test_in_flight_counts_what_was_not_taken(self, ledger):
+        trainings = OrderedTrainings(ledger, SyntheticExecutor)
+        submit(trainings, 0, 1, 2)
+        assert trainings.in_flight == 3
+        trainings.take()
+        assert trainings.in_flight == 2
+
+
+class TestLedger:
+    def test_an_outcome_is_on_record_before_it_is_used(self, ledger):
+        executor = SyntheticExecutor(workers=3, order=random.Random(1))
+        recorded = []
+        trainings = OrderedTrainings(
+            ledger,
+            lambda: executor,
+            arrived=lambda outcome: recorded.append(ledger.trainings()[executor.delivered[-1]]),
+        )
+        submit(trainings, 0, 1, 2)
+        taken = [trainings.take() for _ in range(3)]
+        assert all(training.outcome is not None for training in recorded)
+        assert [training.outcome for training in ledger.trainings()] == taken
+        assert [(t.phase, t.subject) for t in ledger.trainings()] == [("evolution", f"s{n}") for n in range(3)]
+
+    def test_a_request_is_on_record_before_it_runs(self, ledger):
+        class Looking(SyntheticExecutor):
+            def submit(self, job):
+                assert ledger.trainings()[-1].request == job.payload
+                return super().submit(job)
+
+        submit(OrderedTrainings(ledger, Looking), 0, 1)
+
+    def test_what_is_known_is_looked_up_and_needs_no_executor(self, ledger):
+        first = OrderedTrainings(ledger, SyntheticExecutor)
+        submit(first, 0, 1, 2)
+        taken = [first.take() for _ in range(3)]
+        again = OrderedTrainings(ledger, no_executor)
+        submit(again, 0, 1, 2)
+        assert [again.take() for _ in range(3)] == taken
+        assert (again.computed, again.started, again.workers, again.busy_share, again.per_hour) == (0, None, 0, 0, 0)
+        again.close()
+
+    def test_what_was_in_flight_when_it_was_killed_runs_again(self, ledger):
+        killed = SyntheticExecutor(workers=4, order=random.Random(2), kill_after=2)
+        first = OrderedTrainings(ledger, lambda: killed)
+        submit(first, 0, 1, 2, 3)
+        with pytest.raises(Killed):
+            [first.take() for _ in range(4)]
+        executor = SyntheticExecutor()
+        again = OrderedTrainings(ledger, lambda: executor)
+        submit(again, 0, 1, 2, 3)
+        outcomes = [again.take() for _ in range(4)]
+        assert all(outcome.status is Status.DONE for outcome in outcomes)
+        ran = {payload["seed"] for payload in executor.submitted}
+        assert ran == {0, 1, 2, 3} - set(killed.delivered)
+        assert again.computed == 2
+
+    def test_another_request_in_its_place_is_refused(self, ledger):
+        submit(OrderedTrainings(ledger, SyntheticExecutor), 0, 1)
+        again = OrderedTrainings(ledger, SyntheticExecutor)
+        submit(again, 0)
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: training 1 on record is not the one asked for now"):
+            submit(again, 7)
+        assert [training.request["seed"] for training in ledger.trainings()] == [0, 1]
+
+
+class TestWorkers:
+    def test_they_are_started_once_and_stopped(self, ledger):
+        made = []
+        trainings = OrderedTrainings(ledger, lambda: made.append(SyntheticExecutor(workers=3)) or made[-1])
+        assert made == []
+        submit(trainings, 0, 1)
+        trainings.take()
+        submit(trainings, 2)
+        (executor,) = made
+        assert (trainings.workers, trainings.busy_share) == (3, 1.0)
+        assert trainings.per_hour > 0
+        trainings.close()
+        assert executor.closed
+
+    def test_a_training_may_take_long_but_not_for_ever(self, ledger):
+        limits = []
+
+        class Looking(SyntheticExecutor):
+            def submit(self, job):
+                limits.append(job.timeout_s)
+                return super().submit(job)
+
+        submit(OrderedTrainings(ledger, Looking), 0)
+        assert 60 < limits[0] < 3600
+
+    def test_a_failure_is_an_outcome(self, ledger):
+        trainings = OrderedTrainings(ledger, lambda: SyntheticExecutor(fate=lambda payload: Status.DIED))
+        submit(trainings, 0)
+        assert trainings.take().status is Status.DIED
+        assert ledger.training(0).outcome.status is Status.DIED

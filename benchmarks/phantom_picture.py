@@ -67,7 +67,7 @@ def figure(rows: list[list[Volume]], path: Path) -> None:
                 ax.axis("off")
     fig.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=90, facecolor="black")
+    fig.savefig(path, dpi=75, facecolor="black")
     plt.close(fig)
 
 

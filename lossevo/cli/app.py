@@ -46,7 +46,7 @@ def main() -> None:
     try:
         app()
     except LossevoError as mistake:
-        print(f"lossevo: {mistake}", file=sys.stderr)
+        print("lossevo:", " ".join(str(mistake).splitlines()), file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         # Whoever read our output (head, less) has gone; Python would complain once more when it flushes at exit.

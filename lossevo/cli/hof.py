@@ -15,7 +15,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def hof(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    top: Annotated[int, typer.Option("--top", min=1, help="How many losses to list.")] = 10,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="How many losses to list.", show_default="10, in JSON all")
+    ] = None,
     show: Annotated[
         str | None, typer.Option("--show", help="Show one loss in full: its rank or id.", show_default=False)
     ] = None,
@@ -51,7 +53,7 @@ def hof(
         print(json.dumps([asdict(entry) for entry in entries[:top]], indent=1, ensure_ascii=False))
         return
     out = console()
-    out.print(hall_of_fame_table(entries, top))
+    out.print(hall_of_fame_table(entries, top or 10))
     out.print(LEGEND, style="dim", highlight=False)
 
 

@@ -38,7 +38,7 @@ DEGENERATE_SHARE = (0.02, 0.02, 0.02, 0.03, 0.04, 0.15, 0.25, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Vertebra:
-    """One vertebra, and the water signal of its marrow and of the disc below it, relative to healthy muscle."""
+    """One vertebra; the water signals of its marrow and of the disc below it are on the scale of the phantom's."""
 
     level: str
     centre_mm: NDArray[np.float64]
@@ -67,7 +67,7 @@ class Column:
     def along(self, z: Floats, values: Sequence[float] | NDArray[np.float64]) -> Floats:
         """A quantity given per level, interpolated at height ``z``, constant beyond the ends."""
         heights = [vertebra.centre_mm[2] for vertebra in self.vertebrae]
-        return np.interp(z, heights[::-1], np.asarray(values)[::-1]).astype(np.float32)
+        return np.asarray(np.interp(z, heights[::-1], np.asarray(values)[::-1]), dtype=np.float32)
 
     def centre(self, z: Floats) -> tuple[Floats, Floats, Floats]:
         """Where the curve runs at height ``z``: x and y in mm, and the cosine of its sagittal tilt."""
@@ -82,9 +82,10 @@ class Column:
 def random_column(rng: np.random.Generator) -> Column:
     """Draw a subject's size, lordosis, pelvic tilt and scoliosis, and the shape and marrow fat of each vertebra."""
     n = len(LEVELS)
-    size = np.exp(0.053 * np.clip(rng.normal(), -1.7, 1.7))
+    size = np.exp(0.05 * np.clip(rng.normal(), -1.7, 1.7))
     slenderness = np.exp(rng.normal(0.0, 0.03))
     tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.2) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.5, n)
+    tilt = np.maximum(tilt, -55.0)  # the canal and the muscles are drawn along a column that still rises
     roll = (
         rng.normal(0.0, 2.0) + np.clip(rng.standard_t(3), -4, 4) * 2 * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
     )
@@ -94,7 +95,7 @@ def random_column(rng: np.random.Generator) -> Column:
     height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)
     degenerate = rng.random(n - 1) < np.array(DEGENERATE_SHARE)
     disc = np.array(DISC_MM) * size * rng.normal(1.0, 0.08, n - 1) * np.where(degenerate, 0.6, 1.0)
-    wet, dry = rng.normal(1.1, 0.07), rng.normal(0.5, 0.12, n - 1)
+    wet, dry = rng.normal(1.06, 0.07), rng.normal(0.5, 0.12, n - 1)
     disc_signal = np.where(degenerate, dry, wet * rng.normal(1.0, 0.04, n - 1))
 
     centres = np.zeros((n, 3))
@@ -119,7 +120,7 @@ def random_column(rng: np.random.Generator) -> Column:
                 waist=rng.uniform(0.06, 0.13),
                 concavity_mm=rng.uniform(1.0, 3.0),
                 pedicle_radius_mm=float(PEDICLE_RADIUS_MM[i] * size),
-                marrow=float(0.77 * np.clip(1 - fat[i], 0.2, 1.1)),
+                marrow=float(0.71 * np.clip(1 - fat[i], 0.2, 1.1)),
                 disc=float(disc_signal[min(i, n - 2)]),
             )
             for i, level in enumerate(LEVELS)

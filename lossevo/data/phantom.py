@@ -28,23 +28,23 @@ from lossevo.data.anatomy import (
     disc_mm,
     random_column,
 )
-from lossevo.data.cohort import Case, Cohort, Volume
+from lossevo.data.cohort import Case, Cohort, Grid, Volume
 from lossevo.errors import LossevoError
 
 NATIVE_SPACING_MM = (4.0, 1.0, 1.0)
 FIELD_OF_VIEW_MM = (76.0, 224.0, 224.0)
 SPACING_LIMITS_MM = (0.5, 8.0)
 
-# Signal in the water image before the coil, relative to healthy muscle.
-CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.3, 0.1, 1.1, 1.0, 1.25, 1.1, 0.75
+# Signal in the water image before the coil, on one arbitrary scale.
+CORTEX, FAT, SKIN, MUSCLE, CSF, CORD, LIGAMENT = 0.3, 0.1, 1.1, 0.93, 1.16, 1.02, 0.7
 KIDNEY, VESSEL, NERVE, BOWEL = 1.15, 0.85, 0.95, 0.3
 
 # In the units of the 8-bit cohort that the phantom imitates; the noise at the native voxel size.
-MEAN_INTENSITY, NOISE_SD = 57.0, 2.0
+MEAN_INTENSITY, NOISE_SD = 57.0, 2.2
 # SD of the point spread function: acquired voxels are larger than stored ones.
-BLUR_MM = (2.0, 0.7, 0.7)
+BLUR_MM = (2.0, 0.5, 0.5)
 # SD of a rater's outline about the true surface.
-RATER_SD_MM = 1.2
+RATER_SD_MM = 0.8
 
 
 def phantom_volume(seed: int, *, subject: str | None = None, spacing_mm: Point = NATIVE_SPACING_MM) -> Volume:
@@ -56,13 +56,10 @@ def phantom_volume(seed: int, *, subject: str | None = None, spacing_mm: Point =
     Raises:
         LossevoError: the seed is negative, or ``spacing_mm`` is not three sizes from 0.5 to 8 mm.
     """
-    low, high = SPACING_LIMITS_MM
-    if not all(low <= side <= high for side in spacing_mm):
-        raise LossevoError(f"phantom spacing_mm must be three sizes from {low:g} to {high:g} mm, got {spacing_mm}")
     if seed < 0:
         raise LossevoError(f"the seed of a phantom must be at least 0, got {seed}")
+    shape, _ = _grid(spacing_mm)
     anatomy_rng, texture_rng, noise_rng = np.random.default_rng(seed).spawn(3)
-    shape = [round(extent / side) for extent, side in zip(FIELD_OF_VIEW_MM, spacing_mm, strict=True)]
     parts = [max(1, round(side / 2)) for side in spacing_mm]
     pitch_mm = [side / k for side, k in zip(spacing_mm, parts, strict=True)]
     scene = Scene([n * k for n, k in zip(shape, parts, strict=True)], pitch_mm, anatomy_rng, texture_rng)
@@ -84,21 +81,30 @@ def phantom_cohort(*, cases: int = 24, seed: int = 0, spacing_mm: Point = NATIVE
     """A cohort of synthetic subjects, one volume each; a smaller cohort is the beginning of a larger one.
 
     Raises:
-        LossevoError: fewer than one case or a negative seed; on loading, an impossible spacing.
+        LossevoError: fewer than one case, a negative seed, or an impossible spacing.
     """
     if cases < 1 or seed < 0:
         raise LossevoError(f"a phantom cohort needs at least 1 case and a seed of at least 0, got {cases} and {seed}")
     seeds = np.random.SeedSequence(seed).generate_state(cases, np.uint64).tolist()
     names = [f"phantom_{number:03d}" for number in range(1, cases + 1)]
+    grid = _grid(spacing_mm)
     return Cohort(
         name=f"phantom-{seed}",
         class_names=("background", *LABELLED),
         channel_names=("water",),
         cases=tuple(
-            Case(name, name, functools.partial(phantom_volume, case_seed, subject=name, spacing_mm=spacing_mm))
+            Case(name, name, functools.partial(phantom_volume, case_seed, subject=name, spacing_mm=spacing_mm), grid)
             for name, case_seed in zip(names, seeds, strict=True)
         ),
     )
+
+
+def _grid(spacing_mm: Point) -> Grid:
+    low, high = SPACING_LIMITS_MM
+    if not all(low <= side <= high for side in spacing_mm):
+        raise LossevoError(f"phantom spacing_mm must be three sizes from {low:g} to {high:g} mm, got {spacing_mm}")
+    x, y, z = (round(extent / side) for extent, side in zip(FIELD_OF_VIEW_MM, spacing_mm, strict=True))
+    return Grid((x, y, z), spacing_mm)
 
 
 @dataclass(slots=True)
@@ -249,7 +255,7 @@ def _muscles(scene: Scene, strands: Floats) -> None:
     edge = scene.along((22.0, 22.0, 22.0, 23.0, 24.0, 26.0, 28.0, 26.0, 24.0))
     back = np.maximum(scene.ahead + edge + strands, -scene.ahead - _fascia_mm(scene))
     scene.paint(back - 1.5, 1.5 * FAT)
-    scene.paint(back, lean * (0.92 - streaks))
+    scene.paint(back, lean * (0.9 - streaks))
     scene.paint(np.maximum(back, lateral - 4), LIGAMENT * (1 + 0.25 * strands))
 
 
@@ -318,7 +324,7 @@ def _outline(scene: Scene) -> None:
 
     Slices 4 mm apart blur the sides of a body into the psoas; raters of the real cohort went on for a slice or two.
     """
-    overreach_mm, slack_mm = np.array([3.0, 0.15]) + np.clip(scene.rng.normal(size=2), -2, 2) * [1.5, 0.6]
+    overreach_mm, slack_mm = np.array([3.0, 0.3]) + np.clip(scene.rng.normal(size=2), -2, 2) * [1.5, 0.4]
     hand = slack_mm.astype(np.float32) + RATER_SD_MM * scene.texture(8.0, 9.0, 9.0)
     for label, level in enumerate(LABELLED):
         vertebra = scene.column.vertebrae[LEVELS.index(level)]

@@ -161,10 +161,9 @@ class Search:
                 pending.append((candidate, seed, tree))
                 submitted += 1
             candidate, seed, tree = pending.popleft()
-            candidate.scores[seed] = self._take(candidate)
+            self._take(candidate, seed, candidate.scores)
             if tree is not None:
                 population.add(tree, candidate)
-            self._update(candidate)
 
     def _elite_to_train_again(
         self, population: Population, pending: Sequence[tuple[Candidate, int]], submitted: int
@@ -249,16 +248,19 @@ class Search:
         self._done += self.plan.tuning - sum(budgets)
         for (candidate, expression, slots), budget in zip(structures, budgets, strict=True):
             generator = np.random.default_rng([self.seed, candidate.number])
-            tuner = CoefficientTuner(expression, slots, self.space.tuning, generator)
-            self._tune_one(tuner, Origin("cma-es", (candidate.id,)), budget)
+            self._tune_one(candidate, CoefficientTuner(expression, slots, self.space.tuning, generator), budget)
 
-    def _tune_one(self, tuner: CoefficientTuner, origin: Origin, budget: int) -> None:
-        """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has. What has been trained
-        with a seed before, such as the point it starts from, is not trained again.
+    def _tune_one(self, parent: Candidate, tuner: CoefficientTuner, budget: int) -> None:
+        """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has.
+
+        The point that it starts from trains as the parent does, and nothing is trained twice with a seed.
         """
-        spent, seed = 0, self._selection_seed(0)
+        spent, seed, origin = 0, self._selection_seed(0), Origin("cma-es", (parent.id,))
         while spent + tuner.population < budget:
-            generation = [self._candidate(expression, origin) for expression in tuner.ask()]
+            generation = [
+                parent if expression == tuner.expression else self._candidate(expression, origin)
+                for expression in tuner.ask()
+            ]
             new = [(candidate, seed) for candidate in generation if seed not in candidate.scores]
             if not new:
                 break
@@ -356,17 +358,21 @@ class Search:
         request = TrainingRequest(loss, self.problem.train, self.problem.validate, self.problem.budget_steps, seed)
         self.trainings.submit(request, phase=self._phase, subject=candidate.id)
 
-    def _take(self, candidate: Candidate) -> float:
-        """The score of the training that was submitted first."""
+    def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
+        """Wait for the training that was submitted first, keep its score, rank, and tell of it."""
         before = self.trainings.computed
         outcome = self.trainings.take()
+        scores[seed] = score = _score(outcome)
         self._done += 1
-        score = _score(outcome)
         self._failed += outcome.status is not Status.DONE
+        leader = self._entries[0].id if self._entries else ""
+        self._rank(candidate)
         told = f"dice {score:.4f}" if outcome.status is Status.DONE else f"{outcome.status}: {outcome.error}"
         replayed = self.trainings.started is None and self.trainings.computed == before
         self._tell("replayed" if replayed else "training", f"{candidate.id} {told}  {candidate.origin}")
-        return score
+        best = self._entries[0]
+        if best.id != leader and not replayed:
+            self._tell("best", f"{best.id} leads with {best.score:.4f}: {best.unicode}")
 
     def _train_all(
         self, jobs: Sequence[tuple[Candidate, int]], *, confirmation: bool = False
@@ -379,20 +385,16 @@ class Search:
                 pending.append(waiting.popleft())
                 self._submit(*pending[-1])
             candidate, seed = pending.popleft()
-            (candidate.confirmations if confirmation else candidate.scores)[seed] = self._take(candidate)
-            self._update(candidate)
+            self._take(candidate, seed, candidate.confirmations if confirmation else candidate.scores)
             yield candidate, seed
 
     # Telling
 
-    def _update(self, candidate: Candidate) -> None:
-        """Write the hall of fame if it may have changed, and tell of a new best."""
-        leader = self._entries[0].id if self._entries else ""
-        entries = self._entries = hall_of_fame.rank(self.candidates.values(), self.space.budget.confirmation_seeds)
-        if any(entry.id == candidate.id for entry in entries):
-            self.changed(entries)
-        if entries[0].id != leader and self.trainings.started is not None:
-            self._tell("best", f"{entries[0].id} leads with {entries[0].score:.4f}: {entries[0].unicode}")
+    def _rank(self, candidate: Candidate) -> None:
+        """Write the hall of fame if it may have changed."""
+        self._entries = hall_of_fame.rank(self.candidates.values(), self.space.budget.confirmation_seeds)
+        if any(entry.id == candidate.id for entry in self._entries):
+            self.changed(self._entries)
 
     def _tell(self, kind: str, message: str) -> None:
         self.listener(Event(kind, message, self.progress()))

@@ -128,7 +128,8 @@ class Run:
         """Read and split the cohort and make the folder; nothing is written if anything is wrong.
 
         Raises:
-            LossevoError: the folder is in use, the cohort is no cohort, or too small to be split.
+            LossevoError: the folder is in use, the cohort is no cohort, too small to be split, or a part of it has no
+                foreground.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             hint = (
@@ -140,6 +141,13 @@ class Run:
         config.plan  # noqa: B018 - raises on a budget that is too small, before the cohort is read
         prepared = _prepare(config, progress)
         split = split_subjects([volume.subject for volume in prepared.volumes], seed=config.seed)
+        labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
+        for part, subjects in (("train", split.train), ("validate", split.validation)):
+            if not labelled & {*subjects}:
+                raise LossevoError(
+                    f"{config.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
+                    "another seed draws others"
+                )
         run = cls(folder, config, Subjects.of(split, prepared), make_training_data(prepared, config.task))
         try:
             folder.mkdir(parents=True, exist_ok=True)

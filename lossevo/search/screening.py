@@ -95,8 +95,9 @@ def _sample(labels: Tensor, logits: Tensor) -> _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """What losses are measured on: noise in float64, also saturated (p down to 1e-12), extreme logits, and where the
-    descent starts, with the Dice that it must have reached after some of its steps.
+    """What losses are measured on: noise in float64 on small objects, saturated noise (p down to 1e-12) on labels drawn
+    voxel by voxel, extreme logits, and where the descent starts, with the Dice that it must have reached after some of
+    its steps.
     """
 
     noise: _Sample
@@ -121,7 +122,7 @@ def _probes(classes: int) -> _Probes:
     ]
     return _Probes(
         noise=_sample(labels, 2 * noise),
-        saturated=_sample(labels, 8 * noise),
+        saturated=_sample(torch.randint(0, classes, labels.shape, generator=generator), 8 * noise),
         extremes=tuple(_sample(mask, extreme) for mask in (labels, torch.zeros_like(labels), full, one_voxel)),
         start=start,
         least_dice={
@@ -211,7 +212,9 @@ class Screening:
         return "" if gradient is None else _fingerprint(gradient)
 
     def behaviour(self, expression: Expression) -> str:
-        """The gradient fingerprint, and that on saturated logits, where protected arithmetic bites: p / p is not 1."""
+        """The gradient fingerprint and a second one, on other labels and saturated logits: protected arithmetic may act
+        on one probe alone, where p / p is not 1.
+        """
         gradient = _gradient(ExpressionLoss(expression), self._probes.saturated)
         return self.fingerprint(expression) + ("" if gradient is None else _fingerprint(gradient))
 

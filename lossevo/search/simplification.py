@@ -3,8 +3,8 @@
 Evolved trees carry dead weight: terms without gradient (``… + 1``), factors that cancel, operands that a maximum
 never takes. Algebra finds only part of it and may change the domain of protected arithmetic. Here a node is replaced
 by one of its operands, or of theirs, wherever the gradient fingerprints of :mod:`lossevo.search.screening` stay the
-same, on saturated logits too, that is, wherever the loss goes on training alike. What is trained, recorded and exported
-is the simplified expression.
+same, on small objects and on saturated noise, that is, wherever the loss goes on training alike. What is trained,
+recorded and exported is the simplified expression.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def _case(kind: str, classes: int, spatial: tuple[int, ...]) -> tuple[torch.Tens
     return logits, labels
 
 
-def _value_and_gradient(loss: torch.nn.Module, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _value_and_gradient(
+    loss: torch.nn.Module, logits: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     logits = logits.clone().requires_grad_()
     value = loss(logits, labels)
     (gradient,) = torch.autograd.grad(value, logits)

@@ -25,7 +25,7 @@ DEAD_WEIGHT = (
     "({}) + class_mean(mean(p - p))",
     "({}) * (0.3 + class_mean(mean(y)))",
     "max({}, ({}) - 1)",
-    "min({}, 1000)",
+    "min({}, 1e9)",
     "abs(({}) + 100)",
     "({}) + 0 * class_mean(mean(square(p)))",
 )
@@ -34,8 +34,8 @@ DEAD_WEIGHT = (
 def direction(expression: Expression, seed: int, scale: float) -> Tensor:
     """The gradient on logits and labels that the screening does not know, divided by its largest entry."""
     generator = torch.Generator().manual_seed(seed)
-    logits = (scale * torch.randn(2, CLASSES, 5, 6, 7, generator=generator, dtype=torch.float64)).requires_grad_()
-    labels = torch.randint(0, CLASSES, (2, 1, 5, 6, 7), generator=generator)
+    logits = (scale * torch.randn(2, CLASSES, 9, 8, 7, generator=generator, dtype=torch.float64)).requires_grad_()
+    labels = torch.randint(0, CLASSES, (2, 1, 9, 8, 7), generator=generator)
     (gradient,) = torch.autograd.grad(ExpressionLoss(expression, spacing_mm=(4, 4, 4))(logits, labels), logits)
     return gradient / gradient.abs().max()
 

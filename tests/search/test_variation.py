@@ -49,7 +49,7 @@ EVERYTHING = parse_space(
     "everything",
 )
 SPACES = [SEGMENTATION, GLO, BARE, NUMBERLESS, EVERYTHING]
-UNARY = ("subtree", "node", "insert", "shrink", "coefficients", "glo_mutation")
+UNARY = ("subtree", "node", "everywhere", "insert", "shrink", "coefficients", "glo_mutation")
 BINARY = ("crossover", "combine")
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
@@ -319,6 +319,14 @@ class TestOperators:
             child = made.node(tree)
             assert [item.arity for item in child] == [item.arity for item in tree]
             assert sum(a != b for a, b in zip(written(tree), written(child), strict=True)) <= 1
+
+    def test_everywhere_replaces_one_primitive_wherever_it_stands(self):
+        made = variation(SEGMENTATION, 14)
+        tree = made.to_tree(Expression.parse("foreground_mean(sum(p * y) / (sum(p) + sum(y)))"))
+        children = {str(made.to_expression(made.everywhere(tree))) for _ in range(300)}
+        assert "foreground_mean(batch_sum(p * y) / (batch_sum(p) + batch_sum(y)))" in children
+        assert "class_sum(sum(p * y) / (sum(p) + sum(y)))" in children
+        assert not any("batch_sum" in child and " sum" in child for child in children)
 
     def test_insert_keeps_the_tree_below_a_new_node(self):
         made = variation(SEGMENTATION, 10)

@@ -1,0 +1,160 @@
+"""``lossevo search`` as its users run it: in processes of its own that train for real, if only for two steps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from lossevo.search.ledger import Ledger
+
+ESCAPE = "\x1b"
+REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}
+
+
+def outcomes(folder: Path) -> int:
+    with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+        return sum(training.outcome is not None for training in ledger.trainings())
+
+
+class TestTerminal:
+    def test_it_shows_a_live_view(self, finished):
+        assert f"{ESCAPE}[" in finished.seen
+        for shown in ("trainings/h", "candidates seen", "hand-crafted", "ETA", "evolution", "of 30"):
+            assert shown in finished.seen
+
+    def test_it_ends_with_the_hall_of_fame_and_the_next_commands(self, finished):
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", finished.seen)
+        ending = plain[plain.rindex("rank") :]
+        entries = json.loads((finished.folder / "hall_of_fame.json").read_text(encoding="utf-8"))
+        assert all(entry["id"] in ending for entry in entries[:10])
+        for command in ("hof run --show 1", "export run 1 --out", "evaluate --data"):
+            assert f"lossevo {command}" in ending
+
+
+class TestInterruptions:
+    def test_ctrl_c_and_kill_9_cost_nothing(self, finished, start, tmp_path):
+        """Interrupted with two workers, resumed with two workers, killed, resumed with one: as if nothing had been."""
+        run = tmp_path / "run"
+
+        first = start(*finished.arguments, "--run", run, "--workers", 2)
+        first.lines_until(" dice ", times=5)
+        first.signal(signal.SIGINT)
+        out = first.rest()
+        assert first.process.returncode == 130
+        assert out.splitlines()[-1] == (
+            f"Interrupted; every finished training is kept. Go on with:  lossevo search --resume {run}"
+        )
+        assert first.errors() == ""
+        assert first.descendants_after(10) == []
+        kept = outcomes(run)
+        assert kept >= 5
+
+        second = start("search", "--resume", run, "--workers", 2)
+        resumed = "".join(second.lines_until(" dice ", times=6))
+        assert re.search(r"\d+ trainings taken from the ledger", resumed)
+        second.signal(signal.SIGKILL)
+        second.process.wait()
+        second.end()
+        assert kept < outcomes(run) < 30
+        kept = outcomes(run)
+
+        third = start("search", "--resume", run, "--in-process")
+        out = third.rest()
+        assert third.process.returncode == 0
+        assert third.errors() == ""
+        assert outcomes(run) == 30
+        for name in ("hall_of_fame.json", "hall_of_fame.csv", "run.json", "subjects.json"):
+            assert (run / name).read_bytes() == (finished.folder / name).read_bytes(), name
+        self.check_log(out)
+        self.check_work_was_not_done_again(out, kept)
+
+    @staticmethod
+    def check_log(out: str) -> None:
+        """Where no terminal is, one line an event and nothing that only a terminal understands."""
+        assert ESCAPE not in out
+        assert "\r" not in out
+        events = out[: out.index(" rank ")].splitlines()[4:-3]
+        assert len(events) > 5
+        for event in events:
+            assert re.match(r"\d\d:\d\d:\d\d \S", event), event
+        trainings = [event for event in events if " dice " in event]
+        for line in trainings:
+            assert re.search(
+                r"\[(evolution|tuning|confirmation) \d+/30\] [0-9a-f]{8} dice 0\.\d{4}  .+ \| best 0\.\d{4}, hand-crafted"
+                r" 0\.\d{4} \| \d+ candidates seen, .+ \| \d+ trainings/h, 1 worker \d+% busy, ETA ",
+                line,
+            ), line
+
+    @staticmethod
+    def check_work_was_not_done_again(out: str, kept: int) -> None:
+        taken = int(re.search(r"(\d+) trainings taken from the ledger", out)[1])
+        assert 0 < taken <= kept
+        assert re.search(r"30 of 30 trainings: \d+ trainings/h", out)
+
+
+class TestResult:
+    def test_every_training_is_on_record(self, finished):
+        assert outcomes(finished.folder) == 30
+
+    def test_files(self, finished):
+        names = {path.name for path in finished.folder.iterdir()}
+        assert names >= {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "run.json", "subjects.json"}
+        assert not [name for name in names if name.endswith(".part")]
+        documents = json.loads((finished.folder / "hall_of_fame.json").read_text(encoding="utf-8"))
+        with (finished.folder / "hall_of_fame.csv").open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [row["id"] for row in rows] == [document["id"] for document in documents]
+        assert all(document.keys() >= REQUIRED for document in documents)
+        assert all(row.keys() >= REQUIRED for row in rows)
+
+    def test_a_finished_search_only_shows_its_result_again(self, finished, cli):
+        before = {path.name: path.read_bytes() for path in finished.folder.iterdir() if path.suffix != ".sqlite"}
+        said = cli("search", "--resume", finished.folder, "--in-process")
+        assert (said.status, said.err) == (0, "")
+        assert "30 trainings taken from the ledger" in said.out or "trainings/h" not in said.out
+        assert "lossevo export" in said.out
+        after = {path.name: path.read_bytes() for path in finished.folder.iterdir() if path.suffix != ".sqlite"}
+        assert after == {**before, ".lock": b""}
+
+
+@pytest.mark.parametrize("arguments", [["--window", "3"], []])
+def test_the_command_line_decides_what_the_run_records(cli, space_file, cohort, arguments, monkeypatch, tmp_path):
+    from lossevo.search import Run, read_config
+
+    monkeypatch.setattr(Run, "search", lambda *given, **named: [])
+    said = cli("search", space_file, "--data", cohort, "--budget", 40, "--steps", 7, "--seed", 5,
+               "--labels", "separate", "--spacing", 5, 4, 4, *arguments)  # fmt: skip
+    assert (said.status, said.err) == (0, "")
+    config = read_config(Path("runs/tiny-balls-1"))
+    assert config.space.budget.trainings == 40
+    assert config.space.budget.window == (3 if arguments else 4)
+    assert (config.task.budget_steps, config.seed, config.labels) == (7, 5, "separate")
+    assert config.spacing_mm == (5, 4, 4)
+    assert config.cohort.path == cohort.resolve()
+    assert "runs/tiny-balls-1" in said.out
+    assert cli("search", space_file, "--data", cohort, "--steps", 7).status == 0
+    assert Path("runs/tiny-balls-2").is_dir()
+
+
+def test_without_data_it_says_that_it_uses_the_phantom(cli, monkeypatch, space_file):
+    from lossevo.search import CohortSource, Run, read_config
+
+    monkeypatch.setattr(Run, "search", lambda *given, **named: [])
+    monkeypatch.setattr("lossevo.search.run.CohortSource.open", lambda self, spacing: few_phantoms(spacing))
+    said = cli("search", space_file)
+    assert (said.status, said.err) == (0, "")
+    assert "using the embedded phantom" in said.out
+    config = read_config(Path("runs/tiny-phantom-1"))
+    assert config.cohort == CohortSource()
+    assert config.space.budget.trainings == 96
+
+
+def few_phantoms(spacing):
+    from lossevo.data import phantom_cohort
+
+    return phantom_cohort(cases=5, seed=0, spacing_mm=spacing)

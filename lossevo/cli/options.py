@@ -64,7 +64,13 @@ InProcess = Annotated[bool, typer.Option("--in-process", help="Train in this pro
 def executor_factory(
     workers: int | None, address: str | None, gpus_per_worker: float | None, in_process: bool
 ) -> Callable[[WorkerSpec], Executor]:
-    """What makes the executor once there is something to run."""
+    """What makes the executor once there is something to run.
+
+    Raises:
+        LossevoError: the options exclude each other.
+    """
+    if in_process and address is not None:
+        raise LossevoError(f"--in-process needs no cluster, but --address is {address}; leave one of them out")
 
     def make(spec: WorkerSpec) -> Executor:
         from lossevo.cluster import open_executor

@@ -68,6 +68,7 @@ def search(
     from lossevo.cli.watch import SearchFormat, watcher
 
     out = console()
+    make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     if resume is not None:
         options.refuse_with_resume(
             {
@@ -88,7 +89,6 @@ def search(
         opened = _run(out, run or _free_folder(config), config)
     _describe(out, opened)
     with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
-        make = options.executor_factory(workers, address, gpus_per_worker, in_process)
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
     watch.conclude()
     _conclude(out, opened, entries)

@@ -93,10 +93,18 @@ class PlainLog(Watcher):
         if event.kind == "replayed":
             self._replayed += 1
             return
+        self._tell_replayed()
+        self._print(self._form.line(event.message, event.progress) if event.kind == "training" else event.message)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell_replayed()
+
+    def _tell_replayed(self) -> None:
         if self._replayed:
             self._print(f"{self._replayed} trainings taken from the ledger")
             self._replayed = 0
-        self._print(self._form.line(event.message, event.progress) if event.kind == "training" else event.message)
 
     def _print(self, line: str) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,10 +66,21 @@ class Candidate:
         """Mean over the selection seeds; nan before the first."""
         return statistics.fmean(self.scores.values()) if self.scores else math.nan
 
+    def cautious_score(self, noise: float) -> float:
+        """The mean minus its standard error, noise/√n for n seeds of standard deviation ``noise``."""
+        return self.score - noise / math.sqrt(len(self.scores)) if self.scores else math.nan
+
     @property
     def hand_crafted(self) -> bool:
         """Whether this is a loss of the literature."""
         return self.origin.operator == HAND_CRAFTED
+
+
+def seed_noise(candidates: Iterable[Candidate], default: float) -> float:
+    """Standard deviation between seeds, pooled over the candidates with several that did not fail."""
+    several = [list(c.scores.values()) for c in candidates if len(c.scores) > 1]
+    variances = [statistics.variance(scores) for scores in several if min(scores) > FAILED_SCORE]
+    return math.sqrt(statistics.fmean(variances)) if variances else default
 
 
 def standard_error(values: list[float]) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression, ExpressionError
 from lossevo.search import hall_of_fame
-from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin
+from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
 from lossevo.search.evolution import Population, Proposal, create_population
 from lossevo.search.ledger import Ledger
 from lossevo.search.progress import Event, Listener, Progress
@@ -38,6 +37,7 @@ from lossevo.training import TrainingRequest
 MAX_REJECTED_IN_A_ROW = 50_000
 _SEEDS_PER_RUN = 1000
 _FIRST_CONFIRMATION_SEED = 500
+_SEED_STRIDE = 101
 _DEFAULT_NOISE = 0.01
 _LEAST_TUNING = 16
 
@@ -156,12 +156,13 @@ class Search:
                     if made is None:
                         break
                     candidate, tree = made
-                    seed = self._selection_seed(0)
+                    seed = self._selection_seed(candidate, 0)
                 self._submit(candidate, seed)
                 pending.append((candidate, seed, tree))
                 submitted += 1
             candidate, seed, tree = pending.popleft()
             self._take(candidate, seed, candidate.scores)
+            population.believe(seed_noise(self.candidates.values(), default=_DEFAULT_NOISE))
             if tree is not None:
                 population.add(tree, candidate)
 
@@ -181,8 +182,9 @@ class Search:
             candidate = member.candidate
             taken = set(candidate.scores) | {seed for other, seed in pending if other is candidate}
             for index in range(strategy.elite_seeds):
-                if self._selection_seed(index) not in taken:
-                    return candidate, self._selection_seed(index)
+                seed = self._selection_seed(candidate, index)
+                if seed not in taken:
+                    return candidate, seed
         return None
 
     def _next_candidate(
@@ -255,20 +257,20 @@ class Search:
 
         The point that it starts from trains as the parent does, and nothing is trained twice with a seed.
         """
-        spent, seed, origin = 0, self._selection_seed(0), Origin("cma-es", (parent.id,))
+        spent, origin = 0, Origin("cma-es", (parent.id,))
         while spent + tuner.population < budget:
             generation = [
                 parent if expression == tuner.expression else self._candidate(expression, origin)
                 for expression in tuner.ask()
             ]
-            new = [(candidate, seed) for candidate in generation if seed not in candidate.scores]
+            new = [(made, self._selection_seed(made, 0)) for made in generation if not made.scores]
             if not new:
                 break
             spent += len(list(self._train_all(new)))
-            tuner.tell([candidate.scores[seed] for candidate in generation])
+            tuner.tell([candidate.score for candidate in generation])
         if spent:
             favourite = self._candidate(tuner.favourite(), origin)
-            seeds = [self._selection_seed(index) for index in range(self.space.strategy.elite_seeds)]
+            seeds = [self._selection_seed(favourite, index) for index in range(self.space.strategy.elite_seeds)]
             missing = [seed for seed in seeds if seed not in favourite.scores][: budget - spent]
             spent += len(list(self._train_all([(favourite, seed) for seed in missing])))
         self._done += budget - spent
@@ -327,20 +329,18 @@ class Search:
         return [*evolved, *literature]
 
     def _by_cautious_score(self) -> list[Candidate]:
-        """Candidates by the lower bound mean − s/√n, s pooled over all that have several seeds: one lucky seed does
-        not win.
-        """
+        """Candidates that have a score, by the lower bound mean − s/√n: one lucky seed does not win."""
         scored = [candidate for candidate in self.candidates.values() if candidate.scores]
-        variances = [
-            statistics.variance(c.scores.values()) for c in scored if len(c.scores) > 1 and min(c.scores.values()) > 0
-        ]
-        noise = math.sqrt(statistics.fmean(variances)) if variances else _DEFAULT_NOISE
-        return sorted(scored, key=lambda c: (-(c.score - noise / math.sqrt(len(c.scores))), c.number))
+        noise = seed_noise(scored, default=_DEFAULT_NOISE)
+        return sorted(scored, key=lambda candidate: (-candidate.cautious_score(noise), candidate.number))
 
     # Trainings
 
-    def _selection_seed(self, index: int) -> int:
-        return self.seed * _SEEDS_PER_RUN + index
+    def _selection_seed(self, candidate: Candidate, index: int) -> int:
+        """The candidate's seed number ``index``. Each candidate has seeds of its own: with one for all, what a loss
+        owes to that seed's weights and batches would be inherited by its children and selected for.
+        """
+        return self.seed * _SEEDS_PER_RUN + (candidate.number + index * _SEED_STRIDE) % _FIRST_CONFIRMATION_SEED
 
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
         """The candidate of an expression, new or known."""

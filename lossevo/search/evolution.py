@@ -32,11 +32,12 @@ class Individual:
     candidate: Candidate
     parsimony: float
     direction: Direction
+    noise: float = 0.0
 
     @property
     def value(self) -> float:
-        """Mean Dice minus what the tree's size costs."""
-        return self.candidate.score - self.parsimony * len(self.tree)
+        """Mean Dice, cautiously, minus what the tree's size costs."""
+        return self.candidate.cautious_score(self.noise) - self.parsimony * len(self.tree)
 
     @property
     def fitness(self) -> Fitness:
@@ -66,6 +67,9 @@ class Population(Protocol):
     def add(self, tree: gp.PrimitiveTree, candidate: Candidate) -> None:
         """A proposal's candidate has its first score."""
 
+    def believe(self, noise: float) -> None:
+        """The standard deviation between seeds is estimated to be this."""
+
 
 def create_population(variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> Population:
     """The population of the space's strategy, of at most ``size`` members; ``direction`` tells how alike two are."""
@@ -82,6 +86,7 @@ class _Seeded:
         self.generator = variation.generator
         self.size = size
         self._direction = direction
+        self._noise = 0.0
         self.members: list[Individual] = []
         self._accepted = 0
         self._seeds: list[Proposal] = []
@@ -97,7 +102,14 @@ class _Seeded:
         self._accepted += 1
 
     def _individual(self, tree: gp.PrimitiveTree, candidate: Candidate) -> Individual:
-        return Individual(tree, candidate, self.strategy.parsimony, self._direction(candidate.expression))
+        direction = self._direction(candidate.expression)
+        return Individual(tree, candidate, self.strategy.parsimony, direction, self._noise)
+
+    def believe(self, noise: float) -> None:
+        """Value members with this standard deviation between seeds from now on."""
+        self._noise = noise
+        for member in self.members:
+            member.noise = noise
 
     def _first(self) -> Proposal | None:
         """A seed, or a random tree until the population is full."""

@@ -62,8 +62,8 @@ class Ledger:
         if not create and not path.is_file():
             raise LossevoError(f"{path}: no ledger there; give the folder of a run that lossevo made")
         mode = "ro" if read_only else "rwc" if create else "rw"
-        if read_only and not os.access(path.parent, os.W_OK):
-            mode += "&immutable=1"  # SQLite reads a WAL file only beside an index of it, which it could not make there
+        if read_only and not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+            mode += "&immutable=1"  # else SQLite would make an index of the WAL, which it cannot in this folder
         with self._explaining():
             self._connection = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30.0

@@ -1,0 +1,104 @@
+"""``lossevo hof`` on the run of a real search."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from lossevo.expression import Expression
+
+
+@pytest.fixture
+def entries(finished) -> list[dict]:
+    return json.loads((finished.folder / "hall_of_fame.json").read_text(encoding="utf-8"))
+
+
+def data_lines(out: str) -> list[str]:
+    return [line for line in out.splitlines() if re.match(r" *\d+ +[0-9a-f]{8} ", line)]
+
+
+class TestTable:
+    def test_it_lists_the_ten_best(self, cli, finished, entries):
+        said = cli("hof", finished.folder)
+        assert (said.status, said.err) == (0, "")
+        rows = data_lines(said.out)
+        assert [row.split()[1] for row in rows[:10]] == [entry["id"] for entry in entries[:10]]
+        for row, entry in zip(rows, entries, strict=False):
+            assert f"{entry['score']:.4f}" in row
+            assert f"({entry['seeds']})" in row
+            assert ("[" in row.split(")")[0]) is not entry["confirmed"]
+        assert "\x1b" not in said.out
+
+    def test_it_explains_its_signs(self, cli, finished):
+        out = cli("hof", finished.folder).out
+        assert "biased by selection" in " ".join(out.split())
+        assert "signed distance" in out
+
+    @pytest.mark.parametrize("top", [1, 3, 1000])
+    def test_top(self, cli, finished, entries, top):
+        rows = data_lines(cli("hof", finished.folder, "--top", top).out)
+        assert [row.split()[1] for row in rows[:top]] == [entry["id"] for entry in entries[:top]]
+        assert any("hand-crafted" in row for row in rows), "what evolution had to beat is always there"
+
+    def test_a_terminal_gets_no_wider_lines_than_it_has(self, finished):
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", finished.seen)
+        assert max(len(line) for line in data_lines(plain)) <= 160
+
+
+class TestJson:
+    def test_it_is_what_the_file_holds(self, cli, finished, entries):
+        said = cli("hof", finished.folder, "--json")
+        assert (said.status, said.err) == (0, "")
+        assert json.loads(said.out) == entries
+
+    def test_top(self, cli, finished, entries):
+        assert json.loads(cli("hof", finished.folder, "--json", "--top", 2).out) == entries[:2]
+
+    def test_one_loss_in_full(self, cli, finished, entries):
+        details = json.loads(cli("hof", finished.folder, "--show", 1, "--json").out)
+        assert details.items() >= entries[0].items()
+        assert Expression.parse(details["formula"]) == Expression.from_json(details["loss"])
+        assert "\\" in details["latex"]
+        assert details["lineage"][0]["id"] == entries[0]["id"]
+        trainings = details["trainings"]
+        assert sum(training["phase"] == "confirmation" for training in trainings) == entries[0]["seeds"]
+        for training in trainings:
+            assert training["status"] == "done"
+            assert training["steps"] == 2
+            assert len(training["curve"]) == 2
+            assert training["validation_curve"][-1] == [2, training["score"]]
+
+
+class TestShow:
+    def test_everything_known_of_it(self, cli, finished, entries):
+        said = cli("hof", finished.folder, "--show", 1)
+        assert (said.status, said.err) == (0, "")
+        for title in ("Formula", "Text", "LaTeX", "Tree", "Coefficients", "Lineage", "Trainings"):
+            assert re.search(rf"^{title}\b", said.out, re.MULTILINE), title
+        first = entries[0]
+        for shown in (first["id"], first["formula"], first["unicode"], f"{first['score']:.4f}", first["origin"]):
+            assert shown in said.out
+        assert re.search(r"step 2: 0\.\d{4}\)  loss [▁▂▃▄▅▆▇█]{2}", said.out)
+
+    def test_by_id_or_rank(self, cli, finished, entries):
+        by_rank = cli("hof", finished.folder, "--show", 2).out
+        assert cli("hof", finished.folder, "--show", entries[1]["id"]).out == by_rank
+        assert cli("hof", finished.folder, "--show", entries[1]["id"][:6]).out == by_rank
+
+    def test_the_lineage_goes_back_to_where_it_began(self, cli, finished, entries):
+        tuned = next(entry for entry in entries if entry["origin"].startswith("cma-es"))
+        lineage = json.loads(cli("hof", finished.folder, "--show", tuned["id"], "--json").out)["lineage"]
+        assert lineage[1]["id"] in tuned["origin"]
+        assert [step["generation"] for step in lineage] == sorted(step["generation"] for step in lineage)
+        assert len({step["id"] for step in lineage}) == len(lineage)
+        assert re.match("random|hand-crafted", lineage[-1]["origin"])
+
+    @pytest.mark.parametrize("name", ["dice", "cross_entropy", "baikal"])
+    def test_a_hand_crafted_loss(self, cli, finished, entries, name):
+        entry = next(entry for entry in entries if entry["origin"] == f"hand-crafted: {name}")
+        said = cli("hof", finished.folder, "--show", entry["id"])
+        assert said.status == 0
+        assert f"hand-crafted: {name}" in said.out
+        assert re.search(r"Coefficients\n  none", said.out)

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from lossevo.errors import LossevoError
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     loss: Annotated[str, typer.Argument(help="Rank or id in its hall of fame.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for loss.py, loss.pt2 and loss.json.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of these names in that folder.")
+    ] = False,
 ) -> None:
     """Export a loss as loss.py, loss.pt2 and loss.json.
 
@@ -31,6 +35,8 @@ def export(
     from lossevo.export import export_loss
     from lossevo.search import Subjects, hall_of_fame, read_config
 
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise LossevoError(f"{out} is not empty; name a new folder, or replace what is there with --overwrite")
     entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)
     config = read_config(run)
     metadata = {

@@ -86,10 +86,10 @@ def random_column(rng: np.random.Generator) -> Column:
     slenderness = np.exp(rng.normal(0.0, 0.03))
     tilt = np.array(TILT_DEG) * rng.normal(1.0, 0.2) + rng.normal(0.0, 3.0) + rng.normal(0.0, 1.5, n)
     tilt = np.maximum(tilt, -55.0)  # the canal and the muscles are drawn along a column that still rises
-    roll = (
-        rng.normal(0.0, 2.0) + np.clip(rng.standard_t(3), -4, 4) * 2 * np.linspace(-1, 1, n) + rng.normal(0.0, 0.7, n)
-    )
-    turn = rng.normal(0.0, 2.0) * np.linspace(-1, 1, n)
+    bend = np.linspace(-1.0, 1.0, n)
+    scoliosis = 2.0 * np.clip(rng.standard_t(3), -4, 4)  # long-tailed: most columns are straight, a few are not
+    roll = rng.normal(0.0, 2.0) + scoliosis * bend + rng.normal(0.0, 0.7, n)
+    turn = rng.normal(0.0, 2.0) * bend
     axes = [m.T for m in Rotation.from_euler("xyz", np.stack([tilt, roll, turn], axis=1), degrees=True).as_matrix()]
 
     height = np.array(HEIGHT_MM) * size * slenderness * rng.normal(1.0, 0.02, n)

@@ -250,7 +250,8 @@ class Search:
         self._done += self.plan.tuning - sum(budgets)
         for (candidate, expression, slots), budget in zip(structures, budgets, strict=True):
             generator = np.random.default_rng([self.seed, candidate.number])
-            self._tune_one(candidate, CoefficientTuner(expression, slots, self.space.tuning, generator), budget)
+            tuner = CoefficientTuner(expression, slots, self.space.tuning, generator, budget=budget)
+            self._tune_one(candidate, tuner, budget)
 
     def _tune_one(self, parent: Candidate, tuner: CoefficientTuner, budget: int) -> None:
         """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has.

@@ -185,11 +185,11 @@ class Ledger:
 
     def remember_simplified(self, hash_: str, document: Mapping[str, Any]) -> None:
         """Keep what an expression was simplified to."""
-        self._write("INSERT OR REPLACE INTO simplified VALUES (?, ?)", (hash_, _dump(document)))
+        self._write("INSERT OR IGNORE INTO simplified VALUES (?, ?)", (hash_, _dump(document)))
 
     def remember_candidate(self, id_: str, document: Mapping[str, Any]) -> None:
         """Keep a candidate that is about to be trained."""
-        self._write("INSERT OR REPLACE INTO candidates VALUES (?, ?)", (id_, _dump(document)))
+        self._write("INSERT OR IGNORE INTO candidates VALUES (?, ?)", (id_, _dump(document)))
 
     def candidate(self, id_: str) -> dict[str, Any] | None:
         """The candidate's document, if there is one."""

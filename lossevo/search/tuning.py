@@ -11,6 +11,7 @@ import numpy as np
 from lossevo.expression import COEFFICIENT, CONSTANT, Expression, Node
 from lossevo.search.space import Tuning
 
+_LEAST_POPULATION = 4
 _MULTIPLICATIVE = ("mul", "div", "neg")
 
 
@@ -22,7 +23,13 @@ class CoefficientTuner:
     """
 
     def __init__(
-        self, expression: Expression, slots: Sequence[int], settings: Tuning, generator: np.random.Generator
+        self,
+        expression: Expression,
+        slots: Sequence[int],
+        settings: Tuning,
+        generator: np.random.Generator,
+        *,
+        budget: int | None = None,
     ) -> None:
         import cma
 
@@ -33,7 +40,10 @@ class CoefficientTuner:
         start = np.array(expression.coefficients)[self._slots]
         self._log = (settings.scale == "log") & (start != 0)
         self._sign = np.sign(start)
+        default = 4 + int(3 * math.log(len(self._slots)))
         options = {
+            # Two small generations teach more than none where the budget has no room for one of the usual size.
+            "popsize": default if budget is None else min(default, max(_LEAST_POPULATION, budget // 2)),
             "randn": lambda *shape: generator.standard_normal(shape),
             "seed": math.nan,  # leaves numpy's global generator alone
             "verbose": -9,
@@ -47,7 +57,7 @@ class CoefficientTuner:
 
     @property
     def population(self) -> int:
-        """Vectors per generation, 4 + ⌊3 ln n⌋ for n coefficients."""
+        """Vectors per generation, 4 + ⌊3 ln n⌋ for n coefficients, fewer if the budget is small."""
         return int(self._strategy.popsize)
 
     def ask(self) -> list[Expression]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import nibabel as nib
@@ -171,10 +172,9 @@ class TestSearch:
         (tmp_path / "mine" / "notes.txt").write_text("…")
         refused("nothing is overwritten", "search", space_file, "--data", cohort, "--run", tmp_path / "mine")
 
-    def test_in_process_and_on_a_cluster(self, cli, space_file, cohort):
-        said = cli("search", space_file, "--data", cohort, "--in-process", "--address", "auto", "--run", "new")
-        assert said.status == 2
-        assert said.err == "lossevo: a search runs in process or on the cluster at auto, not both\n"
+    def test_in_process_and_on_a_cluster(self, refused, space_file, cohort):
+        refused("--in-process needs no cluster, but --address is auto", "search", space_file, "--data", cohort,
+                "--in-process", "--address", "auto")  # fmt: skip
 
     @pytest.mark.parametrize(
         ("arguments", "option"),
@@ -241,15 +241,13 @@ class TestResume:
         refused("has changed since this run began", "search", "--resume", run)
 
     def test_a_run_of_another_version(self, refused, run):
-        with sqlite3.connect(run / "ledger.sqlite") as ledger:
-            ledger.execute(
-                "UPDATE trainings SET request = replace(request, '\"budget_steps\": 2', '\"budget_steps\": 3')"
-            )
+        with closing(sqlite3.connect(run / "ledger.sqlite")) as ledger, ledger:
+            ledger.execute("UPDATE trainings SET request = replace(request, '_steps\": 2', '_steps\": 3')")
         refused("training 0 on record is not the one asked for now", "search", "--resume", run, "--in-process")
 
 
 def newer(run: Path) -> None:
-    with sqlite3.connect(run / "ledger.sqlite") as ledger:
+    with closing(sqlite3.connect(run / "ledger.sqlite")) as ledger:
         ledger.execute(f"PRAGMA user_version={SCHEMA + 1}")
 
 

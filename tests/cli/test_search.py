@@ -68,7 +68,7 @@ class TestInterruptions:
         out = third.rest()
         assert third.process.returncode == 0
         assert third.errors() == ""
-        assert outcomes(run) == 30
+        assert outcomes(run) == outcomes(finished.folder)
         for name in ("hall_of_fame.json", "hall_of_fame.csv", "run.json", "subjects.json"):
             assert (run / name).read_bytes() == (finished.folder / name).read_bytes(), name
         self.check_log(out)
@@ -100,7 +100,7 @@ class TestInterruptions:
 
 class TestResult:
     def test_every_training_is_on_record(self, finished):
-        assert outcomes(finished.folder) == 30
+        assert 25 <= outcomes(finished.folder) <= 30, "what tuning leaves of its share is not spent"
 
     def test_files(self, finished):
         names = {path.name for path in finished.folder.iterdir()}
@@ -118,7 +118,9 @@ class TestResult:
         before = [file.read_bytes() for file in files]
         said = cli("search", "--resume", finished.folder, "--in-process")
         assert (said.status, said.err) == (0, "")
-        assert sum(map(int, re.findall(r"(\d+) trainings taken from the ledger", said.out))) == 30
+        assert sum(map(int, re.findall(r"(\d+) trainings taken from the ledger", said.out))) == outcomes(
+            finished.folder
+        )
         assert "trainings/h" not in said.out
         assert "lossevo export" in said.out
         assert [file.read_bytes() for file in files] == before

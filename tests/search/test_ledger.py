@@ -76,7 +76,8 @@ class TestRecords:
         ledger.remember_measured([("a", "flat", "g")])
         assert ledger.measured("a") == ("", "f"), "what was measured first stays"
         assert ledger.measured("b") == ("finite", "")
-        ledger.remember_simplified("a", {"structure": "μ"})
+        for document in ({"structure": "μ"}, {"structure": "other"}):
+            ledger.remember_simplified("a", document)
         ledger.remember_candidate("a", {"number": 1})
         assert ledger.simplified("a") == {"structure": "μ"}
         assert ledger.candidate("a") == {"number": 1}

@@ -134,8 +134,10 @@ def main() -> None:
     parser.add_argument("--real", metavar="NAME", help="also read the cohort $LOSSEVO_DATA/NAME; needs --out")
     parser.add_argument("--calibration", action="store_true", help="print the table (38 phantoms, every real case)")
     arguments = parser.parse_args()
-    if arguments.real and arguments.out == PICTURE:
-        parser.error("--real needs --out: the committed picture shows no patients")
+    if arguments.real and arguments.out.resolve() == PICTURE.resolve():
+        parser.error("--real needs another --out: the committed picture shows no patients")
+    if arguments.real and "LOSSEVO_DATA" not in os.environ:
+        parser.error("--real needs LOSSEVO_DATA, the folder that holds the cohort")
 
     cohorts: dict[str, Cohort] = {"phantom": phantom_cohort(cases=38, seed=arguments.seed)}
     if arguments.real:

@@ -162,9 +162,9 @@ class Search:
                 submitted += 1
             candidate, seed, tree = pending.popleft()
             self._take(candidate, seed, candidate.scores)
-            population.believe(seed_noise(self.candidates.values(), default=_DEFAULT_NOISE))
             if tree is not None:
                 population.add(tree, candidate)
+            population.believe(seed_noise(self.candidates.values(), default=_DEFAULT_NOISE))
 
     def _elite_to_train_again(
         self, population: Population, pending: Sequence[tuple[Candidate, int]], submitted: int
@@ -361,7 +361,6 @@ class Search:
 
     def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
         """Wait for the training that was submitted first, keep its score, rank, and tell of it."""
-        before = self.trainings.computed
         outcome = self.trainings.take()
         scores[seed] = score = _score(outcome)
         self._done += 1
@@ -369,10 +368,10 @@ class Search:
         leader = self._entries[0].id if self._entries else ""
         self._rank(candidate)
         told = f"dice {score:.4f}" if outcome.status is Status.DONE else f"{outcome.status}: {outcome.error}"
-        replayed = self.trainings.started is None and self.trainings.computed == before
-        self._tell("replayed" if replayed else "training", f"{candidate.id} {told}  {candidate.origin}")
+        kind = "replayed" if self.trainings.replayed else "training"
+        self._tell(kind, f"{candidate.id} {told}  {candidate.origin}")
         best = self._entries[0]
-        if best.id != leader and not replayed:
+        if best.id != leader and not self.trainings.replayed:
             self._tell("best", f"{best.id} leads with {best.score:.4f}: {best.unicode}")
 
     def _train_all(

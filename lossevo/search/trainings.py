@@ -21,7 +21,8 @@ class OrderedTrainings:
     """A queue of trainings whose outcomes come out in the order in which they went in.
 
     ``executor`` makes the executor when the first training has to run: a replay of a finished run needs none.
-    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only.
+    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only. ``replayed`` says whether
+    the outcome taken last was on record before.
     """
 
     ledger: Ledger
@@ -29,10 +30,12 @@ class OrderedTrainings:
     arrived: Callable[[Outcome], None] = lambda outcome: None
     computed: int = 0
     started: float | None = None
+    replayed: bool = False
     _executor: Executor | None = None
     _next: int = 0
     _waiting: deque[int] = field(default_factory=deque)
     _known: dict[int, Outcome] = field(default_factory=dict)
+    _recorded: set[int] = field(default_factory=set)
     _tickets: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -76,6 +79,7 @@ class OrderedTrainings:
             )
         if recorded is not None and recorded.outcome is not None:
             self._known[ticket] = recorded.outcome
+            self._recorded.add(ticket)
             return
         if self._executor is None:
             self._executor = self.executor()
@@ -85,6 +89,7 @@ class OrderedTrainings:
     def take(self) -> Outcome:
         """The outcome of the training that was submitted first among those not taken yet; waits for it."""
         ticket = self._waiting.popleft()
+        self.replayed = ticket in self._recorded
         if ticket not in self._known:
             assert self._executor is not None
             for delivered, outcome in self._executor.completed():

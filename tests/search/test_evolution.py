@@ -112,6 +112,16 @@ class TestSteadyState:
         candidate.scores[1] = 0.5
         assert made.members[0].value == pytest.approx(0.7)
 
+    def test_the_fewer_its_seeds_the_more_cautiously(self):
+        made = steady(parsimony=0.0)
+        once, often = add(made, unlike(0), 0.81, 0), add(made, unlike(1), 0.80, 1)
+        often.scores |= {1: 0.80, 2: 0.80, 3: 0.80}
+        made.believe(0.04)
+        assert [member.value for member in made.members] == pytest.approx([0.81 - 0.04, 0.80 - 0.02])
+        for number in range(2, 5):
+            add(made, unlike(number), 0.9, number)
+        assert [member.candidate for member in made.members if member.candidate in (once, often)] == [often]
+
     def test_of_equals_the_younger_leaves(self):
         made = steady(parsimony=0.0)
         for number in range(5):

@@ -9,7 +9,7 @@ import pytest
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.search import hall_of_fame
-from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin, standard_error
+from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin, seed_noise, standard_error
 from lossevo.search.hall_of_fame import EVOLVED, Entry, find, rank, read, write
 
 REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}
@@ -72,6 +72,18 @@ class TestRanking:
     def test_of_equals_the_older_comes_first(self):
         twins = [candidate(2, 0.5), candidate(1, 0.5)]
         assert [entry.id for entry in rank(twins, 3)] == [twins[1].id, twins[0].id]
+
+
+class TestNoise:
+    def test_it_is_pooled_over_those_with_several_seeds_that_did_not_fail(self):
+        several = [candidate(0, 0.5, 0.7), candidate(1, 0.6, 0.6, 0.9), candidate(2, 0.5, 0.0), candidate(3, 0.9)]
+        variances = [0.02, 0.03]
+        assert seed_noise(several, default=1.0) == pytest.approx(math.sqrt(sum(variances) / 2))
+        assert seed_noise(several[2:], default=0.25) == 0.25
+
+    def test_a_cautious_score_is_a_standard_error_lower(self):
+        assert candidate(0, 0.5, 0.7, 0.6, 0.6).cautious_score(0.1) == pytest.approx(0.6 - 0.05)
+        assert math.isnan(candidate(0).cautious_score(0.1))
 
 
 class TestFiles:

@@ -114,8 +114,12 @@ class TestLedger:
         executor = SyntheticExecutor()
         again = OrderedTrainings(ledger, lambda: executor)
         submit(again, 0, 1, 2, 3)
-        outcomes = [again.take() for _ in range(4)]
+        outcomes, replayed = [], []
+        for _ in range(4):
+            outcomes.append(again.take())
+            replayed.append(again.replayed)
         assert all(outcome.status is Status.DONE for outcome in outcomes)
+        assert {number for number in range(4) if replayed[number]} == set(killed.delivered)
         ran = {payload["seed"] for payload in executor.submitted}
         assert ran == {0, 1, 2, 3} - set(killed.delivered)
         assert again.computed == 2

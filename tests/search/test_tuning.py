@@ -71,6 +71,11 @@ class TestCoefficientTuner:
         assert made.population >= 4
         assert made.favourite().coefficients == pytest.approx((1.5,), rel=0.05)
 
+    @pytest.mark.parametrize(("budget", "population"), [(None, 7), (100, 7), (12, 6), (9, 4), (1, 4)])
+    def test_a_small_budget_makes_small_generations(self, budget, population):
+        made = CoefficientTuner(START, range(3), LOG, np.random.default_rng(0), budget=budget)
+        assert made.population == len(made.ask()) == population
+
     def test_no_coefficient_is_a_mistake_of_the_caller(self):
         with pytest.raises(ValueError, match="without coefficients"):
             tuner(Expression.parse("class_mean(mean(p * y))"))
@@ -147,7 +152,7 @@ class TestPerNode:
         ]
         expected, found = value_and_gradient(expression), value_and_gradient(slotted)
         for one, other in zip(expected, found, strict=True):
-            largest = np.nanmax(np.abs(one), initial=1e-12, where=np.isfinite(one))
+            largest = np.abs(one).max(initial=1e-12, where=np.isfinite(one))
             np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9 * largest, equal_nan=True)
 
     @pytest.mark.parametrize(

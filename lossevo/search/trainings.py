@@ -21,7 +21,7 @@ class OrderedTrainings:
     """A queue of trainings whose outcomes come out in the order in which they went in.
 
     ``executor`` makes the executor when the first training has to run: a replay of a finished run needs none.
-    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only. ``replayed`` says whether
+    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only. ``replayed`` says if
     the outcome taken last was on record before.
     """
 

@@ -31,7 +31,9 @@ class CoefficientTuner:
         *,
         budget: int | None = None,
     ) -> None:
-        import cma
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it misses matplotlib, which only its plots need
+            import cma
 
         if not slots:
             raise ValueError("an expression without coefficients cannot be tuned")

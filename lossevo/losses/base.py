@@ -44,6 +44,7 @@ class Description:
     summary: str
     formula: str
     source: str
+    purpose: str
 
 
 class LossInputs:
@@ -160,6 +161,13 @@ class SegmentationLoss(nn.Module):
     def compute(self, inputs: LossInputs) -> Tensor:
         """The loss as a scalar tensor, from checked inputs."""
         raise NotImplementedError
+
+    def step(self) -> None:
+        """Advance the loss's schedule by one epoch; a loss without one does nothing.
+
+        The papers' schedules run over 100 epochs. A trainer that counts in steps calls this after every hundredth of
+        its training. Where a schedule stands is part of ``state_dict``.
+        """
 
 
 def check_shapes(logits: object, target: object) -> None:

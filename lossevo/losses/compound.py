@@ -34,6 +34,7 @@ class DiceCE(SegmentationLoss):
         summary="Overlap and likelihood together: the default of nnU-Net, and hard to beat.",
         formula="w_dice · Dice + w_ce · CE",
         source="Isensee et al., nnU-Net, Nature Methods 2021",
+        purpose="The first choice for an unknown task.",
     )
 
     def __init__(
@@ -87,6 +88,7 @@ class DiceFocal(SegmentationLoss):
         summary="Overlap together with a likelihood that looks at the hard voxels; robust under imbalance.",
         formula="w_dice · Dice(p², g²) + w_focal · Focal(γ)",
         source="Iantsen, Visvikis & Hatt, Squeeze-and-excitation normalization, HECKTOR 2020",
+        purpose="Small or uneven foreground, where Dice+CE leaves hard voxels behind.",
     )
 
     def __init__(
@@ -138,6 +140,7 @@ class FocalTversky(Tversky):
         summary="Tversky loss bent by a power, so that the last errors of a nearly right region keep a gradient.",
         formula="mean_c (1 - TP_c / (TP_c + w_fp FP_c + w_fn FN_c + s))^(1/γ)",
         source="Abraham & Khan, A novel focal Tversky loss function, ISBI 2019",
+        purpose="Small structures, late in training: nearly right regions keep a gradient.",
     )
 
     def __init__(

@@ -35,6 +35,7 @@ class Boundary(SegmentationLoss):
         summary="Probability times the distance by which a voxel lies outside (inside counts as gain).",
         formula="mean_c 1/|Ω| Σ_i φ_ic p_ic",
         source="Kervadec et al., Boundary loss for highly unbalanced segmentation, MedIA 2021",
+        purpose="A second term beside a region loss, where surfaces matter more than overlap.",
     )
     uses_distance_map = True
 

@@ -32,6 +32,7 @@ class CrossEntropy(SegmentationLoss):
         summary="The default of classification: every voxel counts the same, so small classes count little.",
         formula="-1/|Ω| Σ_i Σ_c g_ic log p_ic",
         source="Negative log-likelihood of the categorical distribution",
+        purpose="Balanced classes, and calibrated probabilities; the control of every comparison.",
     )
     weight: Tensor | None
 
@@ -75,6 +76,7 @@ class Focal(SegmentationLoss):
         summary="Cross-entropy in which voxels that are right already count less.",
         formula="-1/|Ω| Σ_i Σ_c α_c g_ic (1 - p_ic)^γ log p_ic",
         source="Lin et al., Focal Loss for Dense Object Detection, ICCV 2017",
+        purpose="Foreground of a few percent, many easy background voxels.",
     )
     alpha: Tensor | None
 

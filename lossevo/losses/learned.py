@@ -25,6 +25,7 @@ class Baikal(SegmentationLoss):
         summary="Found by genetic programming for image classification; regularises against over-confidence.",
         formula="1/(C|Ω|) Σ_i Σ_c (g_ic / p_ic - log p_ic)",
         source="Gonzalez & Miikkulainen, Improved training speed … through loss function optimization, CEC 2020",
+        purpose="A control from automatic search: found for classification, not for segmentation.",
     )
     coefficients: ClassVar[tuple[float, float, float, float, float, float]] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -52,5 +53,6 @@ class BaikalCMA(Baikal):
         summary="Baikal with coefficients tuned by CMA-ES.",
         formula="1/(C|Ω|) Σ_i Σ_c 2.7279 (1.1135 · 1.3716 g_ic / (0.8411 p_ic) - 0.9863 log(1.5352 p_ic))",
         source="Gonzalez & Miikkulainen, Improved training speed … through loss function optimization, CEC 2020",
+        purpose="As baikal; its optimum is not the perfect prediction, which regularises.",
     )
     coefficients = (2.7279, 0.9863, 1.5352, 1.1135, 1.3716, 0.8411)

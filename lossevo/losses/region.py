@@ -61,6 +61,7 @@ class Dice(RegionLoss):
         summary="Overlap of each foreground class, whatever its size.",
         formula="mean_c 1 - 2 Σ_i p_ic g_ic / (Σ_i p_ic + Σ_i g_ic + s)",
         source="Milletari, Navab & Ahmadi, V-Net, 3DV 2016; Drozdzal et al., DLMIA 2016",
+        purpose="Dice as the metric, classes of very different size, every class in most patches.",
     )
 
     def __init__(
@@ -105,6 +106,7 @@ class Tversky(RegionLoss):
         summary="Overlap in which misses cost more than false alarms (or the other way round).",
         formula="mean_c 1 - TP_c / (TP_c + w_fp FP_c + w_fn FN_c + s)",
         source="Salehi, Erdogmus & Gholipour, Tversky loss function, MLMI 2017",
+        purpose="Small lesions whose misses matter more than false alarms: a high recall.",
     )
 
     def __init__(
@@ -155,6 +157,7 @@ class GeneralizedDice(RegionLoss):
         summary="One Dice over all classes, each weighted by the inverse square of its size.",
         formula="1 - 2 Σ_c w_c Σ_i p_ic g_ic / (Σ_c w_c Σ_i (p_ic + g_ic) + s),  w_c ∝ 1/(Σ_i g_ic)²",
         source="Sudre et al., Generalised Dice overlap, DLMIA 2017",
+        purpose="Several classes of very different size, of which none may be lost.",
     )
 
     def __init__(self, *, batch: bool = False, include_background: bool = True, smooth: float = SMOOTH) -> None:

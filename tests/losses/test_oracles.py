@@ -1,43 +1,22 @@
-"""Every loss, in value and gradient, against a slow loop over voxels written from the paper's formula.
-
-The loops know nothing of the package: they work on float64 scalars in lists, ``p[b][c][i]`` and ``g[b][c][i]`` with
-image b, class c and voxel i, and build p from the logits by the definition (a sigmoid where there is one logit).
-"""
+"""Every loss, in value and gradient, against a slow loop over voxels written from the paper's formula."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-import torch
-from scipy.ndimage import distance_transform_edt
 
-from lossevo.losses import create
-
-SMOOTH = 1e-5
-FLOOR = 1e-4
-SPACING_MM = {2: (1.5, 0.5), 3: (4.0, 1.0, 2.0)}
-
-
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values)
-
-
-def voxels(p):
-    return [(b, i) for b in range(len(p)) for i in range(len(p[0][0]))]
-
-
-def classes(p, background=True):
-    return range(0 if background else 1, len(p[0]))
-
-
-def regions(p, g, batch=False, background=False):
-    """Lists of (p, g) over the voxels of each region."""
-    for c in classes(p, background):
-        per_image = [list(zip(p[b][c], g[b][c], strict=True)) for b in range(len(p))]
-        yield from [[voxel for image in per_image for voxel in image]] if batch else per_image
+from tests.losses.voxel_loops import (
+    FLOOR,
+    GEOMETRIES,
+    SMOOTH,
+    assert_equals_the_loop,
+    classes,
+    mean,
+    regions,
+    voxels,
+    weights,
+)
 
 
 def cross_entropy(p, g, phi, weight=None, smoothing=0.0):
@@ -171,80 +150,10 @@ VARIANTS = [
     ("baikal_cma", {}, lambda p, g, d: baikal(p, g, d, CMA)),
 ]
 IDS = ["-".join([name, *parameters]) for name, parameters, _ in VARIANTS]
-GEOMETRIES = [(1, 1, (3, 4)), (2, 1, (2, 2, 3)), (1, 2, (2, 2, 3)), (2, 2, (4, 3)), (1, 4, (3, 4)), (2, 4, (2, 3, 2))]
-KINDS = ["random", "empty", "full", "absent", "one_voxel"]
-
-
-def weights(count):
-    return [0.5, 2.0, 0.0, 1.25][:count]
-
-
-def labels(kind, batch, count, spatial, rng):
-    """Integer labels (B, 1, *spatial) with the trait that ``kind`` names."""
-    shape = (batch, 1, *spatial)
-    target = np.zeros(shape, np.int64)
-    if kind == "random":
-        target = rng.integers(0, count, shape)
-    elif kind == "full":
-        target[:] = count - 1
-    elif kind == "absent":
-        target = rng.integers(0, max(1, count - 1), shape)
-    elif kind == "one_voxel":
-        target.reshape(batch, -1)[:, 1] = count - 1
-    return torch.from_numpy(target)
-
-
-def signed_distance(one_hot, spacing):
-    distance = np.zeros(one_hot.shape)
-    for index in np.ndindex(one_hot.shape[:2]):
-        mask = one_hot[index] > 0
-        if mask.any() and not mask.all():
-            distance[index] = distance_transform_edt(~mask, spacing) - distance_transform_edt(mask, spacing)
-    return distance
-
-
-def oracle_value(oracle, logits, target, count):
-    """The oracle on logits (B, C or 1, *spatial) and labels."""
-    batch, channels = logits.shape[:2]
-    x = [[list(channel.flatten()) for channel in image] for image in logits]
-    if channels == 1:
-        p = [[[1 / (1 + v.exp()) for v in image[0]], [1 / (1 + (-v).exp()) for v in image[0]]] for image in x]
-    else:
-        exps = [[[v.exp() for v in channel] for channel in image] for image in x]
-        p = [
-            [[e / sum(other[i] for other in image) for i, e in enumerate(channel)] for channel in image]
-            for image in exps
-        ]
-    one_hot = np.stack([target[:, 0].numpy() == c for c in range(count)], axis=1).astype(float)
-    phi = signed_distance(one_hot, SPACING_MM[logits.ndim - 2])
-    flat = (batch, count, -1)
-    return oracle(p, one_hot.reshape(flat).tolist(), phi.reshape(flat).tolist())
 
 
 @pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: f"B{g[0]}C{g[1]}-{len(g[2])}D")
 @pytest.mark.parametrize(("name", "parameters", "oracle"), VARIANTS, ids=IDS)
 def test_value_and_gradient_equal_the_loop(name, parameters, oracle, geometry, saturated):
-    batch, channels, spatial = geometry
-    count = max(2, channels)
-    stand_ins = {"weights": weights(count), "spacing": SPACING_MM[len(spatial)]}
-    parameters = {k: stand_ins[v] if isinstance(v, str) else v for k, v in parameters.items()}
-    loss = create(name, **parameters)
-    rng = np.random.default_rng(7)
-    for kind in KINDS:
-        target = labels(kind, batch, count, spatial, rng)
-        shape = (batch, channels, *spatial)
-        values = rng.choice([-50.0, 50.0], shape) if saturated else rng.normal(0, 2, shape)
-        logits = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        expected = oracle_value(oracle, logits, target, count)
-        (expected_gradient,) = torch.autograd.grad(expected, logits)
-        value = loss(logits, target)
-        (gradient,) = torch.autograd.grad(value, logits)
-        assert value.shape == ()
-        assert value.dtype == torch.float64
-        torch.testing.assert_close(
-            value, expected, rtol=1e-10, atol=1e-12, msg=lambda text, kind=kind: f"{kind}: {text}"
-        )
-        torch.testing.assert_close(
-            gradient, expected_gradient, rtol=1e-9, atol=1e-12, msg=lambda text, kind=kind: f"{kind}: {text}"
-        )
+    assert_equals_the_loop(name, parameters, oracle, geometry, saturated)

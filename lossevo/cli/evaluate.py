@@ -33,6 +33,7 @@ def evaluate(
     ] = None,
     data: options.Data = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Number of folds.", show_default="3")] = None,
+    task: options.Task = None,
     steps: options.Steps = None,
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Trainings of each loss on each fold.", show_default="1")
@@ -88,6 +89,7 @@ def evaluate(
         "--loss-file": loss_file,
         "--data": data,
         "--folds": folds,
+        "--task": task,
         "--steps": steps,
         "--seeds": seeds,
         "--seed": seed,
@@ -104,7 +106,7 @@ def evaluate(
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")
         config = _configuration(
-            losses, hof, loss_file, data, folds, steps, seeds, seed, test_on, allow_leakage, labels, spacing
+            losses, hof, loss_file, data, folds, task, steps, seeds, seed, test_on, allow_leakage, labels, spacing
         )
         comparison = _comparison(screen, out, config)
     _describe(screen, comparison)
@@ -124,6 +126,7 @@ def _configuration(
     loss_file: Sequence[Path] | None,
     data: Path | None,
     folds: int | None,
+    task: Path | None,
     steps: int | None,
     seeds: int | None,
     seed: int | None,
@@ -134,11 +137,13 @@ def _configuration(
 ) -> ComparisonConfig:
     from lossevo.comparison import configure, contenders_from
     from lossevo.search import CohortSource
+    from lossevo.training import load_task
 
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
     return configure(
         contenders_from(names, hof or (), loss_file or ()),
         CohortSource(path=data),
+        task=load_task(task) if task else None,
         steps=steps,
         folds=3 if folds is None else folds,
         seeds=1 if seeds is None else seeds,

@@ -37,6 +37,14 @@ Spacing = Annotated[
     tuple[float, float, float] | None,
     typer.Option("--spacing", help="Voxel size in mm to resample to, e.g. 4 4 4.", show_default="chosen for a CPU"),
 ]
+Task = Annotated[
+    Path | None,
+    typer.Option(
+        "--task",
+        help="Training task: a YAML file with network, channels, patch_size, learning_rate, … (docs/proxy.md).",
+        show_default="measured, for a CPU",
+    ),
+]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps of a training.", show_default=False)]
 Seed = Annotated[
     int | None,

@@ -32,6 +32,7 @@ def search(
         int | None,
         typer.Option("--budget", min=1, help="Trainings in all: evolution, tuning, confirmation.", show_default=False),
     ] = None,
+    task: options.Task = None,
     steps: options.Steps = None,
     labels: options.Labels = None,
     spacing: options.Spacing = None,
@@ -61,6 +62,7 @@ def search(
       lossevo search                        a demonstration on the phantom
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
+      lossevo search --data DIR --task gpu.yaml --gpus-per-worker 0.5
       lossevo search --data DIR --address head:6379 --budget 5000 --window 64
       lossevo search --resume runs/mine
     """
@@ -76,6 +78,7 @@ def search(
                 "--data": data,
                 "--run": run,
                 "--budget": budget,
+                "--task": task,
                 "--steps": steps,
                 "--labels": labels,
                 "--spacing": spacing,
@@ -85,7 +88,7 @@ def search(
         )
         opened = _run(out, resume, None)
     else:
-        config = _configuration(space or "segmentation", data, budget, steps, labels, spacing, seed or 0, window)
+        config = _configuration(space or "segmentation", data, budget, task, steps, labels, spacing, seed or 0, window)
         opened = _run(out, run or _free_folder(config), config)
     _describe(out, opened)
     with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
@@ -98,6 +101,7 @@ def _configuration(
     space: str,
     data: Path | None,
     budget: int | None,
+    task: Path | None,
     steps: int | None,
     labels: Literal["merged", "separate"] | None,
     spacing: tuple[float, float, float] | None,
@@ -105,7 +109,7 @@ def _configuration(
     window: int | None,
 ) -> RunConfig:
     from lossevo.search import CohortSource, RunConfig, load_space
-    from lossevo.training import TaskSettings
+    from lossevo.training import TaskSettings, load_task
 
     chosen = load_space(space)
     demo = data is None
@@ -113,11 +117,10 @@ def _configuration(
     resolved = chosen.model_copy(
         update={"budget": chosen.budget.model_copy(update={key: value for key, value in changes.items() if value})}
     )
-    task = TaskSettings()
-    budget_steps = steps or (DEMO_STEPS if demo else task.budget_steps)
+    settings = load_task(task) if task else TaskSettings(budget_steps=DEMO_STEPS) if demo else TaskSettings()
     return RunConfig(
         space=resolved,
-        task=task.model_copy(update={"budget_steps": budget_steps}),
+        task=settings.model_copy(update={"budget_steps": steps or settings.budget_steps}),
         cohort=CohortSource(path=data.resolve() if data else None),
         labels=labels or "merged",
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),

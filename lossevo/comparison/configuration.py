@@ -53,14 +53,14 @@ def configure(
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``steps`` not given are those of ``task``.
 
-    ``labels`` and ``spacing_mm`` not given are those of the runs that the evolved losses come from, else merged
-    labels and the automatic spacing. ``task`` gives the other settings of the training task; steps, and validation at
-    the last step alone, come on top.
+    ``labels``, ``spacing_mm`` and ``task`` not given are those of the runs that the evolved losses come from, else
+    merged labels, the automatic spacing and the default task. Steps, and validation at the last step alone, come on
+    top of the task.
 
     Raises:
-        LossevoError: a number out of range, or runs that disagree about labels or spacing.
+        LossevoError: a number out of range, or runs that disagree about labels, spacing or task.
     """
-    task = task or TaskSettings()
+    task = task or _of_runs(contenders, "task", steps) or TaskSettings()
     steps = task.budget_steps if steps is None else steps
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
@@ -80,18 +80,29 @@ def configure(
     )
 
 
-def _of_runs(contenders: Sequence[Contender], setting: Literal["labels", "spacing_mm"]) -> Any:
-    """The setting that all runs share; None if there is no run."""
+def _of_runs(
+    contenders: Sequence[Contender], setting: Literal["labels", "spacing_mm", "task"], steps: int | None = None
+) -> Any:
+    """The setting that all runs share, None if there is no run; tasks may differ in their steps if those are given."""
     found = {
         contender.name: getattr(contender.search, setting)
         for contender in contenders
         if contender.search is not None and contender.search.labels is not None
     }
+    if steps is not None:
+        found = {name: task and task.model_copy(update={"budget_steps": steps}) for name, task in found.items()}
     if len(set(found.values())) > 1:
-        option = "--labels" if setting == "labels" else "--spacing"
-        told = ", ".join(f"{name}: {value or 'automatic'}" for name, value in found.items())
+        option = {"labels": "--labels", "spacing_mm": "--spacing", "task": "--task"}[setting]
+        told = ", ".join(f"{name}: {_told(value)}" for name, value in found.items())
         raise LossevoError(f"the losses come from runs with different {setting} ({told}); say which with {option}")
     return next(iter(found.values()), None)
+
+
+def _told(value: object) -> str:
+    """A setting in a message; of a task what is not the default."""
+    if isinstance(value, TaskSettings):
+        value = ", ".join(f"{key} {item}" for key, item in value.model_dump(exclude_defaults=True).items()) or "default"
+    return str(value or "automatic")
 
 
 def read_config(folder: Path) -> ComparisonConfig:

@@ -17,6 +17,7 @@ from lossevo.expression import Expression, unicode
 from lossevo.losses import create, describe, from_spec
 from lossevo.search import CohortSource, Subjects, hall_of_fame, read_config
 from lossevo.search.candidate import HAND_CRAFTED
+from lossevo.training import TaskSettings
 
 Labels = Literal["merged", "separate"]
 
@@ -30,6 +31,7 @@ class SearchRecord(BaseModel):
     cohort: CohortSource | None = None
     labels: Labels | None = None
     spacing_mm: tuple[float, float, float] | None = None
+    task: TaskSettings | None = None
 
 
 class Contender(BaseModel):
@@ -114,7 +116,11 @@ def _of_hall_of_fame(item: str) -> Contender:
         evolved=not entry.origin.startswith(HAND_CRAFTED),
         # Also of a hand-crafted loss: its place in this ranking was won on these subjects.
         search=SearchRecord(
-            subjects=subjects, cohort=config.cohort, labels=config.labels, spacing_mm=config.spacing_mm
+            subjects=subjects,
+            cohort=config.cohort,
+            labels=config.labels,
+            spacing_mm=config.spacing_mm,
+            task=config.task,
         ),
     )
 
@@ -138,7 +144,11 @@ def _record(metadata: Mapping[str, Any], file: Path) -> SearchRecord | None:
     if "subjects" not in metadata:
         return None
     task = metadata.get("task")
-    known = {key: task.get(key) for key in ("labels", "spacing_mm")} if isinstance(task, Mapping) else {}
+    known = (
+        {"labels": task.get("labels"), "spacing_mm": task.get("spacing_mm"), "task": task.get("settings")}
+        if isinstance(task, Mapping)
+        else {}
+    )
     try:
         return SearchRecord.model_validate({"subjects": metadata["subjects"], **known})
     except ValidationError as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from lossevo.configuration_file import read
 from lossevo.errors import LossevoError, nearest
 from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, ExpressionError
 from lossevo.expression.trees import MAX_COEFFICIENT, MAX_CONSTANT
@@ -270,55 +269,4 @@ def load_space(name_or_path: str) -> SearchSpace:
             f"no search space '{name_or_path}'{nearest(name_or_path, known)}; "
             f"give one of {', '.join(known)}, or the path of a YAML file"
         )
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as problem:
-        raise LossevoError(f"{path}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
-    if not isinstance(document, dict):
-        raise LossevoError(
-            f"{path}: expected keys and values (name, terminals, primitives, …), found {type(document).__name__}"
-        )
-    return parse_space(document, str(path))
-
-
-def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
-    """A search space from plain data; ``source`` names the file in messages.
-
-    Raises:
-        LossevoError: as :func:`load_space`.
-    """
-    try:
-        return SearchSpace.model_validate(document)
-    except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise LossevoError(f"{source}: {problems[0]}{more}") from None
-
-
-def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _keys(problem["loc"][:-1])
-        return f"unknown key '{where}'{nearest(str(problem['loc'][-1]), known)}; known here: {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"key '{where}' is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "literal_error":
-        choices = str(problem["ctx"]["expected"])
-        close = difflib.get_close_matches(
-            str(problem["input"]), choices.replace("'", "").replace(" or ", ", ").split(", "), n=1
-        )
-        return f"{where}: found '{problem['input']}', expected {choices}" + (
-            f" (did you mean '{close[0]}'?)" if close else ""
-        )
-    return f"{where}: {message}" if where else message
-
-
-def _keys(location: tuple[Any, ...]) -> list[str]:
-    """The keys that are right at a place in the document."""
-    model: type[BaseModel] = SearchSpace
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
-    return list(model.model_fields)
+    return read(SearchSpace, path, expects="name, terminals, primitives, …")

@@ -1,4 +1,4 @@
-"""The network of the training task: a MONAI 3D U-Net whose initial weights depend on the seed alone."""
+"""The network of the training task: a 3D U-Net whose initial weights depend on the seed alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
+from lossevo.training.se_norm_unet import SENormUNet
 from lossevo.training.task import TaskSettings
 
 
@@ -21,15 +22,24 @@ def build_network(
     # start alike; torch.manual_seed would also re-seed CUDA, which fork_rng(devices=[]) does not restore.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network: nn.Module = UNet(
-            spatial_dims=3,
-            in_channels=channel_count,
-            out_channels=class_count,
-            channels=settings.channels,
-            strides=settings.strides,
-            num_res_units=settings.residual_units,
-            norm=settings.norm,
-        )
+        network = _untrained(settings, channel_count, class_count)
     if device.type == "cpu" and settings.channels_last:
         return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
     return network.to(device)
+
+
+def _untrained(settings: TaskSettings, channel_count: int, class_count: int) -> nn.Module:
+    if settings.network == "se_norm_unet":
+        return SENormUNet(
+            inputs=channel_count, outputs=class_count, channels=settings.channels, strides=settings.strides
+        )
+    network: nn.Module = UNet(
+        spatial_dims=3,
+        in_channels=channel_count,
+        out_channels=class_count,
+        channels=settings.channels,
+        strides=settings.strides,
+        num_res_units=settings.residual_units,
+        norm=settings.norm,
+    )
+    return network

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lossevo.configuration_file import read
 from lossevo.data.cohort import Volume
 from lossevo.data.patches import PatchBank, build_patch_bank
 from lossevo.data.preprocessing import PreparedCohort
@@ -30,10 +32,13 @@ class TaskSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    network: Literal["unet", "se_norm_unet"] = Field(
+        "unet", description="MONAI's U-Net, or the SE-Norm residual U-Net of Iantsen et al."
+    )
     channels: tuple[int, ...] = Field((8, 16, 32), min_length=2, description="features per U-Net level")
     strides: tuple[int, ...] = Field((2, 2), description="downsampling between levels: one less than channels")
-    residual_units: int = Field(0, ge=0, description="residual units per level; 0 = one plain convolution")
-    norm: Literal["instance", "batch"] = "instance"
+    residual_units: int = Field(0, ge=0, description="unet: residual units per level; 0 = one plain convolution")
+    norm: Literal["instance", "batch"] = Field("instance", description="unet: normalisation")
     channels_last: bool = Field(True, description="channels_last_3d memory format on CPU: 1.2-1.6 times as fast")
     patch_size: tuple[int, int, int] = Field((16, 56, 56), description="voxels, multiples of the total stride")
     patches_per_volume: int = Field(4, ge=1)
@@ -45,6 +50,11 @@ class TaskSettings(BaseModel):
     warmup_share: float = Field(0.3, gt=0, lt=1, description="share of the steps before the peak")
     budget_steps: int = Field(150, ge=1, description="optimiser steps of a search's candidate training")
     validations: int = Field(3, ge=1, description="evenly spaced checkpoints validated, the last step included")
+    window_overlap: float = Field(0.25, ge=0, lt=1, description="overlap of neighbouring windows in validation")
+    fusion: Literal["gaussian", "bspline"] = Field(
+        "gaussian",
+        description="of overlapping windows: logits with Gaussian weights, or soft voting with B-spline weights",
+    )
 
     @property
     def total_stride(self) -> int:
@@ -66,6 +76,15 @@ class TaskSettings(BaseModel):
         """
         content = f"{RECIPE_VERSION}\n{data_fingerprint}\n{self.model_dump_json(exclude={'budget_steps'})}"
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def load_task(path: Path) -> TaskSettings:
+    """Settings from a YAML file; what it does not name keeps its default.
+
+    Raises:
+        LossevoError: no such file, not YAML, or a wrong key or value.
+    """
+    return read(TaskSettings, path, expects="network, channels, patch_size, learning_rate, …")
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,7 @@ class TestResume:
             ["--seed", 4],
             ["--seed", 3],
             ["--budget", 60],
+            ["--task", "task.yaml"],
             ["--steps", 5],
             ["--window", 2],
             ["--labels", "separate"],

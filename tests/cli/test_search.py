@@ -150,6 +150,18 @@ def test_the_command_line_decides_what_the_run_records(cli, space_file, cohort, 
     assert Path("runs/tiny-balls-2").is_dir()
 
 
+def test_a_task_file_decides_the_training_and_steps_come_on_top(cli, space_file, cohort, monkeypatch, tmp_path):
+    from lossevo.search import Run, read_config
+
+    monkeypatch.setattr(Run, "search", lambda *given, **named: [])
+    (tmp_path / "task.yaml").write_text("channels: [2, 4]\nstrides: [2]\nbudget_steps: 9\n")
+    for number, (arguments, steps) in enumerate([((), 9), (("--steps", 7), 7)], start=1):
+        said = cli("search", space_file, "--data", cohort, "--task", tmp_path / "task.yaml", *arguments)
+        assert (said.status, said.err) == (0, "")
+        task = read_config(Path(f"runs/tiny-balls-{number}")).task
+        assert (task.channels, task.strides, task.budget_steps) == ((2, 4), (2,), steps)
+
+
 def test_without_data_it_says_that_it_uses_the_phantom(cli, monkeypatch, space_file):
     from lossevo.search import CohortSource, Run, read_config
 

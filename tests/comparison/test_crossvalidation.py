@@ -14,6 +14,8 @@ import pytest
 from lossevo.comparison import Comparison, Event
 from lossevo.errors import LossevoError
 from lossevo.search import Subjects
+from lossevo.search import read_config as read_run_config
+from lossevo.training import TaskSettings
 
 OUTPUTS = ("cases.csv", "summary.csv", "comparisons.csv", "summary.json", "table.md")
 
@@ -92,6 +94,27 @@ class TestProtocol:
         assert configured(cohort, spacing_mm=None).spacing_mm is None
         assert configured(cohort, hof=[run]).labels == "merged"
         assert configured(cohort, hof=[run], labels="separate").labels == "separate"
+
+    def test_the_task_is_that_of_the_run_unless_given(self, balls, searched_run, configured):
+        cohort = balls(8)
+        run = searched_run(cohort)
+        searched = read_run_config(run).task
+        assert searched != TaskSettings()
+        assert configured(cohort, hof=[run], task=None, steps=None).task == searched.model_copy(
+            update={"validations": 1}
+        )
+        assert configured(cohort, hof=[run], task=TaskSettings(), steps=9).task == TaskSettings(
+            budget_steps=9, validations=1
+        )
+        assert configured(cohort, task=None, steps=9).task == TaskSettings(budget_steps=9, validations=1)
+
+    def test_runs_with_different_tasks_need_a_decision(self, balls, searched_run, configured):
+        cohort = balls(8)
+        one, two = searched_run(cohort, name="one"), searched_run(cohort, name="two", evolved="class_mean(mean(y / p))")
+        change(two / "run.json", task=json.loads((two / "run.json").read_text())["task"] | {"budget_steps": 77})
+        with pytest.raises(LossevoError, match=r"different task \(.*budget_steps.*; say which with --task"):
+            configured(cohort, hof=[one, two], task=None, steps=None)
+        assert configured(cohort, hof=[one, two], task=None, steps=9).task.budget_steps == 9
 
 
 class TestRun:

@@ -17,13 +17,14 @@ import torch
 
 import lossevo
 from lossevo.cluster import Status
+from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.search import engine
 from lossevo.search.candidate import Candidate, Origin
 from lossevo.search.engine import Plan
 from lossevo.search.ledger import Ledger, Training
-from lossevo.search.space import Budget, parse_space
+from lossevo.search.space import Budget, SearchSpace
 from tests.search.synthetic import (
     SEEDS,
     Killed,
@@ -221,7 +222,8 @@ class TestFailures:
 
     def test_an_exhausted_space_is_said_to_be(self, tmp_path, monkeypatch):
         monkeypatch.setattr(engine, "MAX_REJECTED_IN_A_ROW", 200)
-        space = parse_space(
+        space = checked(
+            SearchSpace,
             {
                 "name": "tiny",
                 "terminals": {"p": 1, "y": 1},

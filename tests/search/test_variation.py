@@ -11,16 +11,18 @@ import pytest
 from deap import gp
 from hypothesis import given, settings
 
+from lossevo.configuration_file import checked
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
 from lossevo.search.evolution import Fitness
-from lossevo.search.space import SearchSpace, load_space, parse_space
+from lossevo.search.space import SearchSpace, load_space
 from lossevo.search.variation import Region, Scalar, Variation, Voxel, drawing_from
 from tests.expression.strategies import expressions
 
 SEGMENTATION = load_space("segmentation")
 GLO = load_space("glo")
 # The least that a space may hold: no number, so no leaf but voxel maps; no way from a type to itself.
-BARE = parse_space(
+BARE = checked(
+    SearchSpace,
     {
         "name": "bare",
         "terminals": {"p": 1, "y": 1},
@@ -29,7 +31,8 @@ BARE = parse_space(
     },
     "bare",
 )
-NUMBERLESS = parse_space(
+NUMBERLESS = checked(
+    SearchSpace,
     {
         "name": "numberless",
         "terminals": {"p": 1, "y": 1},
@@ -38,7 +41,8 @@ NUMBERLESS = parse_space(
     },
     "numberless",
 )
-EVERYTHING = parse_space(
+EVERYTHING = checked(
+    SearchSpace,
     {
         "name": "everything",
         "terminals": dict.fromkeys(TERMINALS, 1),

@@ -19,6 +19,7 @@ def build(settings: TaskSettings, seed: int = 0) -> torch.nn.Module:
         TaskSettings(),
         TaskSettings(residual_units=1, norm="batch", channels_last=False),
         TaskSettings(channels=(4, 8, 16), strides=(1, 2)),
+        TaskSettings(network="se_norm_unet"),
     ],
 )
 def test_logits_have_the_size_of_the_image(settings: TaskSettings):
@@ -28,12 +29,14 @@ def test_logits_have_the_size_of_the_image(settings: TaskSettings):
     assert build(settings)(torch.zeros(2, 2, *size)).shape == (2, 3, *size)
 
 
-def test_weights_depend_on_the_seed_alone():
+@pytest.mark.parametrize("network", ["unet", "se_norm_unet"])
+def test_weights_depend_on_the_seed_alone(network):
+    settings = TaskSettings(network=network)
     torch.manual_seed(1)
-    first = build(TaskSettings(), seed=5).state_dict()
+    first = build(settings, seed=5).state_dict()
     torch.manual_seed(2)
-    second = build(TaskSettings(), seed=5).state_dict()
-    other = build(TaskSettings(), seed=6).state_dict()
+    second = build(settings, seed=5).state_dict()
+    other = build(settings, seed=6).state_dict()
 
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lossevo.training import TaskSettings, make_training_data
+from lossevo.errors import LossevoError
+from lossevo.training import TaskSettings, load_task, make_training_data
 
 
 def test_settings_survive_json():
@@ -50,3 +51,33 @@ def test_a_driver_that_only_sends_requests_imports_no_monai():
     check = "import sys, lossevo.training; sys.exit('monai' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_task_file_says_what_differs_from_the_default(tmp_path):
+    file = tmp_path / "gpu.yaml"
+    file.write_text("network: se_norm_unet\npatch_size: [96, 96, 96]\nchannels: [16, 32, 64]\nbudget_steps: 1000\n")
+
+    expected = TaskSettings(network="se_norm_unet", patch_size=(96, 96, 96), channels=(16, 32, 64), budget_steps=1000)
+    assert load_task(file) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patchsize: [8, 8, 8]", r"task\.yaml: unknown key 'patchsize' \(did you mean 'patch_size'\?\)"),
+        ("network: unett", r"task\.yaml: network: found 'unett', expected .*did you mean 'unet'"),
+        ("patch_size: [16, 56, 50]", r"task\.yaml: patch_size .*multiple of 4"),
+        ("- unet", r"task\.yaml: expected keys and values \(network, .*found list"),
+        ("network: [", r"task\.yaml: cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_task_file_is_explained(tmp_path, text, message):
+    file = tmp_path / "task.yaml"
+    file.write_text(text)
+    with pytest.raises(LossevoError, match=message):
+        load_task(file)
+
+
+def test_a_missing_task_file_is_named(tmp_path):
+    with pytest.raises(LossevoError, match=r"none\.yaml: no such file"):
+        load_task(tmp_path / "none.yaml")

@@ -12,9 +12,8 @@ from torch import nn
 
 from lossevo.errors import LossevoError
 from lossevo.losses import create
-from lossevo.training import TaskSettings, TrainingData, TrainingRequest, make_training_data
-from lossevo.training.network import build_network
-from lossevo.training.trainer import LossCurve, Trainer, predict, train
+from lossevo.training import TrainingData, TrainingRequest, make_training_data
+from lossevo.training.trainer import LossCurve, Trainer, train
 
 CPU = torch.device("cpu")
 SUBJECTS = tuple(f"ball-{number:02d}" for number in range(8))
@@ -39,6 +38,10 @@ class Recorder(nn.Module):
         self.logits: list[torch.Tensor] = []
         self.targets: list[torch.Tensor] = []
         self.distance_maps: list[torch.Tensor | None] = []
+        self.steps: list[int] = []
+
+    def step(self):
+        self.steps.append(len(self.logits))
 
     def forward(self, logits, target, **optional):
         self.logits.append(logits.detach().clone())
@@ -71,6 +74,15 @@ def test_learns_a_bright_ball(balls, loss: str):
     assert len(result.curve) <= 60
     assert result.curve[-1][0] == 100
     assert result.curve[-1][1] < result.curve[0][1]
+
+
+def test_learns_with_the_se_norm_network_and_spline_voting(make_balls, small_settings):
+    settings = small_settings.model_copy(
+        update={"network": "se_norm_unet", "channels": (4, 8), "strides": (2,), "fusion": "bspline"}
+    )
+    data = make_training_data(make_balls(shape=(18, 30, 24)), settings)
+
+    assert Trainer(data, device=CPU).train(request(steps=60)).score > 0.8
 
 
 def test_two_channels_three_classes_and_volumes_that_fit_neither_stride_nor_patch(make_balls, small_settings):
@@ -157,6 +169,14 @@ def test_distance_map_is_given_to_losses_that_ask_for_it(train_recording):
         assert torch.equal(distance_mm[:, 1:] < 0, target == 1)
 
 
+@pytest.mark.parametrize("steps", [3, 100, 130])
+def test_a_losss_schedule_advances_by_a_hundred_epochs_spread_over_the_training(train_recording, steps: int):
+    recorder = Recorder()
+    train_recording(recorder, steps=steps)
+
+    assert recorder.steps == [-(-steps * epoch // 100) for epoch in range(1, 101)]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_names_its_step(train_recording, value: float):
     with pytest.raises(FloatingPointError, match=f"training loss is {value} at step 3"):
@@ -213,44 +233,6 @@ def test_an_unknown_subject_loss_or_empty_validation_is_refused(balls, make_ball
         volume.label[:] = 0
     with pytest.raises(LossevoError, match="no validation subject has a labelled voxel"):
         train(request(), make_training_data(prepared, small_settings))
-
-
-class Threshold(nn.Module):
-    """Logits that call every voxel above 0 foreground, and the sizes it was asked for."""
-
-    def __init__(self):
-        super().__init__()
-        self.sizes = []
-
-    def forward(self, image):
-        self.sizes.append(tuple(image.shape[2:]))
-        return torch.cat([torch.zeros_like(image), image], dim=1)
-
-
-@pytest.mark.parametrize("shape", [(16, 24, 24), (13, 22, 31), (5, 3, 70)])
-def test_prediction_returns_to_the_shape_and_place_of_the_image(shape):
-    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
-    settings = TaskSettings(patch_size=(16, 24, 24))
-    whole, windows = Threshold(), Threshold()
-
-    np.testing.assert_array_equal(predict(whole, image, settings, CPU), image[0] > 0)
-    np.testing.assert_array_equal(
-        predict(windows, image, settings.model_copy(update={"whole_volume_limit": 0.1}), CPU), image[0] > 0
-    )
-    assert all(axis % settings.total_stride == 0 for axis in whole.sizes[0])
-    assert set(windows.sizes) == {settings.patch_size}
-
-
-def test_a_network_predicts_the_same_for_a_volume_alone_and_inside_its_padding(small_settings):
-    network = build_network(small_settings, channel_count=1, class_count=2, seed=0, device=CPU)
-    image = np.random.default_rng(0).normal(size=(1, 16, 24, 24)).astype(np.float32)
-
-    prediction = predict(network, image, small_settings, CPU)
-
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(image)[None])[0].argmax(0)
-    np.testing.assert_array_equal(prediction, expected)
-    assert network.training
 
 
 def test_real_losses_can_be_asked_for_a_distance_map():

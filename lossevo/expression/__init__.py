@@ -7,7 +7,13 @@
 """
 
 from lossevo.expression.canonical_form import canonical
-from lossevo.expression.codegen import Code, compile_expression, generate
+from lossevo.expression.codegen import (
+    Code,
+    compile_expression,
+    compile_gradient,
+    compile_with_gradient,
+    generate,
+)
 from lossevo.expression.primitives import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Kind, Primitive, Terminal
 from lossevo.expression.rendering import latex, structure_text, text, tree, unicode
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, ExpressionError, Node, constant, renumber
@@ -27,6 +33,8 @@ __all__ = [
     "Terminal",
     "canonical",
     "compile_expression",
+    "compile_with_gradient",
+    "compile_gradient",
     "constant",
     "generate",
     "latex",

@@ -1,15 +1,21 @@
 """Code generation: an expression becomes straight-line PyTorch in which every shared sub-expression is computed once.
 
 DEAP compiles a tree to nested lambdas, which compute shared sub-trees again and do not compile beyond a depth of about
-200. Here each distinct node becomes one assignment, in an order in which operands come first. Coefficients are read
+200. Here each distinct value of the expression's graph becomes one assignment, operands first. Coefficients are read
 from a tensor ``c``, never written as literals, so that one piece of code serves every coefficient vector of a
 structure.
+
+:func:`generate` and :func:`compile_expression` give the loss alone, for PyTorch to differentiate.
+:func:`compile_with_gradient` gives the loss and its gradient with respect to the logits in one function: what both
+need is computed once, and nothing but the gradient has to be kept for the backward pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,28 +24,62 @@ import torch
 from torch import Tensor
 
 from lossevo.expression import safe_math
-from lossevo.expression.primitives import TERMINALS, Kind
+from lossevo.expression.differentiation import gradient_of_logits
+from lossevo.expression.graph import Extent, Graph, Value, reachable
+from lossevo.expression.labels import LABEL_FUNCTIONS
+from lossevo.expression.operations import OPERATIONS
+from lossevo.expression.primitives import TERMINALS
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, Node
 
-HELPERS = ("safe_divide", "safe_power", "safe_log", "safe_exp", "safe_sqrt", "minimum", "maximum")
+HELPERS = ("guard",)
 """Functions of :mod:`lossevo.expression.safe_math` that generated code may call."""
 
 LossFunction = Callable[[Mapping[str, Tensor], Tensor], Tensor | float]
 """``loss(inputs, coefficients) -> scalar``; see :func:`compile_expression`."""
+
+GradientFunction = Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor | float, Tensor | float]]
+"""``loss(inputs, coefficients) -> scalar, gradient``; see :func:`compile_with_gradient`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
     """Generated code.
 
-    ``lines`` of a function body, the name or number that holds the ``result``, the inputs and helpers that are used.
+    ``lines`` of a function body, the names or numbers that hold the ``results``, the inputs and helpers that are used.
     """
 
     lines: tuple[str, ...]
-    result: str
+    results: tuple[str, ...]
     terminals: tuple[str, ...]
     helpers: tuple[str, ...]
     uses_spatial: bool
+
+    @property
+    def result(self) -> str:
+        """The only result."""
+        (result,) = self.results
+        return result
+
+
+def lower(root: Node, graph: Graph) -> Value:
+    """The value of a tree in ``graph``."""
+    values: dict[Node, Value] = {}
+
+    def value(node: Node) -> Value:
+        if node not in values:
+            values[node] = made(node)
+        return values[node]
+
+    def made(node: Node) -> Value:
+        if node.name == CONSTANT:
+            return graph.number(node.value)
+        if node.name == COEFFICIENT:
+            return graph.coefficient(node.value)
+        if node.primitive is None:
+            return graph.input(node.name)
+        return node.primitive.build(*(value(child) for child in node.children))
+
+    return value(root)
 
 
 def generate(root: Node) -> Code:
@@ -48,51 +88,182 @@ def generate(root: Node) -> Code:
     The code expects each used terminal as a tensor of that name, shape (B, C, *spatial), coefficients as 1-D tensor
     ``c``, and ``spatial``, the tuple of spatial dimensions.
     """
-    names: dict[Node, str] = {}
-    numbers: dict[Node, float] = {}
-    lifted: dict[Node, str] = {}
-    lines: list[str] = []
+    return _Writer([lower(root, Graph())], like=next(_terminals(root), ""), frugal=False).code()
 
-    def lift(node: Node) -> str:
-        """A REGION value with trailing dimensions, to stand beside VOXEL maps."""
-        if node not in lifted:
-            name = names[node]
-            lifted[node] = f"{name}_map"
-            lines.append(f"{lifted[node]} = {name}.reshape(*{name}.shape, *[1 for _ in spatial])")
-        return lifted[node]
 
-    def operand(child: Node, kind: Kind) -> str:
-        if child in numbers:
-            return _literal(numbers[child])
-        return lift(child) if child.kind is Kind.REGION and kind is Kind.VOXEL else names[child]
+def generate_with_gradient(root: Node, *, hard: bool = False) -> Code:
+    """Code as of :func:`generate` with two results: the loss and its gradient with respect to the logits.
 
-    def visit(node: Node) -> None:
-        if node in names or node in numbers:
-            return
-        for child in node.children:
-            visit(child)
-        if node.name == CONSTANT:
-            numbers[node] = float(node.value)
-        elif node.name == COEFFICIENT:
-            names[node] = f"c[{node.value}]"
-        elif node.primitive is None:
-            names[node] = node.name
-        elif all(child in numbers for child in node.children):
-            numbers[node] = _constant_value(node, [numbers[child] for child in node.children])
+    Memory is used again as soon as it can be, so that PyTorch could not differentiate it. It may need p where only
+    log p is written, and ``logits``. With ``hard`` it expects ``labels`` (B, 1, *spatial) in place of y.
+    """
+    loss = lower(root, Graph(hard=hard))
+    return _Writer([loss, gradient_of_logits(loss)], like="logits", frugal=True).code()
+
+
+def generate_gradient(root: Node) -> Code:
+    """Code for the gradient with respect to the logits alone, for PyTorch to differentiate once more."""
+    return _Writer([gradient_of_logits(lower(root, Graph()))], like="logits", frugal=False).code()
+
+
+def _terminals(root: Node) -> Iterator[str]:
+    used = {node.name for node in root.walk()}
+    return (name for name in TERMINALS if name in used)
+
+
+class _Writer:
+    """Writes the values that the results are made of, one line each.
+
+    ``like`` names a tensor of the shape (B, C, *spatial) where one is needed. With ``frugal`` a value that is no longer
+    needed gives its memory to what is made of it, or is deleted.
+    """
+
+    def __init__(self, results: Sequence[Value], *, like: str, frugal: bool) -> None:
+        self.results = results
+        self.like = like
+        self.frugal = frugal
+        self.values = reachable(results)
+        self.inputs = {str(value.detail) for value in self.values if value.operation == "input"}
+        if any(value.operation in ("size", "foreground") for value in self.values):
+            self.inputs.add(like)
+        self.only_true_log = frugal and all(
+            value.operation == "at_true" for value in self.values if any(x.detail == "logp" for x in value.operands)
+        )
+        if self.only_true_log and "logp" in self.inputs:
+            self.inputs = self.inputs - {"logp"} | {"p"}
+        self.fused = self._fused() if frugal else set()
+        self.uses = Counter(
+            operand for value in self.values if value not in self.fused for operand in self._operands(value)
+        )
+        self.uses.update(results)
+        self.names: dict[Value, str] = {}
+        self.lifted: dict[Value, str] = {}
+        self.lines: list[str] = []
+
+    def code(self) -> Code:
+        """All lines."""
+        for value in self.values:
+            if value not in self.fused:
+                self.names[value] = self._leaf(value) if not value.operands else self._line(value)
+        source = "\n".join(self.lines)
+        return Code(
+            lines=tuple(self.lines),
+            results=tuple(self.names[result] for result in self.results),
+            terminals=tuple(name for name in TERMINALS if name in self.inputs),
+            helpers=tuple(name for name in HELPERS if f"{name}(" in source),
+            uses_spatial="spatial" in source,
+        )
+
+    def _fused(self) -> set[Value]:
+        """Products of maps that are added once: ``x + a·b`` is one operation."""
+        uses = Counter(operand for value in self.values for operand in value.operands)
+        uses.update(self.results)
+        sums = (value for value in self.values if value.operation in ("add", "sub"))
+        return {
+            product
+            for x, product in (value.operands for value in sums)
+            if x.extent is product.extent is Extent.VOXEL
+            and product.operation == "mul"
+            and uses[product] == 1
+            # A scalar may be a Python number, of which PyTorch's fused operation takes only a literal one.
+            and all(factor.extent is not Extent.SCALAR or factor.number is not None for factor in product.operands)
+        }
+
+    def _operands(self, value: Value) -> tuple[Value, ...]:
+        """The operands of a value, where one is fused into it that one's."""
+        return tuple(
+            inner for operand in value.operands for inner in (operand.operands if operand in self.fused else (operand,))
+        )
+
+    def _leaf(self, value: Value) -> str:
+        match value.operation:
+            case "number":
+                return _literal(float(value.detail))
+            case "coefficient":
+                return f"c[{value.detail}]"
+            case "input":
+                return str(value.detail)
+        name, like = str(value.detail or value.operation), self.like
+        made = {
+            "images": f"{like}.shape[0]",
+            "classes": f"{like}.shape[1]",
+            "voxels": f"{like}[0, 0].numel()",
+            "foreground": f"(torch.arange({like}.shape[1], device={like}.device) > 0).to({like}.dtype)[None]",
+        }
+        self.lines.append(f"{name} = {made[name]}")
+        return name
+
+    def _line(self, value: Value) -> str:
+        operands = self._operands(value)
+        written = [self._operand(operand, value) for operand in operands]
+        name = f"v{len(self.lines)}"
+        target = operands[0] if self.frugal and self._may_overwrite(operands[0], operands[1:], value) else None
+        operation = OPERATIONS[value.operation]
+        if len(operands) > len(value.operands):
+            made = _sum_with_product(value.operation, operands, written, overwrite=target is not None)
+        elif self.only_true_log and operands[0].detail == "logp":
+            made = "log_at_true(logits, p, labels)"
         else:
-            operands = [operand(child, node.kind) for child in node.children]
-            names[node] = f"v{len(lines)}"
-            lines.append(f"{names[node]} = {node.primitive.torch.format(*operands)}")
+            made = (operation.inplace if target else operation.torch).format(*written)
+        if target:
+            name = self.names[target]
+            self.lines.append(made)
+        else:
+            self.lines.append(f"{name} = {made}")
+        for operand in set(operands):
+            self.uses[operand] -= operands.count(operand)
+            if self.frugal and not self.uses[operand] and operand.operands and operand is not target:
+                self.lines.append(f"del {self.names[operand]}")
+        return name
 
-    visit(root)
-    source = "\n".join(lines)
-    return Code(
-        lines=tuple(lines),
-        result=operand(root, root.kind),
-        terminals=tuple(name for name in TERMINALS if Node(name) in names),
-        helpers=tuple(name for name in HELPERS if f"{name}(" in source),
-        uses_spatial="spatial" in source,
-    )
+    def _may_overwrite(self, target: Value, others: Sequence[Value], value: Value) -> bool:
+        """Whether ``value`` can be written into the memory of its first operand."""
+        return (
+            bool(target.operands)
+            and target.extent is value.extent is Extent.VOXEL
+            and bool(OPERATIONS[value.operation].inplace)
+            and self.uses[target] == 1
+            and target not in others
+            and _is_full(target)
+        )
+
+    def _operand(self, operand: Value, user: Value) -> str:
+        """The name of an operand; a CLASS or REGION value beside VOXEL maps gets trailing dimensions."""
+        name = self.names[operand]
+        if _is_python(operand) and operand.number is None and user.operation not in _ARITHMETIC:
+            return f"{self.like}.new_tensor({name})"
+        if user.extent is not Extent.VOXEL or operand.extent not in (Extent.CLASS, Extent.REGION):
+            return name
+        if operand not in self.lifted:
+            self.lifted[operand] = f"{name}_map"
+            self.lines.append(f"{name}_map = {name}.reshape(*{name}.shape, *[1 for _ in spatial])")
+        return self.lifted[operand]
+
+
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
+
+
+def _is_python(value: Value) -> bool:
+    """Whether generated code holds a value as a Python number: sizes, and what is made of them."""
+    if not value.operands:
+        return value.operation in ("number", "size")
+    return value.operation in _ARITHMETIC and all(_is_python(operand) for operand in value.operands)
+
+
+def _sum_with_product(operation: str, operands: Sequence[Value], written: Sequence[str], *, overwrite: bool) -> str:
+    """``x ± a·b`` in one operation, into the memory of x if it may be overwritten."""
+    x, a, b = written
+    minus = "-" if operation == "sub" else ""
+    if operands[2].number is not None:  # numbers come last
+        return f"{x}.{'add_' if overwrite else 'add'}({a}, alpha={minus}{b})"
+    return f"{x}.{'addcmul_' if overwrite else 'addcmul'}({a}, {b}, value={minus}1)"
+
+
+def _is_full(value: Value) -> bool:
+    """Whether a VOXEL value has all classes: a sum across them has one for all."""
+    if value.operation == "across_classes":
+        return False
+    return not value.operands or any(_is_full(x) for x in value.operands if x.extent is Extent.VOXEL)
 
 
 def _literal(value: float) -> str:
@@ -101,26 +272,37 @@ def _literal(value: float) -> str:
     return f"({text})" if value < 0 else text
 
 
-def _constant_value(node: Node, operands: list[float]) -> float:
-    """What an operation gives on numbers: the operation compiled on coefficients instead, and called once."""
-    slots = tuple(Node(COEFFICIENT, value=index) for index in range(len(operands)))
-    return float(_compiled(Node(node.name, slots))({}, torch.tensor(operands, dtype=torch.float64)))
+def _function(code: Code) -> Callable[..., Any]:
+    text = "\n".join(code.lines)
+    prologue = {"labels": 'inputs["labels"]', "logits": 'inputs["logits"]', "bins": "bins_of(labels, logits.shape[1])"}
+    needed = {name for name in prologue if re.search(rf"\b{name}\b", text)}
+    if "bins" in needed:
+        needed |= {"labels", "logits"}
+    body = [f"{name} = inputs[{name!r}]" for name in code.terminals]
+    body += [f"{name} = {made}" for name, made in prologue.items() if name in needed]
+    if code.uses_spatial:
+        body.append(f"spatial = tuple(range(2, {(*code.terminals, 'logits')[0]}.ndim))")
+    source = "\n    ".join(["def loss(inputs, c):", *body, *code.lines, f"return {', '.join(code.results)}"])
+    namespace: dict[str, Any] = {"torch": torch, "guard": safe_math.guard, **LABEL_FUNCTIONS}
+    # Code generated from a checked tree, never from text.
+    exec(compile(source, "<lossevo expression>", "exec"), namespace)
+    function: Callable[..., Any] = namespace["loss"]
+    return function
 
 
 @lru_cache(maxsize=4096)
 def _compiled(root: Node) -> LossFunction:
-    code = generate(root)
-    body = [f"{name} = inputs[{name!r}]" for name in code.terminals]
-    if code.uses_spatial:
-        body.append(f"spatial = tuple(range(2, {code.terminals[0]}.ndim))")
-    body += code.lines
-    source = "\n    ".join(["def loss(inputs, c):", *body, f"return {code.result}"])
-    namespace: dict[str, Any] = {name: getattr(safe_math, name) for name in HELPERS}
-    exec(
-        compile(source, "<lossevo expression>", "exec"), namespace
-    )  # code generated from a checked tree, never from text
-    function: LossFunction = namespace["loss"]
-    return function
+    return _function(generate(root))
+
+
+@lru_cache(maxsize=4096)
+def _compiled_with_gradient(root: Node, hard: bool) -> GradientFunction:
+    return _function(generate_with_gradient(root, hard=hard))
+
+
+@lru_cache(maxsize=256)
+def _compiled_gradient(root: Node) -> LossFunction:
+    return _function(generate_gradient(root))
 
 
 def compile_expression(expression: Expression) -> LossFunction:
@@ -130,3 +312,18 @@ def compile_expression(expression: Expression) -> LossFunction:
     expression of constants alone gives a plain number.
     """
     return _compiled(expression.root)
+
+
+def compile_with_gradient(expression: Expression, *, hard: bool = False) -> GradientFunction:
+    """A function ``loss(inputs, coefficients) -> scalar, gradient``; cached by structure.
+
+    ``gradient`` (B, C, *spatial), or a number, is that of the loss with respect to the logits. ``inputs`` maps
+    ``logits``, ``p`` and ``logp`` (their softmax and its logarithm), the expression's other terminals, and with
+    ``hard`` instead of y ``labels`` (B, 1, *spatial, int64). The result cannot be differentiated.
+    """
+    return _compiled_with_gradient(expression.root, hard)
+
+
+def compile_gradient(expression: Expression) -> LossFunction:
+    """The gradient of :func:`compile_with_gradient` alone, from y, in a form that PyTorch can differentiate."""
+    return _compiled_gradient(expression.root)

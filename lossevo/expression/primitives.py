@@ -5,17 +5,20 @@ image and class, shape (B, C) or (1, C) when it was reduced over the whole batch
 *spatial).
 
 Elementwise primitives take any kinds and return the largest of them. Reductions go down one floor: ``VOXEL -> REGION ->
-SCALAR``. A loss is an expression of kind ``SCALAR``. All primitives are total: their PyTorch form
-(:mod:`lossevo.expression.safe_math`) is finite, with a finite gradient, on every finite input that does not overflow.
+SCALAR``. A loss is an expression of kind ``SCALAR``. All primitives are total: what they are made of
+(:mod:`lossevo.expression.graph`) is finite, with a finite gradient, on every finite input that does not overflow.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
+
+from lossevo.expression.graph import Value
+from lossevo.expression.safe_math import EPSILON
 
 ATOM = 9
 """The precedence of what never needs brackets: a leaf, a function call."""
@@ -48,16 +51,16 @@ class Terminal:
 class Primitive:
     """An operation of the language.
 
-    ``source`` and ``target`` are the kinds of a reduction; both are None for an elementwise primitive. ``torch``,
-    ``text``, ``symbol`` and ``latex`` are templates of the PyTorch, text, Unicode and LaTeX form with the operands as
-    ``{0}``, ``{1}``. ``precedence`` says how tightly the text form binds, ``operand_precedence`` how tightly each
+    ``source`` and ``target`` are the kinds of a reduction; both are None for an elementwise primitive. ``build`` makes
+    it of the operations of a graph, which carry PyTorch form and derivative. ``text``, ``symbol`` and ``latex`` are
+    templates of the text, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``. ``precedence`` says how tightly the text form binds, ``operand_precedence`` how tightly each
     operand must bind to stand in it without brackets: parser and renderer read both. ``weight`` is what a node adds to
     the complexity of an expression.
     """
 
     name: str
     arity: int
-    torch: str
+    build: Callable[..., Value]
     text: str
     symbol: str
     latex: str
@@ -78,6 +81,8 @@ class Primitive:
 DISTANCE_SCALE_MM = 20.0
 """The signed distance map enters an expression as ``clamp(distance / 20 mm, -1, 1)``: half a vertebral body's width."""
 
+MAX_EXPONENT = 20.0
+
 _TERMINALS = (
     Terminal("p", "p", "p", 0.0, 1.0, "predicted probability (softmax)"),
     Terminal("y", "y", "y", 0.0, 1.0, "target, one-hot"),
@@ -86,12 +91,14 @@ _TERMINALS = (
 )
 
 
-def _infix(name: str, sign: str, precedence: int, torch: str, symbol: str, latex: str, meaning: str) -> Primitive:
+def _infix(
+    name: str, sign: str, precedence: int, build: Callable[..., Value], symbol: str, latex: str, meaning: str
+) -> Primitive:
     """An operator that associates to the left."""
     return Primitive(
         name=name,
         arity=2,
-        torch=torch,
+        build=build,
         text=f"{{0}} {sign} {{1}}",
         symbol=f"{{0}} {symbol} {{1}}",
         latex=latex,
@@ -103,13 +110,20 @@ def _infix(name: str, sign: str, precedence: int, torch: str, symbol: str, latex
 
 
 def _function(
-    name: str, arity: int, torch: str, latex: str, meaning: str, *, symbol: str | None = None, commutative: bool = False
+    name: str,
+    arity: int,
+    build: Callable[..., Value],
+    latex: str,
+    meaning: str,
+    *,
+    symbol: str | None = None,
+    commutative: bool = False,
 ) -> Primitive:
     call = f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})"
     return Primitive(
         name=name,
         arity=arity,
-        torch=torch,
+        build=build,
         text=call,
         symbol=symbol or call,
         latex=latex,
@@ -120,11 +134,11 @@ def _function(
     )
 
 
-def _reduction(name: str, source: Kind, torch: str, symbol: str, latex: str, meaning: str) -> Primitive:
+def _reduction(name: str, source: Kind, symbol: str, latex: str, meaning: str) -> Primitive:
     return Primitive(
         name=name,
         arity=1,
-        torch=torch,
+        build=lambda x: x(name),
         text=f"{name}({{0}})",
         symbol=f"{symbol}[{{0}}]",
         latex=rf"{latex}\left[{{0}}\right]",
@@ -137,16 +151,16 @@ def _reduction(name: str, source: Kind, torch: str, symbol: str, latex: str, mea
 
 
 _PRIMITIVES = (
-    _infix("add", "+", 1, "{0} + {1}", "+", "{0} + {1}", "sum of two values"),
-    _infix("sub", "-", 1, "{0} - {1}", "−", "{0} - {1}", "difference"),
-    _infix("mul", "*", 2, "{0} * {1}", "·", r"{0} \cdot {1}", "product"),
+    _infix("add", "+", 1, lambda a, b: a + b, "+", "{0} + {1}", "sum of two values"),
+    _infix("sub", "-", 1, lambda a, b: a - b, "−", "{0} - {1}", "difference"),
+    _infix("mul", "*", 2, lambda a, b: a * b, "·", r"{0} \cdot {1}", "product"),
     _infix(
-        "div", "/", 2, "safe_divide({0}, {1})", "/", r"\frac{{{0}}}{{{1}}}", "quotient; |denominator| at least 1e-4"
+        "div", "/", 2, lambda a, b: a / b("guard"), "/", r"\frac{{{0}}}{{{1}}}", "quotient; |denominator| at least 1e-4"
     ),
     Primitive(
         name="neg",
         arity=1,
-        torch="-{0}",
+        build=lambda a: -a,
         text="-{0}",
         symbol="−{0}",
         latex="-{0}",
@@ -157,7 +171,7 @@ _PRIMITIVES = (
     Primitive(
         name="pow",
         arity=2,
-        torch="safe_power({0}, {1})",
+        build=lambda a, b: a("floor", EPSILON)("power", b),
         text="{0} ^ {1}",
         symbol="{0}^{1}",
         latex="{{{0}}}^{{{1}}}",
@@ -166,21 +180,39 @@ _PRIMITIVES = (
         # Associates to the right, and the exponent may begin with a minus.
         operand_precedence=(ATOM, 3),
     ),
-    _function("log", 1, "safe_log({0})", r"\log\left({0}\right)", "natural logarithm; argument at least 1e-4"),
-    _function("exp", 1, "safe_exp({0})", r"\exp\left({0}\right)", "exponential; argument at most 20"),
-    _function("sqrt", 1, "safe_sqrt({0})", r"\sqrt{{{0}}}", "square root; argument at least 1e-4", symbol="√({0})"),
-    _function("square", 1, "{0} * {0}", "{{{0}}}^{{2}}", "square", symbol="{0}²"),
-    _function("abs", 1, "{0}.abs()", r"\left|{0}\right|", "absolute value", symbol="|{0}|"),
-    _function("tanh", 1, "{0}.tanh()", r"\tanh\left({0}\right)", "hyperbolic tangent"),
-    _function("sigmoid", 1, "{0}.sigmoid()", r"\sigma\left({0}\right)", "logistic function", symbol="σ({0})"),
-    _function("min", 2, "minimum({0}, {1})", r"\min\left({0}, {1}\right)", "smaller of two", commutative=True),
-    _function("max", 2, "maximum({0}, {1})", r"\max\left({0}, {1}\right)", "larger of two", commutative=True),
-    _reduction("sum", Kind.VOXEL, "{0}.sum(spatial)", "Σ", r"\sum_{{i}}", "sum over the voxels of each image"),
-    _reduction("mean", Kind.VOXEL, "{0}.mean(spatial)", "μ", r"\mu_{{i}}", "mean over the voxels of each image"),
+    _function(
+        "log",
+        1,
+        lambda a: a("floor", EPSILON)("log"),
+        r"\log\left({0}\right)",
+        "natural logarithm; argument at least 1e-4",
+    ),
+    _function(
+        "exp",
+        1,
+        lambda a: a("ceiling", MAX_EXPONENT)("exp"),
+        r"\exp\left({0}\right)",
+        "exponential; argument at most 20",
+    ),
+    _function(
+        "sqrt",
+        1,
+        lambda a: a("floor", EPSILON)("sqrt"),
+        r"\sqrt{{{0}}}",
+        "square root; argument at least 1e-4",
+        symbol="√({0})",
+    ),
+    _function("square", 1, lambda a: a * a, "{{{0}}}^{{2}}", "square", symbol="{0}²"),
+    _function("abs", 1, lambda a: a("abs"), r"\left|{0}\right|", "absolute value", symbol="|{0}|"),
+    _function("tanh", 1, lambda a: a("tanh"), r"\tanh\left({0}\right)", "hyperbolic tangent"),
+    _function("sigmoid", 1, lambda a: a("sigmoid"), r"\sigma\left({0}\right)", "logistic function", symbol="σ({0})"),
+    _function("min", 2, lambda a, b: a("minimum", b), r"\min\left({0}, {1}\right)", "smaller of two", commutative=True),
+    _function("max", 2, lambda a, b: a("maximum", b), r"\max\left({0}, {1}\right)", "larger of two", commutative=True),
+    _reduction("sum", Kind.VOXEL, "Σ", r"\sum_{{i}}", "sum over the voxels of each image"),
+    _reduction("mean", Kind.VOXEL, "μ", r"\mu_{{i}}", "mean over the voxels of each image"),
     _reduction(
         "batch_sum",
         Kind.VOXEL,
-        "{0}.sum((0, *spatial)).unsqueeze(0)",
         "Σᴮ",
         r"\sum_{{b,i}}",
         "sum over all voxels of the batch",
@@ -188,19 +220,15 @@ _PRIMITIVES = (
     _reduction(
         "batch_mean",
         Kind.VOXEL,
-        "{0}.mean((0, *spatial)).unsqueeze(0)",
         "μᴮ",
         r"\mu_{{b,i}}",
         "mean over all voxels of the batch",
     ),
-    _reduction("class_mean", Kind.REGION, "{0}.mean()", "μᶜ", r"\mu_{{c}}", "mean over images and classes"),
-    _reduction(
-        "class_sum", Kind.REGION, "{0}.sum(1).mean()", "Σᶜ", r"\sum_{{c}}", "sum over classes, mean over images"
-    ),
+    _reduction("class_mean", Kind.REGION, "μᶜ", r"\mu_{{c}}", "mean over images and classes"),
+    _reduction("class_sum", Kind.REGION, "Σᶜ", r"\sum_{{c}}", "sum over classes, mean over images"),
     _reduction(
         "foreground_mean",
         Kind.REGION,
-        "{0}[:, 1:].mean()",
         "μᶠ",
         r"\mu_{{c>0}}",
         "mean over images and foreground classes",

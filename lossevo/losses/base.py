@@ -62,7 +62,7 @@ class LossInputs:
         self.logits = logits
         self.labels = target.long() if target.shape[1] == 1 else None
         self.distance_map = distance_map
-        self._given_target = target
+        self.given_target = target
         self._target: Tensor | None = None
         self._log_probability: Tensor | None = None
         self._probability: Tensor | None = None
@@ -71,7 +71,7 @@ class LossInputs:
     def target(self) -> Tensor:
         """The target g (B, C, *spatial), one-hot or soft, in the dtype of the logits."""
         if self._target is None:
-            self._target = one_hot(self._given_target, self.logits.shape[1]).to(self.logits.dtype)
+            self._target = one_hot(self.given_target, self.logits.shape[1]).to(self.logits.dtype)
         return self._target
 
     @property

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-from lossevo.expression import DISTANCE_SCALE_MM, TERMINALS, Expression, compile_expression, unicode
+from lossevo.expression import (
+    DISTANCE_SCALE_MM,
+    TERMINALS,
+    Expression,
+    compile_expression,
+    compile_gradient,
+    compile_with_gradient,
+    unicode,
+)
 from lossevo.losses.base import LossInputs, SegmentationLoss
 
 
@@ -26,6 +35,61 @@ _READ: Mapping[str, Callable[[LossInputs], Tensor]] = {
 """How each terminal of the language is read; log p comes first because p is then one exponential away."""
 
 assert _READ.keys() == TERMINALS.keys()
+
+
+class _Terminals(Mapping[str, Tensor]):
+    """What generated code may ask for, made when it does."""
+
+    def __init__(self, inputs: LossInputs) -> None:
+        self._inputs = inputs
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name == "logits":
+            return self._inputs.logits
+        if name == "labels":
+            assert self._inputs.labels is not None
+            return self._inputs.labels
+        return _READ[name](self._inputs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("logits", "labels", *_READ))
+
+    def __len__(self) -> int:
+        return 2 + len(_READ)
+
+
+class _ValueAndGradient(Function):
+    """The loss with a gradient of its own: what both need is computed once, and the gradient is all that is kept.
+
+    A derivative of the derivative goes through the formula of the gradient.
+    """
+
+    @staticmethod
+    def forward(
+        logits: Tensor, target: Tensor, distance_map: Tensor | None, coefficients: Tensor, expression: Expression
+    ) -> tuple[Tensor, Tensor]:
+        inputs = LossInputs(logits, target, distance_map)
+        # Sums by label are not deterministic on a GPU.
+        hard = target.shape[1] == 1 and logits.device.type == "cpu"
+        function = compile_with_gradient(expression, hard=hard)
+        value, gradient = function(_Terminals(inputs), coefficients)
+        return torch.as_tensor(value, dtype=logits.dtype), torch.as_tensor(gradient, dtype=logits.dtype).expand_as(
+            logits
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        logits, target, distance_map, coefficients, ctx.expression = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1], logits, target, distance_map, coefficients)
+
+    @staticmethod
+    def backward(ctx: Any, *received: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, logits, target, distance_map, coefficients = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            inputs = LossInputs(logits, target, distance_map)
+            gradient = compile_gradient(ctx.expression)(_Terminals(inputs), coefficients)
+        return received[0] * gradient, None, None, None, None
 
 
 class ExpressionLoss(SegmentationLoss):
@@ -54,10 +118,26 @@ class ExpressionLoss(SegmentationLoss):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """The formula's value, a scalar tensor."""
-        values = {name: read(inputs) for name, read in _READ.items() if name in self.expression.terminals}
         coefficients = self.coefficients.to(device=inputs.logits.device, dtype=inputs.logits.dtype)
-        result = compile_expression(self.expression)(values, coefficients)
-        return result if isinstance(result, Tensor) else inputs.logits.new_tensor(result)
+        if self._gradient_is_of_the_logits_alone(inputs, coefficients):
+            value: Tensor
+            value, _ = _ValueAndGradient.apply(  # type: ignore[no-untyped-call]
+                inputs.logits, inputs.given_target, inputs.distance_map, coefficients, self.expression
+            )
+            return value
+        result = compile_expression(self.expression)(_Terminals(inputs), coefficients)
+        return torch.as_tensor(result, dtype=inputs.logits.dtype, device=inputs.logits.device)
+
+    @staticmethod
+    def _gradient_is_of_the_logits_alone(inputs: LossInputs, coefficients: Tensor) -> bool:
+        """Whether the loss may bring its own gradient; torch.compile and torch.export make one themselves."""
+        others = (inputs.given_target, inputs.distance_map, coefficients)
+        return (
+            torch.is_grad_enabled()
+            and inputs.logits.requires_grad
+            and not any(other is not None and other.requires_grad for other in others)
+            and not torch.compiler.is_compiling()
+        )
 
     def extra_repr(self) -> str:
         """The formula, shown by ``print(loss)``."""

@@ -1,0 +1,272 @@
+"""Simplification of expression graphs, one operation at a time, as they are built.
+
+Rules hold up to rounding; none turns a sum of small numbers into a difference of large ones. They serve three ends:
+
+- nothing is computed that is known (``0 · x``, ``x - x``, a sum over what does not vary);
+- factors with few numbers (per class, per image) are gathered, so that work is done on few numbers, and products of
+  maps are shared by loss and gradient;
+- with labels, what is multiplied by the one-hot target is computed at the true class alone: ``one_hot(s)`` is s at the
+  true class and 0 elsewhere, with one number s per voxel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from lossevo.expression.graph import Extent, Value
+
+_LINEAR: Final = frozenset(
+    {"sum", "mean", "batch_sum", "batch_mean", "over_images", "over_classes", "class_mean", "class_sum"}
+    | {"foreground_mean", "across_classes", "total", "by_class"}
+)
+_GIVES: Final = MappingProxyType(
+    {
+        **dict.fromkeys(("sum", "mean", "by_class"), Extent.REGION),
+        **dict.fromkeys(("batch_sum", "batch_mean", "over_images"), Extent.CLASS),
+    }
+)
+
+
+def simpler(operation: str, operands: Sequence[Value]) -> Value | None:
+    """A value equal to ``operation`` on ``operands`` that is cheaper, or None if none is known."""
+    if operation in _LINEAR and (found := _linear(operation, operands[0])) is not None:
+        return found
+    return _RULES[operation](*operands) if operation in _RULES else None
+
+
+def at_true(x: Value) -> Value:
+    """``x`` at the true class of each voxel."""
+    if x.extent in (Extent.SCALAR, Extent.PIXEL):
+        return x
+    if x.extent.low:
+        return x("lookup")
+    if x.operation == "one_hot":
+        return x.operands[0]
+    if x.operation == "plus_true":
+        return at_true(x.operands[0]) + x.operands[1]
+    if x.operation in _ELEMENTWISE:
+        return x.graph.apply(x.operation, *(at_true(operand) for operand in x.operands))
+    return x("at_true")
+
+
+_ELEMENTWISE: Final = frozenset(
+    {"add", "sub", "mul", "div", "neg", "power", "log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid", "minimum"}
+    | {"maximum", "below", "floor", "ceiling", "at_least", "at_most", "guard"}
+)
+
+
+def _truth(x: Value) -> Value | None:
+    """The s of ``x = one_hot(s)``, also where a factor of few numbers stands beside it."""
+    if x.operation == "one_hot":
+        return x.operands[0]
+    product = _low_factor(x)
+    if product is not None and product[0].operation == "one_hot":
+        return product[0].operands[0] * at_true(product[1])
+    return None
+
+
+def _low_factor(x: Value) -> tuple[Value, Value] | None:
+    """``x = v · k`` with k of fewer numbers than v, if it is such a product."""
+    if x.operation == "mul":
+        a, b = x.operands
+        for v, k in ((a, b), (b, a)):
+            if k.extent.low and k.extent < v.extent:
+                return v, k
+    return None
+
+
+def _add(a: Value, b: Value) -> Value | None:
+    if b.number == 0:
+        return a
+    if b.operation == "neg":
+        return a - b.operands[0]
+    if a.operation == "neg":
+        return b - a.operands[0]
+    if a is b:
+        return 2 * a
+    return _with_truths(a, b, minus=False)
+
+
+def _sub(a: Value, b: Value) -> Value | None:
+    if b.number == 0:
+        return a
+    if a.number == 0:
+        return -b
+    if b.operation == "neg":
+        return a + b.operands[0]
+    if a is b:
+        return a.graph.number(0)
+    return _with_truths(a, b, minus=True)
+
+
+def _with_truths(a: Value, b: Value, *, minus: bool) -> Value | None:
+    """``a ± b`` where one or both are one-hot."""
+    s, t = _truth(a), _truth(b)
+    if s is not None and t is not None:
+        return (s - t if minus else s + t)("one_hot")
+    if t is not None and a.extent is Extent.VOXEL:
+        return a("plus_true", -t if minus else t)
+    if s is not None and b.extent is Extent.VOXEL:
+        return (-b if minus else b)("plus_true", s)
+    return None
+
+
+def _mul(a: Value, b: Value) -> Value | None:
+    if b.number == 0:
+        return b
+    if b.number == 1:
+        return a
+    if b.number == -1:
+        return -a
+    if a.operation == "neg":
+        return -(a.operands[0] * b)
+    if b.operation == "neg":
+        return -(a * b.operands[0])
+    for x, other in ((a, b), (b, a)):
+        if x.extent >= other.extent and (product := _low_factor(x)) is not None:
+            v, k = product
+            return v * (k * other) if other.extent.low and other.extent < v.extent else (v * other) * k
+    for x, other in ((a, b), (b, a)):
+        if not other.extent.low:
+            if x.operation == "one_hot":
+                return (x.operands[0] * at_true(other))("one_hot")
+            if x.operation == "plus_true":
+                return (other * x.operands[0])("plus_true", at_true(other) * x.operands[1])
+            if x.operation in ("add", "sub") and any(_truth(y) is not None for y in x.operands):
+                return x.graph.apply(x.operation, *(other * y for y in x.operands))
+    return None
+
+
+def _div(a: Value, b: Value) -> Value | None:
+    if b.number == 1 or a.number == 0:
+        return a
+    if a.operation == "neg":
+        return -(a.operands[0] / b)
+    if b.operation == "neg":
+        return -(a / b.operands[0])
+    if (product := _low_factor(a)) is not None:
+        v, k = product
+        return v * (k / b) if b.extent.low and b.extent < v.extent else (v / b) * k
+    if a.operation == "one_hot" and not b.extent.low:
+        return (a.operands[0] / at_true(b))("one_hot")
+    return a * (1 / b) if b.extent.low and not a.extent.low and b.number is None else None
+
+
+def _neg(a: Value) -> Value | None:
+    if a.operation == "neg":
+        return a.operands[0]
+    if a.operation == "sub":
+        return a.operands[1] - a.operands[0]
+    if a.operation == "one_hot":
+        return (-a.operands[0])("one_hot")
+    if (product := _low_factor(a)) is not None and product[1].number is not None:
+        return product[0] * -product[1]
+    return None
+
+
+def _power(a: Value, b: Value) -> Value | None:
+    if b.number == 1:
+        return a
+    return a * a if b.number == 2 else None
+
+
+def _linear(operation: str, x: Value) -> Value | None:
+    """A linear reduction of a negative, or of a product with what it leaves alone."""
+    if x.operation == "neg":
+        return -x.operands[0](operation)
+    if (product := _low_factor(x)) is not None and product[1].extent <= _GIVES.get(operation, Extent.SCALAR):
+        return product[0](operation) * product[1]
+    if x.operation == "div" and x.operands[1].extent <= _GIVES.get(operation, Extent.SCALAR):
+        return x.operands[0](operation) / x.operands[1]
+    return None
+
+
+def _over_voxels(operation: str) -> Callable[[Value], Value | None]:
+    def rule(x: Value) -> Value | None:
+        if x.extent < Extent.PIXEL:
+            return x * x.graph.size("voxels") if operation == "sum" else x
+        if x.operation == "one_hot":
+            by_class = x.operands[0]("by_class")
+            return by_class if operation == "sum" else by_class / x.graph.size("voxels")
+        if x.operation == "plus_true" and (x.operands[1].number or 0) > 0 and x.operands[0].operation == "input":
+            dense, truth = x.operands
+            return dense(operation) + truth("one_hot")(operation)
+        return None
+
+    return rule
+
+
+def _over_batch(operation: str) -> Callable[[Value], Value | None]:
+    per_image = operation.removeprefix("batch_")
+
+    def rule(x: Value) -> Value | None:
+        rewritten = _over_voxels(per_image)(x)
+        if rewritten is None:
+            return None
+        over_images = rewritten("over_images")
+        return over_images if operation == "batch_sum" else over_images / x.graph.size("images")
+
+    return rule
+
+
+def _over_classes(operation: str) -> Callable[[Value], Value | None]:
+    def rule(x: Value) -> Value | None:
+        graph = x.graph
+        if x.extent is Extent.SCALAR:
+            return x * graph.size("classes") if operation == "class_sum" else x
+        inner, rows = (x.operands[0], graph.number(1)) if x.operation == "over_images" else (x, graph.size("images"))
+        if inner.operation == "by_class" and operation != "foreground_mean":
+            total = inner.operands[0]("total") / rows
+            return total if operation == "class_sum" else total / graph.size("classes")
+        return None
+
+    return rule
+
+
+def _across_classes(x: Value) -> Value | None:
+    if x.extent in (Extent.SCALAR, Extent.PIXEL):
+        return x * x.graph.size("classes")
+    if x.extent.low:
+        return x("across_regions")
+    if (truth := _truth(x)) is not None:
+        return truth
+    if x.operation == "plus_true":
+        return x.operands[0]("across_classes") + x.operands[1]
+    if x.operation == "input" and x.detail == "p":
+        return x.graph.number(1)
+    return None
+
+
+def _by_class(s: Value) -> Value | None:
+    """Of what is the same for all voxels; the number of voxels of a class is the sum of 1."""
+    return s * s.graph.number(1)("by_class") if s.extent is Extent.SCALAR and s.number != 1 else None
+
+
+_RULES: Mapping[str, Callable[..., Value | None]] = MappingProxyType(
+    {
+        "add": _add,
+        "sub": _sub,
+        "mul": _mul,
+        "div": _div,
+        "neg": _neg,
+        "power": _power,
+        "minimum": lambda a, b: a("ceiling", b) if b.number is not None else None,
+        "maximum": lambda a, b: a("floor", b) if b.number is not None else None,
+        "sum": _over_voxels("sum"),
+        "mean": _over_voxels("mean"),
+        "batch_sum": _over_batch("batch_sum"),
+        "batch_mean": _over_batch("batch_mean"),
+        "class_sum": _over_classes("class_sum"),
+        "class_mean": _over_classes("class_mean"),
+        "foreground_mean": _over_classes("foreground_mean"),
+        "over_images": lambda x: x * x.graph.size("images") if x.extent < Extent.REGION else None,
+        "over_classes": lambda x: x * x.graph.size("classes") if x.extent is Extent.SCALAR else None,
+        "total": lambda x: x * (x.graph.size("images") * x.graph.size("voxels")) if x.extent.low else None,
+        "across_classes": _across_classes,
+        "by_class": _by_class,
+        "at_true": lambda x: None if x.operation == "input" else at_true(x),
+        "lookup": lambda x: x if x.extent is Extent.SCALAR else None,
+    }
+)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lossevo.expression import DISTANCE_SCALE_MM, TERMINALS, Expression, compile_expression, unicode
-from lossevo.losses.base import LossInputs, SegmentationLoss
+from lossevo.losses.base import SegmentationLoss
+from lossevo.losses.inputs import LossInputs
 
 
 def _distance(inputs: LossInputs) -> Tensor:

@@ -84,10 +84,10 @@ def formula(p: Tensor, y: Tensor, c: Tensor) -> Tensor:
 def test_only_what_is_used_is_in_the_file() -> None:
     tversky, boundary = (source_of(document_of(expression_of(name), {})) for name in ("tversky", "boundary"))
     assert "safe_divide" in tversky
-    assert "signed_distance_map" not in tversky
+    assert "signed_distance_in_torch" not in tversky
     assert "spacing_mm" not in tversky
     assert "safe_" not in boundary
-    assert "signed_distance_map" in boundary
+    assert "signed_distance_in_torch" in boundary
     for source in (tversky, boundary):
         imported = {
             node.module if isinstance(node, ast.ImportFrom) else node.names[0].name

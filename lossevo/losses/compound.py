@@ -148,7 +148,7 @@ class DiceTopK(SegmentationLoss):
     description: ClassVar[Description] = Description(
         name="dice_topk",
         family="compound",
-        summary="Overlap together with the likelihood of the hardest tenth of the voxels.",
+        summary="Overlap together with the likelihood of the hardest voxels.",
         formula="w_dice · Dice + w_topk · TopK(fraction)",
         source="Ma et al., Loss odyssey in medical image segmentation, MedIA 2021",
         purpose="Small objects in large volumes, where Dice+CE leaves boundaries behind.",

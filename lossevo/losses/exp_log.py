@@ -24,9 +24,9 @@ class ExpLog(RegionLoss):
 
     Here ``smooth`` stands in the numerator too, as in the paper: it keeps the logarithm finite for a class that the
     target lacks. With ``absent="count"`` false positives of such a class cost therefore, the first one most. -log is
-    held above 1e-4, since for γ < 1 the power has an infinite slope at 0. The weights 0.8 and 0.2 and γ = 0.3 are the
-    paper's best. That it smooths by 1, takes the mean over all labels (here the background is left out by default) and
-    the frequencies of the training set is as recalled, not checked against the paper.
+    held above 1e-4, since for γ < 1 the power has an infinite slope at 0. The weights 0.8 and 0.2 and γ = 0.3 are
+    those of public code. That the paper smooths by 1, takes the mean over all labels (here the background is left out
+    by default) and the frequencies of the training set is as recalled, not checked against the paper.
 
     Args:
         w_dice: weight of the Dice term.

@@ -111,7 +111,7 @@ class HausdorffDTOneSided(HausdorffDT):
         summary="Squared error times the squared distance to the true boundary.",
         formula="mean_c 1/|Ω| Σ_i (p_ic - g_ic)² d_g,ic^α",
         source=_SOURCE,
-        purpose="As hausdorff_dt, but as cheap as Dice if distance maps are given; far false positives above all.",
+        purpose="As hausdorff_dt, nearly as cheap as Dice if distance maps are given; far false positives above all.",
     )
 
     def predicted_distance(self, probability: Tensor) -> float:

@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+_EXACT = 1e-30
+"""A float32 above it has all its digits, and its logarithm is as good as that from the logits."""
+
 
 class RegionSums(NamedTuple):
     """Sums over the voxels of each class of each image, (B, C) each.
@@ -84,7 +87,7 @@ def of_target(voxels: Tensor, labels: Tensor) -> Tensor:
 def target_log_probability(logits: Tensor, probability: Tensor, labels: Tensor) -> Tensor:
     """The true class's log p (B, 1, *spatial) from the logits and their softmax, without another softmax.
 
-    log p_t = x_t - x_max + log p_max: the largest p is at least 1/C, so this is exact where p_t underflows.
+    Where p_t underflows, log p_t = x_t - x_max + log p_max: the largest p is at least 1/C.
 
     Args:
         logits: x (B, C, *spatial).
@@ -206,7 +209,12 @@ class _OfTarget(Function):
 class _TargetLogProbability(Function):
     @staticmethod
     def forward(logits: Tensor, probability: Tensor, labels: Tensor) -> Tensor:
-        shifted = logits.gather(1, labels.long()).sub_(logits.amax(dim=1, keepdim=True))
+        labels = labels.long()
+        if probability.device.type == "cpu":  # where reading a number back costs nothing
+            true = probability.gather(1, labels)
+            if true.amin() > _EXACT:
+                return true.log_()
+        shifted = logits.gather(1, labels).sub_(logits.amax(dim=1, keepdim=True))
         return shifted.add_(probability.amax(dim=1, keepdim=True).log_())
 
     @staticmethod

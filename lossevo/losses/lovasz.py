@@ -42,7 +42,7 @@ class Lovasz(RegionLoss):
         summary="The convex extension of 1 - Jaccard: each error weighs what it would take from the index.",
         formula="mean_c Σ_k m_π(k) (J_{k-1} - J_k),  m = |g - p| sorted: m_π(1) ≥ m_π(2) ≥ …",
         source="Berman, Triki & Blaschko, The Lovász-Softmax loss, CVPR 2018",
-        purpose="Jaccard as the metric, often to finish a training begun with cross-entropy.",
+        purpose="Jaccard as the metric, optimised by its convex extension; dear, as it sorts the voxels.",
     )
 
     def __init__(self, *, batch: bool = False, include_background: bool = True, absent: str = "skip") -> None:

@@ -255,7 +255,7 @@ class AsymmetricSimilarity(RegionLoss):
     is Dice.
 
     Args:
-        beta: β >= 0; above 1 misses cost more than false alarms. The paper's best for MS lesions is 1.5.
+        beta: β >= 0; above 1 misses cost more than false alarms; 1.5 for MS lesions is as recalled.
         batch: sum over the batch too; else one F-measure per image.
         include_background: let class 0 count as the others do.
         absent: "count" or "skip" classes that the target lacks, see :mod:`lossevo.losses.region`.

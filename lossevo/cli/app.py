@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from lossevo import __version__
+from lossevo.cli.analyze import analyze
 from lossevo.cli.evaluate import evaluate
 from lossevo.cli.export import export
 from lossevo.cli.hof import hof
+from lossevo.cli.losses import losses
 from lossevo.cli.search import search
 from lossevo.errors import LossevoError
 
@@ -22,8 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with 'lossevo search': it needs no data, uses an embedded phantom and takes a few minutes.",
 )
-for command in (search, hof, export, evaluate):
+for command in (search, hof, export, evaluate, analyze):
     app.command(no_args_is_help=command is not search)(command)
+app.add_typer(losses, name="losses")
 
 
 def _version(asked: bool) -> None:

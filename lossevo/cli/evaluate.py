@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def evaluate(
     losses: Annotated[
-        str | None, typer.Option("--losses", help="Hand-crafted losses, separated by commas.", show_default=False)
+        str | None,
+        typer.Option("--losses", help="Hand-crafted losses, by commas; or all.", show_default=False),
     ] = None,
     hof: Annotated[
         list[str] | None,
@@ -72,6 +73,7 @@ def evaluate(
     \b
     Examples:
       lossevo evaluate --data DIR --losses cross_entropy,dice,dice_ce --out cmp
+      lossevo evaluate --data DIR --losses all --seeds 3 --out catalogue
       lossevo evaluate --data DIR --losses dice,dice_ce --hof runs/mine:1 \
 --folds 3 --steps 150 --seeds 3 --out cmp
       lossevo evaluate --resume cmp

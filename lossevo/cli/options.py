@@ -45,7 +45,12 @@ Task = Annotated[
         show_default="measured, for a CPU",
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps of a training.", show_default=False)]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", min=1, help="Optimiser steps of a training.", show_default="the task's; in a comparison twice that"
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="Same configuration and seed, same result.", show_default="0"),

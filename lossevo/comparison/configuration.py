@@ -51,7 +51,7 @@ def configure(
     spacing_mm: tuple[float, float, float] | None = None,
     task: TaskSettings | None = None,
 ) -> ComparisonConfig:
-    """The configuration of a comparison. ``steps`` not given are those of ``task``.
+    """The configuration of a comparison. ``steps`` not given are twice those of ``task``, a search's trainings.
 
     ``labels``, ``spacing_mm`` and ``task`` not given are those of the runs that the evolved losses come from, else
     merged labels, the automatic spacing and the default task. Steps, and validation at the last step alone, come on
@@ -61,7 +61,7 @@ def configure(
         LossevoError: a number out of range, or runs that disagree about labels, spacing or task.
     """
     task = task or _of_runs(contenders, "task", steps) or TaskSettings()
-    steps = task.budget_steps if steps is None else steps
+    steps = 2 * task.budget_steps if steps is None else steps
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
             raise LossevoError(f"--{option} is {value}; give at least {least}")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lossevo.errors import LossevoError
 from lossevo.export.document import read_document
 from lossevo.expression import Expression, unicode
-from lossevo.losses import create, describe, from_spec
+from lossevo.losses import create, describe, from_spec, names
 from lossevo.search import CohortSource, Subjects, hall_of_fame, read_config
 from lossevo.search.candidate import HAND_CRAFTED
 from lossevo.training import TaskSettings
@@ -65,7 +65,7 @@ def contenders_from(
     """The losses to compare, in the order given, under unique names.
 
     Args:
-        losses: names in the catalogue.
+        losses: names in the catalogue; ``all`` for the whole of it.
         hof: ``RUN:RANK`` or ``RUN:ID``, or ``RUN`` for the first of its hall of fame.
         loss_files: what ``lossevo export`` wrote: the folder or its ``loss.json``. If the file's metadata have
             ``subjects``, as in a run's ``subjects.json``, those that were seen are not tested on.
@@ -74,7 +74,7 @@ def contenders_from(
         LossevoError: no loss at all, an unknown one, the same one twice, not a run folder, not a loss file.
     """
     contenders = [
-        *(_of_catalogue(name) for name in losses),
+        *(_of_catalogue(name) for given in losses for name in (names() if given == "all" else (given,))),
         *(_of_hall_of_fame(item) for item in hof),
         *(_of_file(path) for path in loss_files),
     ]

@@ -32,7 +32,7 @@ def source_of(document: LossDocument) -> str:
     code = generate(document.expression.root)
     called: list[Callable[..., object]] = [base.check_shapes, base.check_target]
     called += [base.one_hot] if {"y", "d"} & set(code.terminals) else []
-    called += [signed_distance.signed_distance_map] if "d" in code.terminals else []
+    called += [signed_distance.signed_distance_in_torch] if "d" in code.terminals else []
     called += [getattr(safe_math, name) for name in code.helpers]
     constants, functions = _copied(called)
     blocks = [_class(code, document.expression.coefficients), _formula(code, document.expression), *functions]
@@ -137,7 +137,7 @@ _FORWARD = '''\
 _DISTANCE_MAP = """\
             if distance_map is None:
                 spacing_mm = self.spacing_mm or (1.0,) * (logits.ndim - 2)
-                distance_map = signed_distance_map(one_hot(target, logits.shape[1]), spacing_mm)
+                distance_map = signed_distance_in_torch(one_hot(target, logits.shape[1]), spacing_mm)
             elif distance_map.shape[1] == 1 and logits.shape[1] == 2:
                 distance_map = torch.cat([-distance_map, distance_map], dim=1)
             if distance_map.shape != logits.shape:

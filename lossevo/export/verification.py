@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lossevo.losses.base import one_hot
 from lossevo.losses.symbolic import ExpressionLoss
 
 TOLERANCE = 1e-6
-"""Largest deviation allowed. All three files repeat the candidate's operations in its order, so as a rule it is 0."""
+"""Largest deviation allowed. All three files repeat the formula's operations in its order, so as a rule it is 0."""
 
 _EXPECTED = "expected.pt"
 _REPORT = "report.json"
@@ -59,8 +59,15 @@ def verify(folder: Path, files: Sequence[str], expression: Expression) -> dict[s
     """Compare ``files`` of ``folder`` with the candidate in one fresh process; leaves nothing behind in the folder.
 
     Raises:
-        LossevoError: a file does not load, or deviates by more than ``TOLERANCE``; the message says by how much.
+        LossevoError: a file does not load, or deviates by more than ``TOLERANCE``, or the gradient that the candidate
+            was trained with is not that of its formula; the message says by how much.
     """
+    trained = own_gradient(expression)
+    if not max(trained.value, trained.gradient) <= TOLERANCE:
+        raise LossevoError(
+            f"the gradient that the loss was trained with is not that of its formula: in the case"
+            f" '{trained.worst_case}' it deviates by {trained.gradient:.1e} ({TOLERANCE:.0e} is allowed)"
+        )
     cases = [asdict(case) for case in expected_cases(expression)]
     torch.save(cases, folder / _EXPECTED)
     try:
@@ -110,11 +117,18 @@ def compare(folder: Path, files: Sequence[str]) -> None:
     deviations, problems = {}, {}
     for file in files:
         try:
-            deviations[file] = asdict(_worst(load(folder / file), cases))
+            deviations[file] = asdict(_worst(_through_autograd(load(folder / file)), cases))
         except Exception as problem:
             problems[file] = f"{type(problem).__name__}: {problem}"
     report = {"deviations": deviations, "problems": problems}
     (folder / _REPORT).write_text(json.dumps(report), encoding="utf-8")
+
+
+def _through_autograd(loss: nn.Module) -> nn.Module:
+    """The loss without a gradient of its own, which equals that of the formula up to rounding only."""
+    if isinstance(loss, ExpressionLoss):
+        loss.has_own_gradient = False
+    return loss
 
 
 def _worst(loss: nn.Module, cases: Sequence[Case]) -> Deviation:
@@ -128,8 +142,8 @@ def _worst(loss: nn.Module, cases: Sequence[Case]) -> Deviation:
 
 
 def expected_cases(expression: Expression) -> list[Case]:
-    """What the candidate gives on inputs of every form that the call convention allows."""
-    loss = ExpressionLoss(expression)
+    """What the formula gives, through autograd, on inputs of every form that the call convention allows."""
+    loss = _through_autograd(ExpressionLoss(expression))
     generator = torch.Generator().manual_seed(0)
     cases = []
     for name, channels, shape in (
@@ -155,6 +169,19 @@ def expected_cases(expression: Expression) -> list[Case]:
         logits = logits if name == "float64" else logits.float()
         cases.append(Case(name, logits, target, distance_map, *value_and_gradient(loss, logits, target, distance_map)))
     return cases
+
+
+def own_gradient(expression: Expression) -> Deviation:
+    """How far the gradient that the candidate was trained with is from that of its formula, in float64."""
+    loss = ExpressionLoss(expression)
+    cases = [replace(case, logits=case.logits.double()) for case in expected_cases(expression)]
+    loss.has_own_gradient = False
+    by_autograd = [value_and_gradient(loss, case.logits, case.target, case.distance_map) for case in cases]
+    loss.has_own_gradient = True
+    return _worst(
+        loss,
+        [replace(case, value=v, gradient=g) for case, (v, g) in zip(cases, by_autograd, strict=True)],
+    )
 
 
 def value_and_gradient(

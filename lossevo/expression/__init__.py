@@ -10,7 +10,6 @@ from lossevo.expression.canonical_form import canonical
 from lossevo.expression.codegen import (
     Code,
     compile_expression,
-    compile_gradient,
     compile_with_gradient,
     generate,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "canonical",
     "compile_expression",
     "compile_with_gradient",
-    "compile_gradient",
     "constant",
     "generate",
     "latex",

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from lossevo.expression import safe_math
 from lossevo.expression.differentiation import gradient_of_logits
-from lossevo.expression.graph import Extent, Graph, Value, reachable
+from lossevo.expression.graph import Graph, reachable
 from lossevo.expression.labels import LABEL_FUNCTIONS
 from lossevo.expression.operations import OPERATIONS
 from lossevo.expression.primitives import TERMINALS
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, Node
+from lossevo.expression.values import Extent, Value
 
 HELPERS = ("guard",)
 """Functions of :mod:`lossevo.expression.safe_math` that generated code may call."""
@@ -99,11 +100,6 @@ def generate_with_gradient(root: Node, *, hard: bool = False) -> Code:
     """
     loss = lower(root, Graph(hard=hard))
     return _Writer([loss, gradient_of_logits(loss)], like="logits", frugal=True).code()
-
-
-def generate_gradient(root: Node) -> Code:
-    """Code for the gradient with respect to the logits alone, for PyTorch to differentiate once more."""
-    return _Writer([gradient_of_logits(lower(root, Graph()))], like="logits", frugal=False).code()
 
 
 def _terminals(root: Node) -> Iterator[str]:
@@ -300,11 +296,6 @@ def _compiled_with_gradient(root: Node, hard: bool) -> GradientFunction:
     return _function(generate_with_gradient(root, hard=hard))
 
 
-@lru_cache(maxsize=256)
-def _compiled_gradient(root: Node) -> LossFunction:
-    return _function(generate_gradient(root))
-
-
 def compile_expression(expression: Expression) -> LossFunction:
     """A function ``loss(inputs, coefficients) -> scalar`` for the structure of ``expression``; cached by structure.
 
@@ -322,8 +313,3 @@ def compile_with_gradient(expression: Expression, *, hard: bool = False) -> Grad
     ``hard`` instead of y ``labels`` (B, 1, *spatial, int64). The result cannot be differentiated.
     """
     return _compiled_with_gradient(expression.root, hard)
-
-
-def compile_gradient(expression: Expression) -> LossFunction:
-    """The gradient of :func:`compile_with_gradient` alone, from y, in a form that PyTorch can differentiate."""
-    return _compiled_gradient(expression.root)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossevo.expression.graph import Extent, Value, reachable
+from lossevo.expression.graph import reachable
 from lossevo.expression.operations import OPERATIONS
+from lossevo.expression.values import Extent, Value
 
 
 def gradients(result: Value, inputs: Sequence[Value]) -> list[Value]:

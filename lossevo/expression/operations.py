@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from lossevo.expression.graph import Extent, Value
 from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.values import Extent, Value
 
 Derivative = Callable[..., tuple["Value | None", ...]]
 """``derivative(g, r, *operands)``: what each operand receives if the result r receives g; None for nothing."""

@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from lossevo.expression.graph import Value
 from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.values import Value
 
 ATOM = 9
 """The precedence of what never needs brackets: a leaf, a function call."""
+
+
+Build = Callable[..., Value]
+"""Makes a primitive of the operations of a graph, from the values of its operands."""
 
 
 class Kind(IntEnum):
@@ -53,14 +57,14 @@ class Primitive:
 
     ``source`` and ``target`` are the kinds of a reduction; both are None for an elementwise primitive. ``build`` makes
     it of the operations of a graph, which carry PyTorch form and derivative. ``text``, ``symbol`` and ``latex`` are
-    templates of the text, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``. ``precedence`` says how tightly the text form binds, ``operand_precedence`` how tightly each
-    operand must bind to stand in it without brackets: parser and renderer read both. ``weight`` is what a node adds to
-    the complexity of an expression.
+    templates of the text, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``. ``precedence`` says how tightly
+    the text form binds, ``operand_precedence`` how tightly each operand must bind to stand in it without brackets:
+    parser and renderer read both. ``weight`` is what a node adds to the complexity of an expression.
     """
 
     name: str
     arity: int
-    build: Callable[..., Value]
+    build: Build
     text: str
     symbol: str
     latex: str
@@ -82,6 +86,7 @@ DISTANCE_SCALE_MM = 20.0
 """The signed distance map enters an expression as ``clamp(distance / 20 mm, -1, 1)``: half a vertebral body's width."""
 
 MAX_EXPONENT = 20.0
+"""exp takes no larger argument."""
 
 _TERMINALS = (
     Terminal("p", "p", "p", 0.0, 1.0, "predicted probability (softmax)"),
@@ -91,9 +96,7 @@ _TERMINALS = (
 )
 
 
-def _infix(
-    name: str, sign: str, precedence: int, build: Callable[..., Value], symbol: str, latex: str, meaning: str
-) -> Primitive:
+def _infix(name: str, sign: str, precedence: int, build: Build, symbol: str, latex: str, meaning: str) -> Primitive:
     """An operator that associates to the left."""
     return Primitive(
         name=name,
@@ -112,7 +115,7 @@ def _infix(
 def _function(
     name: str,
     arity: int,
-    build: Callable[..., Value],
+    build: Build,
     latex: str,
     meaning: str,
     *,

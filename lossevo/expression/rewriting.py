@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from lossevo.expression.graph import Extent, Value
+from lossevo.expression.values import Extent, Value
 
 _LINEAR: Final = frozenset(
     {"sum", "mean", "batch_sum", "batch_mean", "over_images", "over_classes", "class_mean", "class_sum"}

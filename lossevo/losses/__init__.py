@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from lossevo.losses.base import Description, LossInputs, SegmentationLoss
+from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.catalogue import create, describe, from_spec, names, parameters
+from lossevo.losses.documentation import Explanation, Parameter, explain
 from lossevo.losses.expressions import expressible_names, expression_of, expression_parameters
+from lossevo.losses.inputs import LossInputs
+from lossevo.losses.relations import Relation
 from lossevo.losses.signed_distance import signed_distance_map
 
 __all__ = [
@@ -12,6 +15,7 @@ __all__ = [
     "names",
     "describe",
     "parameters",
+    "explain",
     "from_spec",
     "expressible_names",
     "expression_of",
@@ -19,5 +23,8 @@ __all__ = [
     "SegmentationLoss",
     "LossInputs",
     "Description",
+    "Explanation",
+    "Parameter",
+    "Relation",
     "signed_distance_map",
 ]

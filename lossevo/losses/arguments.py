@@ -22,11 +22,25 @@ def number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = math
     return float(value)
 
 
+def count(name: str, value: Any, *, minimum: int = 0) -> int:
+    """``value`` if it is a whole number >= minimum, else LossevoError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise _refused(name, value, f"a whole number >= {minimum}")
+    return value
+
+
 def flag(name: str, value: Any) -> bool:
     """``value`` if it is True or False, else LossevoError."""
     if not isinstance(value, bool):
         raise _refused(name, value, "true or false")
     return value
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """``value`` if it is one of ``allowed``, else LossevoError."""
+    if value not in allowed:
+        raise _refused(name, value, " or ".join(f"'{item}'" for item in allowed))
+    return str(value)
 
 
 def class_weights(name: str, value: Sequence[float] | Tensor | None) -> Tensor | None:
@@ -54,6 +68,17 @@ def spacing(name: str, value: Sequence[float] | None) -> tuple[float, ...] | Non
     if len(steps) not in (2, 3) or not all(0 < step < math.inf for step in steps):
         raise _refused(name, value, "a list with one positive distance in mm per axis")
     return steps
+
+
+def positive_numbers(name: str, value: Sequence[float]) -> tuple[float, ...]:
+    """One or more finite numbers > 0 as a tuple, else LossevoError."""
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise _refused(name, value, "a list of numbers > 0")
+    return numbers
 
 
 def weights_for(name: str, weights: Tensor, logits: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ from torch import Tensor, nn
 
 from lossevo.errors import LossevoError
 from lossevo.losses import arguments
+from lossevo.losses.inputs import LossInputs
+from lossevo.losses.one_pass import may_have_own_gradient, one_pass
 from lossevo.losses.signed_distance import signed_distance_map
 
 SMOOTH = 1e-5
@@ -45,56 +47,6 @@ class Description:
     formula: str
     source: str
     purpose: str
-
-
-class LossInputs:
-    """What a loss computes from; every derived tensor is computed at most once, and only if it is asked for.
-
-    Attributes:
-        logits: (B, C, *spatial) with C >= 2, float32 or float64.
-        labels: (B, 1, *spatial) int64 if the target was given as labels, else None (it may be soft).
-        distance_map: (B, C, *spatial) in mm, or None if the loss does not use one.
-    """
-
-    # No functools.cached_property: the lock it takes before Python 3.12 breaks torch.compile's graph.
-
-    def __init__(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> None:
-        self.logits = logits
-        self.labels = target.long() if target.shape[1] == 1 else None
-        self.distance_map = distance_map
-        self.given_target = target
-        self._target: Tensor | None = None
-        self._log_probability: Tensor | None = None
-        self._probability: Tensor | None = None
-
-    @property
-    def target(self) -> Tensor:
-        """The target g (B, C, *spatial), one-hot or soft, in the dtype of the logits."""
-        if self._target is None:
-            self._target = one_hot(self.given_target, self.logits.shape[1]).to(self.logits.dtype)
-        return self._target
-
-    @property
-    def log_probability(self) -> Tensor:
-        """The log-probability log p (B, C, *spatial), from log-softmax: exact where p underflows."""
-        if self._log_probability is None:
-            self._log_probability = torch.log_softmax(self.logits, dim=1)
-        return self._log_probability
-
-    @property
-    def probability(self) -> Tensor:
-        """The softmax p (B, C, *spatial). A loss that needs log p too asks for that first, to save one."""
-        if self._probability is None:
-            log_probability = self._log_probability
-            self._probability = self.logits.softmax(dim=1) if log_probability is None else log_probability.exp()
-        return self._probability
-
-    @property
-    def target_log_probability(self) -> Tensor:
-        """The true class's log-probability Σ_c g_c log p_c (B, 1, *spatial)."""
-        if self.labels is None:
-            return (self.target * self.log_probability).sum(dim=1, keepdim=True)
-        return self.log_probability.gather(1, self.labels)
 
 
 def one_hot(target: Tensor, classes: int) -> Tensor:
@@ -116,6 +68,8 @@ class SegmentationLoss(nn.Module):
 
     description: ClassVar[Description]
     uses_distance_map: bool = False
+    has_own_gradient: bool = True
+    """Whether the gradient is made beside the value where that is possible, see :mod:`lossevo.losses.one_pass`."""
 
     def __init__(self, *, spacing_mm: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -128,7 +82,10 @@ class SegmentationLoss(nn.Module):
             LossevoError: Shapes that do not fit together, labels out of range, a soft target that does not sum to 1.
         """
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            return self.compute(self.prepare(logits, target, distance_map))
+            inputs = self.prepare(logits, target, distance_map)
+            if self.has_own_gradient and may_have_own_gradient(inputs):
+                return self.compute_with_gradient(inputs)
+            return self.compute(inputs)
 
     def prepare(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> LossInputs:
         """Check the arguments and bring them to the canonical form: C >= 2 classes, float32 or float64."""
@@ -161,6 +118,20 @@ class SegmentationLoss(nn.Module):
     def compute(self, inputs: LossInputs) -> Tensor:
         """The loss as a scalar tensor, from checked inputs."""
         raise NotImplementedError
+
+    def compute_with_gradient(self, inputs: LossInputs) -> Tensor:
+        """As :meth:`compute`, where a gradient is wanted: made beside the value if the loss is made of sums."""
+        return one_pass(self.compute, inputs)
+
+    def use_spacing(self, spacing_mm: Sequence[float]) -> None:
+        """Measure with ``spacing_mm`` between voxels, in this loss and its parts, where no spacing was chosen.
+
+        A trainer that knows the spacing of its images calls this once.
+        """
+        spacing = arguments.spacing("spacing_mm", spacing_mm)
+        for part in self.modules():
+            if isinstance(part, SegmentationLoss) and part.spacing_mm is None:
+                part.spacing_mm = spacing
 
     def step(self) -> None:
         """Advance the loss's schedule by one epoch; a loss without one does nothing.
@@ -201,7 +172,7 @@ def check_target(target: Tensor, channels: int) -> None:
     if target.dtype == torch.bool:
         low, high = 0.0, 1.0
     else:
-        low, high = (float(bound) for bound in torch.aminmax(target))
+        low, high = (float(bound) for bound in torch.aminmax(target.detach()))
     shares = target.shape[1] != 1 or (channels == 1 and target.is_floating_point())
     top = 1 if shares else classes - 1
     # Written so that NaN, which makes every comparison false, is refused too.

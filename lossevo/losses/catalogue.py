@@ -8,24 +8,59 @@ from typing import Any
 
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses.base import Description, SegmentationLoss
-from lossevo.losses.compound import DiceCE, DiceFocal, FocalTversky
+from lossevo.losses.cldice import ClDice
+from lossevo.losses.compound import DiceCE, DiceFocal, DiceTopK, FocalTversky
 from lossevo.losses.distance import Boundary
-from lossevo.losses.distribution import CrossEntropy, Focal
+from lossevo.losses.distribution import CrossEntropy, Focal, TopK
+from lossevo.losses.exp_log import ExpLog
+from lossevo.losses.hausdorff import (
+    HausdorffConvolution,
+    HausdorffDT,
+    HausdorffDTOneSided,
+    HausdorffErosion,
+    LogHausdorffDT,
+)
 from lossevo.losses.learned import Baikal, BaikalCMA
-from lossevo.losses.region import Dice, GeneralizedDice, Tversky
+from lossevo.losses.lovasz import Lovasz
+from lossevo.losses.region import (
+    AsymmetricSimilarity,
+    Dice,
+    GeneralizedDice,
+    Jaccard,
+    SensitivitySpecificity,
+    Tversky,
+)
+from lossevo.losses.scheduled import DiceHausdorff, GeneralizedDiceBoundary
+from lossevo.losses.unified_focal import UnifiedFocal
 
 _CLASSES: Mapping[str, type[SegmentationLoss]] = {
     loss.description.name: loss
     for loss in (
         CrossEntropy,
         Focal,
+        TopK,
         Dice,
         GeneralizedDice,
+        Jaccard,
         Tversky,
+        AsymmetricSimilarity,
+        SensitivitySpecificity,
+        Lovasz,
         Boundary,
+        HausdorffDT,
+        HausdorffDTOneSided,
+        HausdorffErosion,
+        HausdorffConvolution,
+        LogHausdorffDT,
         DiceCE,
         DiceFocal,
+        DiceTopK,
         FocalTversky,
+        UnifiedFocal,
+        GeneralizedDiceBoundary,
+        DiceHausdorff,
+        ExpLog,
+        ClDice,
         Baikal,
         BaikalCMA,
     )

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lossevo.expression.safe_math import EPSILON
 from lossevo.losses import arguments
-from lossevo.losses.base import SMOOTH, Description, LossInputs, SegmentationLoss
-from lossevo.losses.distribution import CrossEntropy, Focal
+from lossevo.losses.base import SMOOTH, Description, SegmentationLoss
+from lossevo.losses.distribution import CrossEntropy, Focal, TopK
+from lossevo.losses.inputs import LossInputs
 from lossevo.losses.region import Dice, Tversky
 
 
@@ -23,6 +24,7 @@ class DiceCE(SegmentationLoss):
         squared_denominator: of the Dice loss, see :class:`~lossevo.losses.region.Dice`.
         batch: of the Dice loss.
         include_background: of the Dice loss.
+        absent: of the Dice loss.
         smooth: of the Dice loss.
         weight: class weights of the cross-entropy, see :class:`~lossevo.losses.distribution.CrossEntropy`.
         label_smoothing: of the cross-entropy.
@@ -45,6 +47,7 @@ class DiceCE(SegmentationLoss):
         squared_denominator: bool = False,
         batch: bool = False,
         include_background: bool = False,
+        absent: str = "count",
         smooth: float = SMOOTH,
         weight: Sequence[float] | Tensor | None = None,
         label_smoothing: float = 0.0,
@@ -53,15 +56,19 @@ class DiceCE(SegmentationLoss):
         self.w_dice = arguments.number("w_dice", w_dice)
         self.w_ce = arguments.number("w_ce", w_ce)
         self.dice = Dice(
-            squared_denominator=squared_denominator, batch=batch, include_background=include_background, smooth=smooth
+            squared_denominator=squared_denominator,
+            batch=batch,
+            include_background=include_background,
+            absent=absent,
+            smooth=smooth,
         )
         self.cross_entropy = CrossEntropy(weight=weight, label_smoothing=label_smoothing)
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""
-        # The term with log p comes first, so that p needs no softmax of its own.
-        cross_entropy = self.w_ce * self.cross_entropy.compute(inputs)
-        return cross_entropy + self.w_dice * self.dice.compute(inputs)
+        # Dice first: from its p comes the true class's log p, which needs no softmax of its own then.
+        dice = self.w_dice * self.dice.compute(inputs)
+        return dice + self.w_ce * self.cross_entropy.compute(inputs)
 
 
 class DiceFocal(SegmentationLoss):
@@ -77,6 +84,7 @@ class DiceFocal(SegmentationLoss):
         squared_denominator: of the Dice loss, see :class:`~lossevo.losses.region.Dice`.
         batch: of the Dice loss.
         include_background: of the Dice loss.
+        absent: of the Dice loss.
         smooth: of the Dice loss.
         gamma: of the focal loss, see :class:`~lossevo.losses.distribution.Focal`.
         alpha: class weights of the focal loss.
@@ -99,6 +107,7 @@ class DiceFocal(SegmentationLoss):
         squared_denominator: bool = True,
         batch: bool = False,
         include_background: bool = False,
+        absent: str = "count",
         smooth: float = SMOOTH,
         gamma: float = 2.0,
         alpha: float | Sequence[float] | Tensor | None = None,
@@ -107,15 +116,73 @@ class DiceFocal(SegmentationLoss):
         self.w_dice = arguments.number("w_dice", w_dice)
         self.w_focal = arguments.number("w_focal", w_focal)
         self.dice = Dice(
-            squared_denominator=squared_denominator, batch=batch, include_background=include_background, smooth=smooth
+            squared_denominator=squared_denominator,
+            batch=batch,
+            include_background=include_background,
+            absent=absent,
+            smooth=smooth,
         )
         self.focal = Focal(gamma=gamma, alpha=alpha)
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""
-        # The term with log p comes first, so that p needs no softmax of its own.
-        focal = self.w_focal * self.focal.compute(inputs)
-        return focal + self.w_dice * self.dice.compute(inputs)
+        # Dice first, as in DiceCE.
+        dice = self.w_dice * self.dice.compute(inputs)
+        return dice + self.w_focal * self.focal.compute(inputs)
+
+
+class DiceTopK(SegmentationLoss):
+    """Dice + top-k loss, w_dice · Dice + w_topk · TopK: overlap, and cross-entropy of the hardest voxels.
+
+    Args:
+        w_dice: weight of the Dice loss.
+        w_topk: weight of the top-k loss.
+        fraction: share of the voxels that count, see :class:`~lossevo.losses.distribution.TopK`.
+        squared_denominator: of the Dice loss, see :class:`~lossevo.losses.region.Dice`.
+        batch: of both losses: one Dice per batch, and the hardest voxels of the batch.
+        include_background: of the Dice loss.
+        absent: of the Dice loss.
+        smooth: of the Dice loss.
+    """
+
+    description: ClassVar[Description] = Description(
+        name="dice_topk",
+        family="compound",
+        summary="Overlap together with the likelihood of the hardest voxels.",
+        formula="w_dice · Dice + w_topk · TopK(fraction)",
+        source="Ma et al., Loss odyssey in medical image segmentation, MedIA 2021",
+        purpose="Small objects in large volumes, where Dice+CE leaves boundaries behind.",
+    )
+
+    def __init__(
+        self,
+        *,
+        w_dice: float = 1.0,
+        w_topk: float = 1.0,
+        fraction: float = 0.1,
+        squared_denominator: bool = False,
+        batch: bool = False,
+        include_background: bool = False,
+        absent: str = "count",
+        smooth: float = SMOOTH,
+    ) -> None:
+        super().__init__()
+        self.w_dice = arguments.number("w_dice", w_dice)
+        self.w_topk = arguments.number("w_topk", w_topk)
+        self.dice = Dice(
+            squared_denominator=squared_denominator,
+            batch=batch,
+            include_background=include_background,
+            absent=absent,
+            smooth=smooth,
+        )
+        self.topk = TopK(fraction=fraction, batch=batch)
+
+    def compute(self, inputs: LossInputs) -> Tensor:
+        """See the class."""
+        # Dice first, as in DiceCE.
+        dice = self.w_dice * self.dice.compute(inputs)
+        return dice + self.w_topk * self.topk.compute(inputs)
 
 
 class FocalTversky(Tversky):
@@ -131,6 +198,7 @@ class FocalTversky(Tversky):
         w_fn: weight of false negatives.
         batch: sum over the batch too; else one index per image.
         include_background: let class 0 count as the others do.
+        absent: "count" or "skip" classes that the target lacks, see :mod:`lossevo.losses.region`.
         smooth: added to the denominator.
     """
 
@@ -151,11 +219,15 @@ class FocalTversky(Tversky):
         w_fn: float = 0.7,
         batch: bool = False,
         include_background: bool = False,
+        absent: str = "count",
         smooth: float = SMOOTH,
     ) -> None:
-        super().__init__(w_fp=w_fp, w_fn=w_fn, batch=batch, include_background=include_background, smooth=smooth)
+        super().__init__(
+            w_fp=w_fp, w_fn=w_fn, batch=batch, include_background=include_background, absent=absent, smooth=smooth
+        )
         self.gamma = arguments.number("gamma", gamma, minimum=EPSILON)
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""
-        return self.index_loss(inputs).clamp_min(EPSILON).pow(1 / self.gamma).mean()
+        sums = self.sums(inputs)
+        return self.mean(self.one_minus_index(sums).clamp_min(EPSILON).pow(1 / self.gamma), sums.actual)

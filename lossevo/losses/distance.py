@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from lossevo.losses import arguments
-from lossevo.losses.base import Description, LossInputs, SegmentationLoss
+from lossevo.losses.base import Description, SegmentationLoss
+from lossevo.losses.inputs import LossInputs
 from lossevo.losses.signed_distance import signed_distance_map
 
 __all__ = ["Boundary", "signed_distance_map"]
@@ -21,8 +22,9 @@ class Boundary(SegmentationLoss):
     is good. A class that is absent has φ = 0 and supervises nothing, and for a small object the empty prediction is
     nearly as good as the right one: the paper therefore adds this loss to a region loss, with a weight that grows.
 
-    Kervadec's code measures in voxels and lessens inside distances by one; here distances are in mm and alike on both
-    sides (see :func:`~lossevo.losses.signed_distance.signed_distance_map`).
+    Kervadec's code measures in voxels unless told a resolution, and lessens inside distances by one; here distances are
+    in mm and alike on both sides (see :func:`~lossevo.losses.signed_distance.signed_distance_map`). The gradient, φ, is
+    in mm too, so beside another loss the weight of this one goes with the voxels' size.
 
     Args:
         include_background: let class 0 count as the others do.

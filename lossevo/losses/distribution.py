@@ -1,8 +1,9 @@
-"""Losses that compare distributions voxel by voxel: cross-entropy and focal loss."""
+"""Losses that compare distributions voxel by voxel: cross-entropy, focal loss, top-k loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from lossevo.expression.safe_math import EPSILON
 from lossevo.losses import arguments
-from lossevo.losses.base import Description, LossInputs, SegmentationLoss
+from lossevo.losses.base import Description, SegmentationLoss
+from lossevo.losses.inputs import LossInputs
+from lossevo.losses.kernels import focal_term
 
 
 class CrossEntropy(SegmentationLoss):
@@ -34,6 +37,8 @@ class CrossEntropy(SegmentationLoss):
         source="Negative log-likelihood of the categorical distribution",
         purpose="Balanced classes, and calibrated probabilities; the control of every comparison.",
     )
+    # PyTorch has this one fused already.
+    has_own_gradient = False
     weight: Tensor | None
 
     def __init__(self, *, weight: Sequence[float] | Tensor | None = None, label_smoothing: float = 0.0) -> None:
@@ -43,19 +48,17 @@ class CrossEntropy(SegmentationLoss):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""
-        if self.weight is None:
-            loss = -inputs.target_log_probability.mean()
-            if self.label_smoothing == 0:
-                return loss
-            return (1 - self.label_smoothing) * loss - self.label_smoothing * inputs.log_probability.mean()
-        weight = arguments.weights_for("weight", self.weight, inputs.logits)
-        weighted_target = weight * inputs.target
-        total = weighted_target.sum()
-        log_likelihood = (weighted_target * inputs.log_probability).sum()
+        if self.weight is None and self.label_smoothing == 0:
+            return -inputs.log_likelihood
+        log_likelihood, log_probability, voxels = inputs.log_probability_sums()
         if self.label_smoothing > 0:
-            uniform = (weight * inputs.log_probability).mean(dim=1).sum()
+            uniform = log_probability / inputs.logits.shape[1]
             log_likelihood = (1 - self.label_smoothing) * log_likelihood + self.label_smoothing * uniform
-        return -log_likelihood / torch.where(total > 0, total, torch.inf)
+        if self.weight is not None:
+            weight = arguments.weights_for("weight", self.weight, inputs.logits).flatten()
+            log_likelihood, voxels = weight * log_likelihood, weight * voxels
+        total = voxels.sum()
+        return -log_likelihood.sum() / torch.where(total > 0, total, torch.inf)
 
 
 class Focal(SegmentationLoss):
@@ -90,21 +93,14 @@ class Focal(SegmentationLoss):
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""
         weight = self._class_weights(inputs.logits)
+        # A power below 1 has an infinite slope at 0.
+        floor = EPSILON if 0 < self.gamma < 1 else 0.0
         if inputs.labels is not None:
             # Only the true class has a term: a C-th of the work.
-            loss = self._modulated(inputs.target_log_probability)
+            loss = focal_term(inputs.target_log_probability, self.gamma, floor)
             return (loss if weight is None else loss * weight.flatten()[inputs.labels]).mean()
-        loss = self._modulated(inputs.log_probability) * inputs.target
+        loss = focal_term(inputs.log_probability, self.gamma, floor) * inputs.target
         return (loss if weight is None else loss * weight).sum(dim=1).mean()
-
-    def _modulated(self, log_probability: Tensor) -> Tensor:
-        """-(1 - p)^γ log p."""
-        if self.gamma == 0:
-            return -log_probability
-        error = -torch.expm1(log_probability)
-        if self.gamma < 1:
-            error = error.clamp_min(EPSILON)
-        return -(error.pow(self.gamma) * log_probability)
 
     def _class_weights(self, logits: Tensor) -> Tensor | None:
         """α_c as (1, C, 1, ...), or None where every class counts 1."""
@@ -113,3 +109,49 @@ class Focal(SegmentationLoss):
             alpha = logits.new_tensor(self.foreground_alpha)
             return torch.where(class_index == 0, 1 - alpha, alpha)
         return None if self.alpha is None else arguments.weights_for("alpha", self.alpha, logits)
+
+
+class TopK(SegmentationLoss):
+    """Top-k loss: cross-entropy of the hardest voxels, the mean of the k largest of ℓ_i = -Σ_c g_ic log p_ic.
+
+    k = ⌈fraction · |Ω|⌉; ``fraction`` 1 is cross-entropy. Of voxels that tie for the last places each gets the same
+    share of them, so that neither value nor gradient depends on the order of voxels: indifferent logits give the
+    gradient of cross-entropy. The papers choose a number of pixels, or a bound on p; 10 % is the public code's.
+
+    Args:
+        fraction: share of the voxels that count, from 0.0001 to 1.
+        batch: the hardest of the whole batch, as in the public code; else of each image.
+    """
+
+    description: ClassVar[Description] = Description(
+        name="topk",
+        family="distribution",
+        summary="Cross-entropy of the hardest voxels only; the others do not count at all.",
+        formula="1/k Σ_{i ∈ top k} ℓ_i,  ℓ_i = -Σ_c g_ic log p_ic,  k = ⌈fraction · |Ω|⌉",
+        source="Wu, Shen & van den Hengel, Bridging category-level and instance-level segmentation, 2016",
+        purpose="Many easy background voxels, hard boundaries; beside Dice in dice_topk.",
+    )
+
+    def __init__(self, *, fraction: float = 0.1, batch: bool = False) -> None:
+        super().__init__()
+        self.fraction = arguments.number("fraction", fraction, minimum=EPSILON, maximum=1)
+        self.batch = arguments.flag("batch", batch)
+
+    def compute(self, inputs: LossInputs) -> Tensor:
+        """See the class."""
+        loss = -inputs.target_log_probability.flatten(1)
+        if self.batch:
+            loss = loss.flatten()[None]
+        # Exact, where floating point makes 0.1 · 30 > 3; and in whole numbers, so that the size may be symbolic.
+        share = Fraction(str(self.fraction))
+        count = -(-loss.shape[1] * share.numerator // share.denominator)
+        weight = _share_of_largest(loss.detach(), count)
+        return (weight * loss).sum() / (count * loss.shape[0])
+
+
+def _share_of_largest(values: Tensor, count: int) -> Tensor:
+    """Per row 1 for the ``count`` largest values, 0 for the others; values that tie for the last places share them."""
+    last = values.topk(count, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    above, tied = values > last, values == last
+    left = count - above.sum(dim=1, keepdim=True)
+    return above.to(values.dtype) + tied * (left / tied.sum(dim=1, keepdim=True)).to(values.dtype)

@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from lossevo.expression.safe_math import EPSILON
-from lossevo.losses.base import Description, LossInputs, SegmentationLoss
+from lossevo.losses.base import Description, SegmentationLoss
+from lossevo.losses.inputs import LossInputs
 
 
 class Baikal(SegmentationLoss):

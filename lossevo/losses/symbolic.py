@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from lossevo.expression import (
     DISTANCE_SCALE_MM,
     TERMINALS,
     Expression,
     compile_expression,
-    compile_gradient,
     compile_with_gradient,
     unicode,
 )
-from lossevo.losses.base import LossInputs, SegmentationLoss
+from lossevo.losses.base import SegmentationLoss
+from lossevo.losses.inputs import LossInputs
+from lossevo.losses.one_pass import with_own_gradient
 
 
 def _distance(inputs: LossInputs) -> Tensor:
@@ -37,8 +37,12 @@ _READ: Mapping[str, Callable[[LossInputs], Tensor]] = {
 assert _READ.keys() == TERMINALS.keys()
 
 
-class _Terminals(Mapping[str, Tensor]):
-    """What generated code may ask for, made when it does."""
+LEAST_CLASSES_FOR_LABELS = 4
+"""To gather and scatter costs as much as to compute with two or three classes (``benchmarks/expressions.py``)."""
+
+
+class _OnDemand(Mapping[str, Tensor]):
+    """What generated code asks for, made when it does."""
 
     def __init__(self, inputs: LossInputs) -> None:
         self._inputs = inputs
@@ -58,45 +62,14 @@ class _Terminals(Mapping[str, Tensor]):
         return 2 + len(_READ)
 
 
-class _ValueAndGradient(Function):
-    """The loss with a gradient of its own: what both need is computed once, and the gradient is all that is kept.
-
-    A derivative of the derivative goes through the formula of the gradient.
-    """
-
-    @staticmethod
-    def forward(
-        logits: Tensor, target: Tensor, distance_map: Tensor | None, coefficients: Tensor, expression: Expression
-    ) -> tuple[Tensor, Tensor]:
-        inputs = LossInputs(logits, target, distance_map)
-        # Sums by label are not deterministic on a GPU.
-        hard = target.shape[1] == 1 and logits.device.type == "cpu"
-        function = compile_with_gradient(expression, hard=hard)
-        value, gradient = function(_Terminals(inputs), coefficients)
-        return torch.as_tensor(value, dtype=logits.dtype), torch.as_tensor(gradient, dtype=logits.dtype).expand_as(
-            logits
-        )
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        logits, target, distance_map, coefficients, ctx.expression = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1], logits, target, distance_map, coefficients)
-
-    @staticmethod
-    def backward(ctx: Any, *received: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, logits, target, distance_map, coefficients = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            inputs = LossInputs(logits, target, distance_map)
-            gradient = compile_gradient(ctx.expression)(_Terminals(inputs), coefficients)
-        return received[0] * gradient, None, None, None, None
-
-
 class ExpressionLoss(SegmentationLoss):
     """The loss that ``expression`` describes, with its coefficients as a buffer.
 
     The formula's p, log p and y are the call convention's probability, log-probability and one-hot target; d is the
     signed distance map divided by 20 mm and clamped to [-1, 1].
+
+    Value and gradient are computed together, from one generated function (:mod:`lossevo.expression.codegen`), and the
+    gradient is all that is kept for the backward pass.
     """
 
     coefficients: Tensor
@@ -118,26 +91,32 @@ class ExpressionLoss(SegmentationLoss):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """The formula's value, a scalar tensor."""
-        coefficients = self.coefficients.to(device=inputs.logits.device, dtype=inputs.logits.dtype)
-        if self._gradient_is_of_the_logits_alone(inputs, coefficients):
-            value: Tensor
-            value, _ = _ValueAndGradient.apply(  # type: ignore[no-untyped-call]
-                inputs.logits, inputs.given_target, inputs.distance_map, coefficients, self.expression
-            )
-            return value
-        result = compile_expression(self.expression)(_Terminals(inputs), coefficients)
+        values = {name: read(inputs) for name, read in _READ.items() if name in self.expression.terminals}
+        result = compile_expression(self.expression)(values, self._coefficients(inputs))
         return torch.as_tensor(result, dtype=inputs.logits.dtype, device=inputs.logits.device)
 
-    @staticmethod
-    def _gradient_is_of_the_logits_alone(inputs: LossInputs, coefficients: Tensor) -> bool:
-        """Whether the loss may bring its own gradient; torch.compile and torch.export make one themselves."""
-        others = (inputs.given_target, inputs.distance_map, coefficients)
-        return (
-            torch.is_grad_enabled()
-            and inputs.logits.requires_grad
-            and not any(other is not None and other.requires_grad for other in others)
-            and not torch.compiler.is_compiling()
+    def compute_with_gradient(self, inputs: LossInputs) -> Tensor:
+        """The formula's value, with a gradient that was made beside it."""
+        coefficients = self._coefficients(inputs)
+        if coefficients.requires_grad or (inputs.distance_map is not None and inputs.distance_map.requires_grad):
+            return self.compute(inputs)
+        logits = inputs.logits.detach()
+        # What concerns a voxel's true class alone is computed there alone, where that pays. On a GPU it would be added up
+        # in no fixed order.
+        labels = inputs.given_target.shape[1] == 1
+        hard = labels and logits.device.type == "cpu" and logits.shape[1] >= LEAST_CLASSES_FOR_LABELS
+        with torch.no_grad():
+            needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map))
+            value, gradient = compile_with_gradient(self.expression, hard=hard)(needed, coefficients)
+        return with_own_gradient(
+            inputs.logits,
+            torch.as_tensor(value, dtype=logits.dtype, device=logits.device),
+            torch.as_tensor(gradient, dtype=logits.dtype, device=logits.device).expand_as(logits),
+            lambda: self.compute(inputs),
         )
+
+    def _coefficients(self, inputs: LossInputs) -> Tensor:
+        return self.coefficients.to(device=inputs.logits.device, dtype=inputs.logits.dtype)
 
     def extra_repr(self) -> str:
         """The formula, shown by ``print(loss)``."""

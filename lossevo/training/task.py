@@ -48,7 +48,7 @@ class TaskSettings(BaseModel):
     learning_rate: float = Field(1e-2, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(1e-2, ge=0)
     warmup_share: float = Field(0.3, gt=0, lt=1, description="share of the steps before the peak")
-    budget_steps: int = Field(150, ge=1, description="optimiser steps of a search's candidate training")
+    budget_steps: int = Field(75, ge=1, description="optimiser steps of a search's candidate training")
     validations: int = Field(3, ge=1, description="evenly spaced checkpoints validated, the last step included")
     window_overlap: float = Field(0.25, ge=0, lt=1, description="overlap of neighbouring windows in validation")
     fusion: Literal["gaussian", "bspline"] = Field(

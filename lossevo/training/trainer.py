@@ -60,6 +60,7 @@ class Trainer:
         started = time.perf_counter()
         settings = self.data.settings
         loss = from_spec(request.loss).to(self.device)
+        loss.use_spacing(self.data.volumes[0].spacing_mm)
         rows, volumes = self._select(request)
         network = build_network(
             settings,

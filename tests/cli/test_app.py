@@ -13,8 +13,8 @@ import pytest
 import lossevo
 from lossevo.errors import LossevoError
 
-COMMANDS = ("search", "hof", "export", "evaluate")
-HEAVY = ("torch", "ray", "monai", "numpy", "scipy", "pandas", "deap", "cma", "sympy", "nibabel")
+COMMANDS = ("search", "hof", "export", "evaluate", "losses", "analyze")
+HEAVY = ("torch", "ray", "monai", "numpy", "scipy", "pandas", "deap", "cma", "sympy", "nibabel", "matplotlib", "jinja2")
 
 
 def test_help_imports_nothing_heavy():
@@ -54,7 +54,7 @@ def test_every_command_is_listed(cli):
     assert "Start with 'lossevo search'" in said.out
 
 
-@pytest.mark.parametrize("arguments", [[], ["hof"], ["export"], ["evaluate"]])
+@pytest.mark.parametrize("arguments", [[], ["hof"], ["export"], ["evaluate"], ["analyze"]])
 def test_without_arguments_there_is_help(cli, arguments):
     said = cli(*arguments)
     assert said.status in (0, 2)

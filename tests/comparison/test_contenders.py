@@ -7,7 +7,7 @@ import pytest
 
 from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
-from lossevo.losses import from_spec
+from lossevo.losses import from_spec, names
 from lossevo.search import Subjects, hall_of_fame
 
 
@@ -134,3 +134,10 @@ class TestFile:
             contenders_from(loss_files=[tmp_path])
         with pytest.raises(LossevoError, match="cannot read"):
             contenders_from(loss_files=[tmp_path / "nowhere.json"])
+
+
+def test_all_is_the_whole_catalogue():
+    contenders = contenders_from(["all"])
+    assert tuple(contender.spec["name"] for contender in contenders) == names()
+    with pytest.raises(LossevoError, match="the same loss twice"):
+        contenders_from(["dice", "all"])

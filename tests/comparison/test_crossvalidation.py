@@ -101,7 +101,7 @@ class TestProtocol:
         searched = read_run_config(run).task
         assert searched != TaskSettings()
         assert configured(cohort, hof=[run], task=None, steps=None).task == searched.model_copy(
-            update={"validations": 1}
+            update={"validations": 1, "budget_steps": 2 * searched.budget_steps}
         )
         assert configured(cohort, hof=[run], task=TaskSettings(), steps=9).task == TaskSettings(
             budget_steps=9, validations=1

@@ -14,7 +14,7 @@ from torch import nn
 
 import lossevo
 from lossevo.errors import LossevoError
-from lossevo.export.verification import deviation, expected_cases, value_and_gradient
+from lossevo.export.verification import deviation, expected_cases, own_gradient, value_and_gradient
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 
@@ -31,10 +31,17 @@ class Exported(Protocol):
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_is_the_candidate_bit_for_bit(exported: Exported, file: str) -> None:
     loss = lossevo.load(exported.folder / file)
+    # Its own gradient equals the formula's up to rounding; see the next test.
+    loss.has_own_gradient = False
     assert loss.uses_distance_map == ("d" in exported.expression.terminals)
     for case in expected_cases(exported.expression):
         value, gradient = value_and_gradient(loss, case.logits, case.target, case.distance_map)
         assert (case.name, deviation(value, case.value), deviation(gradient, case.gradient)) == (case.name, 0, 0)
+
+
+def test_the_gradient_that_the_candidate_was_trained_with_is_the_formulas(exported: Exported) -> None:
+    found = own_gradient(exported.expression)
+    assert max(found.value, found.gradient) < 1e-12
 
 
 @pytest.mark.parametrize("file", FILES)

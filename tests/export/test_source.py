@@ -74,7 +74,7 @@ def formula(p: Tensor, y: Tensor, c: Tensor) -> Tensor:
     \"\"\"L from maps (B, C, *spatial) and the coefficients c.\"\"\"
     spatial = tuple(range(2, p.ndim))
     v0 = (p * y).sum(spatial)
-    v1 = safe_divide(v0, v0 + c[0] * (p * (1.0 - y)).sum(spatial) + c[1] * ((1.0 - p) * y).sum(spatial))
+    v1 = v0 / guard(v0 + c[0] * (p * (1.0 - y)).sum(spatial) + c[1] * (y * (1.0 - p)).sum(spatial))
     return 1.0 - v1[:, 1:].mean()
 """
         in source
@@ -83,11 +83,11 @@ def formula(p: Tensor, y: Tensor, c: Tensor) -> Tensor:
 
 def test_only_what_is_used_is_in_the_file() -> None:
     tversky, boundary = (source_of(document_of(expression_of(name), {})) for name in ("tversky", "boundary"))
-    assert "safe_divide" in tversky
-    assert "signed_distance_map" not in tversky
+    assert "guard" in tversky
+    assert "signed_distance_in_torch" not in tversky
     assert "spacing_mm" not in tversky
-    assert "safe_" not in boundary
-    assert "signed_distance_map" in boundary
+    assert "guard" not in boundary
+    assert "signed_distance_in_torch" in boundary
     for source in (tversky, boundary):
         imported = {
             node.module if isinstance(node, ast.ImportFrom) else node.names[0].name

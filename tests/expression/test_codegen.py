@@ -61,17 +61,19 @@ def _assert_equal_to_reference(expression: Expression, shape: tuple[int, ...]) -
     expected = interpret(expression, inputs, coefficients)
     found = torch.as_tensor(compile_expression(expression)(inputs, coefficients), dtype=torch.float64)
     assert found.shape == ()
-    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12, equal_nan=True)
     if not bool(expected.isfinite()):
+        # 0 · x is 0 and x - x is 0 here, whatever x is.
         return
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
     # Two equal coefficients can meet in a minimum, where operands share the gradient, but numbers take none.
     has_ties = any(node.name in ("min", "max") for node in expression.root.walk())
     variables = [inputs["p"], inputs["logp"], *([] if has_ties else [coefficients])]
     pairs = zip(gradients(found, variables), gradients(expected, variables), strict=True)
     for found_gradient, gradient in pairs:
         # Shared results gather their gradient in another order; what they gather may cancel.
-        scale = float(gradient.nan_to_num().abs().max()) if gradient.numel() else 0.0
-        torch.testing.assert_close(found_gradient, gradient, rtol=1e-9, atol=1e-9 * (1 + scale), equal_nan=True)
+        known = gradient.isfinite()
+        scale = float(gradient[known].abs().max()) if bool(known.any()) else 0.0
+        torch.testing.assert_close(found_gradient[known], gradient[known], rtol=1e-9, atol=1e-9 * (1 + scale))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -132,16 +134,21 @@ def test_a_tree_of_256_equal_leaves_needs_eight_products() -> None:
 @given(expressions())
 def test_there_is_one_line_for_each_distinct_operation(expression: Expression) -> None:
     code = generate(expression.root)
-    computed = {
-        node
-        for node in expression.root.walk()
-        if node.children and any(leaf.name != "constant" for leaf in _leaves(node))
-    }
-    assert len([line for line in code.lines if ".reshape(" not in line]) == len(computed)
+    values = [line.split(" = ", 1)[1] for line in code.lines]
+    assert len(set(values)) == len(values)
+    # What protects a primitive is an operation of its own.
+    computed = {node for node in expression.root.walk() if node.children}
+    assert len([value for value in values if ".reshape(" not in value]) <= 2 * len(computed) + 3
 
 
-def _leaves(node: Node) -> list[Node]:
-    return [inner for inner in node.walk() if not inner.children]
+def test_shared_and_known_sub_expressions_cost_nothing() -> None:
+    once = generate(Expression.parse("class_mean(mean(p * y))").root)
+    for formula in (
+        "class_mean(mean(p * y)) + class_mean(mean(y * p))",
+        "class_mean(mean(p * y)) - 0 * class_mean(mean(exp(p)))",
+        "class_mean(1 * mean(p * y + (p - p)))",
+    ):
+        assert len(generate(Expression.parse(formula).root).lines) <= len(once.lines) + 1
 
 
 # Coefficients
@@ -207,7 +214,7 @@ def test_constants_alone_are_a_number_known_when_compiling(formula: str, value: 
 
 def test_constants_are_folded_inside_an_expression() -> None:
     code = generate(Expression.parse("class_mean(mean(p * (2 ^ 3 - sqrt(16)))) / (1 - 3)").root)
-    assert code.lines == ("v0 = p * 4.0", "v1 = v0.mean(spatial)", "v2 = v1.mean()", "v3 = safe_divide(v2, (-2.0))")
+    assert code.lines == ("v0 = p.mean(spatial)", "v1 = v0.mean()", "v2 = v1 * 4.0", "v3 = v2 / (-2.0)")
 
 
 @pytest.mark.parametrize(
@@ -255,11 +262,11 @@ def test_code_names_all_that_it_uses_and_no_more(expression: Expression) -> None
     for node in ast.walk(module):
         if isinstance(node, ast.Name):
             (assigned if isinstance(node.ctx, ast.Store) else used).add(node.id)
-    free = used - assigned - {"c", "float", "_"}
+    free = used - assigned - {"c", "float", "torch", "_"}
     assert free - {"spatial"} == {*code.terminals, *code.helpers}
     assert ("spatial" in free) == code.uses_spatial
     assert set(code.helpers) <= set(HELPERS)
-    assert set(code.terminals) == expression.terminals
+    assert set(code.terminals) <= expression.terminals
 
 
 def test_code_is_the_same_every_time() -> None:
@@ -267,12 +274,13 @@ def test_code_is_the_same_every_time() -> None:
     assert generate(root).lines == (
         "v0 = p * y",
         "v1 = v0.sum(spatial)",
-        "v2 = c[0] * v1",
-        "v3 = p + y",
-        "v4 = v3.sum(spatial)",
-        "v5 = safe_divide(v2, v4)",
+        "v2 = p + y",
+        "v3 = v2.sum(spatial)",
+        "v4 = guard(v3)",
+        "v5 = v1 / v4",
         "v6 = v5[:, 1:].mean()",
-        "v7 = 1.0 - v6",
+        "v7 = c[0] * v6",
+        "v8 = 1.0 - v7",
     )
 
 

@@ -1,51 +1,14 @@
-"""The call convention, held for every loss of the catalogue."""
+"""The call convention, held for every loss of the catalogue; what else holds for all is in test_properties.py."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from lossevo.errors import LossevoError
-from lossevo.losses import SegmentationLoss, create, names, signed_distance_map
+from lossevo.losses import SegmentationLoss, create, signed_distance_map
 from lossevo.losses.base import one_hot
-
-LOSSES = [
-    *((name, {}) for name in names()),
-    ("cross_entropy", {"label_smoothing": 0.1}),
-    ("focal", {"gamma": 0.5}),
-    ("focal", {"alpha": 0.25}),
-    ("dice", {"batch": True, "include_background": True}),
-    ("generalized_dice", {"include_background": False}),
-    ("focal_tversky", {"gamma": 3.0, "batch": True}),
-]
-every_loss = pytest.mark.parametrize(
-    ("name", "parameters"), LOSSES, ids=["-".join([name, *parameters]) for name, parameters in LOSSES]
-)
-
-
-def example(classes, spatial, *, batch=2, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(batch, classes, *spatial, generator=generator, dtype=dtype, requires_grad=True)
-    target = torch.randint(0, max(2, classes), (batch, 1, *spatial), generator=generator)
-    return logits, target
-
-
-def value_and_gradient(loss, logits, *arguments):
-    logits = logits.detach().requires_grad_()
-    value = loss(logits, *arguments)
-    return value.detach(), *torch.autograd.grad(value, logits)
-
-
-def assert_same(first, second, **tolerance):
-    for a, b in zip(first, second, strict=True):
-        torch.testing.assert_close(a, b, **tolerance)
+from tests.losses.every_loss import assert_same, every_loss, example, value_and_gradient
 
 
 @every_loss
@@ -140,25 +103,15 @@ def test_autocast_is_off_inside_a_loss():
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("scale", [50, -50], ids=["right", "wrong"])
-def test_certainty_is_finite(name, parameters, scale, dtype):
-    # Regions large enough that `smooth` vanishes beside their sums in float32, and ratios are exactly 1.
-    target = example(3, (12, 12, 12))[1]
-    logits = scale * (2 * one_hot(target, 3).to(dtype) - 1)
-    value, gradient = value_and_gradient(create(name, **parameters), logits, target)
-    assert value.isfinite()
-    assert gradient.isfinite().all()
-
-
-@every_loss
 def test_float32_is_as_good_as_float64_on_a_large_patch(name, parameters):
     loss = create(name, **parameters)
     logits, target = example(2, (64, 64, 48), batch=1)
     value, gradient = value_and_gradient(loss, logits, target)
     single, single_gradient = value_and_gradient(loss, logits.float(), target)
     torch.testing.assert_close(single.double(), value, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(single_gradient.double(), gradient, rtol=1e-3, atol=1e-6 * gradient.abs().max().item())
+    far = (single_gradient - gradient).abs() > 1e-3 * gradient.abs() + 1e-6 * gradient.abs().max()
+    # Of two voxels that are equal in float32 and not in float64, cldice's minimum may take the other one.
+    assert far.double().mean() <= (1e-4 if name == "cldice" else 0)
 
 
 @pytest.mark.gpu
@@ -170,64 +123,6 @@ def test_is_the_same_on_a_gpu(name, parameters):
     value, gradient = value_and_gradient(loss, logits, target)
     found, found_gradient = value_and_gradient(loss.cuda(), logits.cuda(), target.cuda())
     assert_same((found.cpu(), found_gradient.cpu()), (value, gradient))
-
-
-EXTREME = st.sampled_from([-50.0, 50.0, 0.0, -1.5, 13.8])
-
-
-@st.composite
-def extreme_cases(draw):
-    """Logits of up to ±50 and any labels: empty, full, absent classes and single voxels all occur."""
-    batch, classes = draw(st.integers(1, 2)), draw(st.integers(1, 4))
-    spatial = draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=4))
-    values = st.one_of(EXTREME, st.floats(-50, 50, width=32))
-    logits = draw(hnp.arrays(np.float32, (batch, classes, *spatial), elements=values))
-    few = st.sampled_from(draw(st.lists(st.integers(0, max(1, classes - 1)), min_size=1, max_size=2)))
-    target = draw(hnp.arrays(np.uint8, (batch, 1, *spatial), elements=few))
-    return torch.from_numpy(logits), torch.from_numpy(target)
-
-
-@every_loss
-@settings(max_examples=60, deadline=None)
-@given(case=extreme_cases())
-def test_value_and_gradient_are_finite(name, parameters, case):
-    value, gradient = value_and_gradient(create(name, **parameters), *case)
-    assert value.isfinite()
-    assert gradient.isfinite().all()
-
-
-@every_loss
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), order=st.permutations([1, 2, 3]))
-def test_mirrors_and_foreground_order_do_not_matter(name, parameters, seed, order):
-    loss = create(name, **parameters)
-    logits, target = example(4, (3, 4, 5), seed=seed)
-    value = loss(logits, target)
-    torch.testing.assert_close(loss(logits.flip(2, 4), target.flip(2, 4)), value)
-    hot = one_hot(target, 4)
-    torch.testing.assert_close(loss(logits[:, [0, *order]], hot[:, [0, *order]]), value)
-
-
-@every_loss
-def test_descent_on_the_logits_makes_the_right_class_win(name, parameters):
-    loss = create(name, **parameters)
-    logits, target = example(3, (6, 6))
-    logits = logits.detach().requires_grad_()
-    optimizer = torch.optim.Adam([logits], lr=0.1)
-    for _ in range(300):
-        optimizer.zero_grad()
-        loss(logits, target).backward()
-        optimizer.step()
-    assert torch.equal(logits.argmax(dim=1, keepdim=True), target)
-
-
-@every_loss
-def test_is_an_ordinary_module(name, parameters):
-    loss = create(name, **parameters)
-    logits, target = example(3, (4, 5, 6))
-    for clone in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loss.double().eval()):
-        torch.testing.assert_close(clone(logits, target), loss(logits, target))
-    assert not list(loss.parameters())
 
 
 @pytest.mark.parametrize("name", ["dice_ce", "generalized_dice"])
@@ -317,3 +212,16 @@ def test_a_spacing_needs_one_value_per_axis():
 
 def test_a_diverged_network_gives_a_non_finite_loss_and_no_error():
     assert create("dice_ce")(LOGITS * torch.nan, LABELS).isnan()
+
+
+def test_spacing_reaches_the_parts_of_a_loss_and_keeps_what_was_chosen():
+    whole = create("dice_hausdorff", hausdorff="dt")
+    chosen = create("dice_hausdorff", hausdorff="dt", spacing_mm=(1, 2, 3))
+    for loss in (whole, chosen):
+        loss.use_spacing((4.0, 1.0, 1.0))
+
+    parts = [part for part in whole.modules() if isinstance(part, SegmentationLoss)]
+    assert {part.spacing_mm for part in parts} == {(4.0, 1.0, 1.0)}
+    assert chosen.hausdorff.spacing_mm == chosen.spacing_mm == (1.0, 2.0, 3.0)
+    with pytest.raises(LossevoError, match="spacing_mm"):
+        whole.use_spacing((0.0, 1.0, 1.0))

@@ -16,10 +16,13 @@ LABELS = torch.ones(1, 1, 4, 5, dtype=torch.uint8)
 
 def test_the_losses_of_the_literature_are_there():
     assert names() == (
-        *("cross_entropy", "focal"),
-        *("dice", "generalized_dice", "tversky"),
-        "boundary",
-        *("dice_ce", "dice_focal", "focal_tversky"),
+        *("cross_entropy", "focal", "topk"),
+        *("dice", "generalized_dice", "jaccard", "tversky"),
+        *("asymmetric_similarity", "sensitivity_specificity", "lovasz"),
+        *("boundary", "hausdorff_dt", "hausdorff_dt_one_sided"),
+        *("hausdorff_erosion", "hausdorff_convolution", "log_hausdorff_dt"),
+        *("dice_ce", "dice_focal", "dice_topk", "focal_tversky", "unified_focal"),
+        *("generalized_dice_boundary", "dice_hausdorff", "exp_log", "cldice"),
         *("baikal", "baikal_cma"),
     )
 
@@ -41,6 +44,7 @@ def test_parameters_and_their_defaults():
         "w_fn": 0.7,
         "batch": False,
         "include_background": False,
+        "absent": "count",
         "smooth": 1e-5,
     }
     assert parameters("baikal") == {}
@@ -101,6 +105,10 @@ def test_a_spec_that_is_none_is_refused(spec, message):
         ("cross_entropy", {"label_smoothing": 1.1}, "label_smoothing is 1.1, expected a number from 0 to 1"),
         ("dice", {"batch": 1}, "batch is 1, expected true or false"),
         ("dice", {"smooth": -1e-5}, "smooth is -1e-05"),
+        ("dice", {"absent": "ignore"}, "absent is 'ignore', expected 'count' or 'skip'"),
+        ("sensitivity_specificity", {"w_sensitivity": 1.5}, "w_sensitivity is 1.5, expected a number from 0 to 1"),
+        ("topk", {"fraction": 0}, "fraction is 0, expected a number from 0.0001 to 1"),
+        ("exp_log", {"frequencies": [0.5, 0.5, 0]}, "frequencies is .* one number > 0 per class"),
         ("tversky", {"w_fn": None}, "w_fn is None"),
         ("focal_tversky", {"gamma": 0}, "gamma is 0"),
         ("dice_ce", {"w_ce": -1}, "w_ce is -1"),

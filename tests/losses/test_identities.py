@@ -1,4 +1,8 @@
-"""Closed forms on small cases, and which loss is a special case of which."""
+"""Closed forms on small cases, and which loss is a special case of which.
+
+The table for readers is ``lossevo.losses.relations``, which has its own test. Here are also the identities with a
+function, a limit, an inequality or a smoothing between two losses, and each for regions per image and per batch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lossevo.losses import create
+from lossevo.losses import create, names, parameters
 from lossevo.losses.base import one_hot
 
 
@@ -44,10 +48,22 @@ def ten_voxels(foreground):
         ("dice", {}, 1 - 4 / 9),
         ("dice", {"include_background": True}, 1 - (4 / 9 + 6 / 11) / 2),
         ("dice", {"squared_denominator": True}, 1 - 4 / (2.5 + 4)),
+        ("jaccard", {}, 1 - 2 / 7),
         ("tversky", {}, 1 - 2 / (2 + 0.3 * 3 + 0.7 * 2)),
+        ("asymmetric_similarity", {"beta": 2}, 1 - 5 * 2 / (4 * 4 + 5)),
+        ("sensitivity_specificity", {"w_sensitivity": 0.3}, 0.25),
+        ("lovasz", {}, 0.5),
+        ("topk", {}, math.log(2)),
         ("focal_tversky", {}, (1 - 2 / (2 + 0.3 * 3 + 0.7 * 2)) ** 0.75),
         ("generalized_dice", {}, 1 - 2 * (2 + 4 / 9 * 3) / (9 + 4 / 9 * 11)),
+        (
+            "exp_log",
+            {"smooth": 0, "gamma": 1, "frequencies": [1, 3]},
+            0.8 * math.log(9 / 4) + 0.2 * (0.6 * 2 + 0.4 * math.sqrt(4 / 3)) * math.log(2),
+        ),
+        ("cldice", {"alpha": 0}, 1 - 4 / 9),
         ("dice_ce", {}, 1 - 4 / 9 + math.log(2)),
+        ("dice_topk", {"w_topk": 0.5}, 1 - 4 / 9 + math.log(2) / 2),
         ("dice_focal", {}, 1 - 4 / 6.5 + math.log(2) / 4),
         ("baikal", {}, 1 + math.log(2)),
         ("baikal_cma", {}, 2.7279 * (1.1135 * 1.3716 / 0.8411 - 0.9863 * math.log(1.5352 / 2))),
@@ -102,29 +118,160 @@ def test_focal_loss_becomes_cross_entropy(gamma, hot):
     )
 
 
-@pytest.mark.parametrize("batch", [False, True])
-def test_dice_is_tversky_with_equal_weights(batch):
+def foreground_mse(logits, target):
+    error = logits.softmax(1) - one_hot(target, logits.shape[1]).double()
+    return error[:, 1:].square().mean()
+
+
+BETA = 1.7
+F_BETA = {"w_fp": 1 / (1 + BETA**2), "w_fn": BETA**2 / (1 + BETA**2)}
+
+# Two losses each: a name and parameters, or any function.
+REGION_IDENTITIES = {
+    # Dice has 2 TP where Tversky has TP, so `smooth` counts half; likewise for the F-measure's 1 + β².
+    "Dice is Tversky(½, ½)": [("dice", {"smooth": 0.5}), ("tversky", {"w_fp": 0.5, "w_fn": 0.5, "smooth": 0.25})],
+    "Jaccard is Tversky(1, 1)": [("jaccard", {}), ("tversky", {"w_fp": 1, "w_fn": 1})],
+    "F-beta is Tversky": [
+        ("asymmetric_similarity", {"beta": BETA, "smooth": 0.5}),
+        ("tversky", {**F_BETA, "smooth": 0.5 / (1 + BETA**2)}),
+    ],
+    "F-1 is Dice": [("asymmetric_similarity", {"beta": 1, "smooth": 0.5}), ("dice", {"smooth": 0.5})],
+    "precision": [("asymmetric_similarity", {"beta": 0}), ("tversky", {"w_fp": 1, "w_fn": 0})],
+    "recall": [("asymmetric_similarity", {"beta": 1e6, "smooth": 0}), ("tversky", {"w_fp": 0, "w_fn": 1, "smooth": 0})],
+    "focal Tversky with γ = 1": [("focal_tversky", {"gamma": 1}), ("tversky", {})],
+    "unified focal, Tversky term": [
+        ("unified_focal", {"w_tversky": 1, "gamma": 0, "delta": 0.8, "include_background": False}),
+        ("tversky", {"w_fp": 0.2, "w_fn": 0.8}),
+    ],
+    "unified focal, focal Tversky term": [
+        ("unified_focal", {"w_tversky": 1, "gamma": 0.25, "include_background": False}),
+        ("focal_tversky", {"gamma": 4 / 3, "w_fp": 0.4, "w_fn": 0.6}),
+    ],
+    "clDice with α = 0": [("cldice", {"alpha": 0}), ("dice", {})],
+    "generalised Dice + boundary": [
+        ("generalized_dice_boundary", {"alpha": 0, "increment": 0}),
+        ("generalized_dice", {}),
+    ],
+}
+DISTRIBUTION_IDENTITIES = {
+    "top-k of all": [("topk", {"fraction": 1}), ("cross_entropy", {})],
+    "equal weights": [("cross_entropy", {"weight": [3, 3, 3]}), ("cross_entropy", {})],
+    "equal α": [("focal", {"alpha": [2, 2, 2]}), lambda *a: 2 * create("focal")(*a)],
+    "α = ½": [("focal", {"alpha": 0.5}), lambda *a: create("focal")(*a) / 2],
+    "unified focal, focal term": [
+        ("unified_focal", {"asymmetric": False, "w_tversky": 0, "gamma": 0.7, "delta": 0.8}),
+        ("focal", {"gamma": 0.7, "alpha": 0.8}),
+    ],
+    "unified focal, cross-entropy term": [
+        ("unified_focal", {"w_tversky": 0, "gamma": 0, "delta": 0.8}),
+        ("focal", {"gamma": 0, "alpha": 0.8}),
+    ],
+    "unified focal without focus": [
+        ("unified_focal", {"w_tversky": 0.3, "gamma": 0, "delta": 0.5, "smooth": 0.25}),
+        ("dice_ce", {"w_dice": 0.3, "w_ce": 0.35, "include_background": True, "smooth": 0.5}),
+    ],
+    "exponential logarithmic, cross-entropy term": [
+        ("exp_log", {"w_dice": 0, "w_ce": 1, "gamma": 1, "frequencies": [1, 1, 1]}),
+        lambda *a: math.sqrt(3) * create("cross_entropy")(*a),
+    ],
+    "Dice + CE without Dice": [("dice_ce", {"w_dice": 0}), ("cross_entropy", {})],
+    "Dice + focal without focus": [("dice_focal", {"gamma": 0, "squared_denominator": False}), ("dice_ce", {})],
+    "Dice + top-k of all": [("dice_topk", {"fraction": 1}), ("dice_ce", {})],
+    "log-Hausdorff": [("log_hausdorff_dt", {}), lambda *a: create("hausdorff_dt")(*a).log1p()],
+    "one-sided Hausdorff with α = 0": [("hausdorff_dt_one_sided", {"alpha": 0}), foreground_mse],
+    "Hausdorff with α = 0": [("hausdorff_dt", {"alpha": 0}), lambda *a: 2 * foreground_mse(*a)],
+}
+
+
+def build(loss, **parameters):
+    return loss if callable(loss) else create(loss[0], **loss[1], **parameters)
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["per image", "batch"])
+@pytest.mark.parametrize(("first", "second"), REGION_IDENTITIES.values(), ids=REGION_IDENTITIES.keys())
+def test_identity_of_region_losses(first, second, batch):
+    assert_same_loss(build(first, batch=batch), build(second, batch=batch), *example())
+
+
+@pytest.mark.parametrize(("first", "second"), DISTRIBUTION_IDENTITIES.values(), ids=DISTRIBUTION_IDENTITIES.keys())
+def test_identity(first, second):
+    assert_same_loss(build(first), build(second), *example())
+
+
+def test_of_one_region_jaccard_and_logarithms_are_functions_of_dice():
+    logits, target = (x[:1] for x in example(2))
+    logits = logits.detach().requires_grad_()
+    dice = create("dice", smooth=0)
+    # J = D / (2 - D), so 1 - J = 2 L / (1 + L) with L = 1 - D.
+    assert_same_loss(create("jaccard", smooth=0), lambda *a: 2 * dice(*a) / (1 + dice(*a)), logits, target)
+    exp_log = create("exp_log", w_dice=1, w_ce=0, gamma=2, smooth=0)
+    assert_same_loss(exp_log, lambda *a: (1 - dice(*a)).log() ** 2, logits, target)
+
+
+def test_of_a_hard_prediction_many_region_losses_are_one():
+    _, target = example()
+    other = example(seed=1)[1]
+    logits = 200.0 * one_hot(other, 3).double()
+    jaccard = create("jaccard", smooth=0)(logits, target)
+    torch.testing.assert_close(create("lovasz", include_background=False)(logits, target), jaccard)
+    dice = create("dice", smooth=0)(logits, target)
+    torch.testing.assert_close(create("dice", squared_denominator=True, smooth=0)(logits, target), dice)
+
+
+def test_sensitivity_and_specificity_are_the_two_ends():
+    logits, target = example()
+    ends = [create("sensitivity_specificity", w_sensitivity=w, smooth=0) for w in (1, 0)]
     assert_same_loss(
-        create("dice", batch=batch, smooth=0.5),
-        create("tversky", w_fp=0.5, w_fn=0.5, batch=batch, smooth=0.25),
-        *example(),
+        create("sensitivity_specificity", w_sensitivity=0.2, smooth=0),
+        lambda *a: 0.2 * ends[0](*a) + 0.8 * ends[1](*a),
+        logits,
+        target,
     )
-
-
-def test_tversky_is_jaccard_and_f_beta():
+    # Of two classes the specificity of one is the sensitivity of the other.
     logits, target = example(2)
-    p, g = logits.softmax(1)[:, 1].flatten(1), (target == 1).double().flatten(1)
-    overlap = (p * g).sum(1)
-    jaccard = 1 - (overlap / (p.sum(1) + g.sum(1) - overlap)).mean()
-    torch.testing.assert_close(create("tversky", w_fp=1.0, w_fn=1.0, smooth=0.0)(logits, target), jaccard)
-    square = 1.5**2
-    f_beta = 1 - ((1 + square) * overlap / (square * g.sum(1) + p.sum(1))).mean()
-    tversky = create("tversky", w_fp=1 / (1 + square), w_fn=square / (1 + square), smooth=0.0)
-    torch.testing.assert_close(tversky(logits, target), f_beta)
+    torch.testing.assert_close(ends[1](logits, target), ends[0](logits.flip(1), 1 - target))
 
 
-def test_focal_tversky_with_gamma_one_is_tversky():
-    assert_same_loss(create("focal_tversky", gamma=1), create("tversky"), *example())
+def test_label_smoothing_is_cross_entropy_of_a_soft_target():
+    logits, target = example()
+    soft = 0.9 * one_hot(target, 3).double() + 0.1 / 3
+    cross_entropy = create("cross_entropy")
+    assert_same_loss(create("cross_entropy", label_smoothing=0.1), lambda x, y: cross_entropy(x, soft), logits, target)
+
+
+def test_two_classes_have_one_boundary():
+    # φ_0 = -φ_1 and p_0 = 1 - p_1: with the background the loss differs by a constant.
+    logits, target = example(2)
+    losses = [create("boundary", include_background=background) for background in (False, True)]
+    torch.testing.assert_close(*(torch.autograd.grad(loss(logits, target), logits)[0] for loss in losses))
+
+
+def test_the_two_sides_of_the_hausdorff_loss():
+    logits, target = example(2)
+    one_sided, two_sided = create("hausdorff_dt_one_sided"), create("hausdorff_dt")
+    assert two_sided(logits, target) > one_sided(logits, target)
+    # A prediction without a voxel above 1/2 has no boundary, and so no second side.
+    timid = torch.stack([logits[:, 0].abs(), -logits[:, 1].abs()], dim=1)
+    assert_same_loss(two_sided, one_sided, timid.detach().requires_grad_(), target)
+
+
+@pytest.mark.parametrize("kind", ["dt_one_sided", "dt", "erosion", "convolution"])
+def test_dice_and_hausdorff_start_as_their_weighted_sum(kind):
+    hausdorff, dice = create(f"hausdorff_{kind}"), create("dice")
+    both = create("dice_hausdorff", hausdorff=kind, initial_ratio=0.3)
+    assert_same_loss(both, lambda *a: hausdorff(*a) + 0.3 * dice(*a), *example())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "w_dice", "w_boundary"),
+    [("constant", 1.0, 0.02), ("increase", 1.0, 0.02 + 5 * 0.01), ("rebalance", 1 - 5 * 0.01, 0.02 + 5 * 0.01)],
+)
+def test_a_scheduled_loss_is_the_weighted_sum_of_its_parts(schedule, w_dice, w_boundary):
+    loss = create("generalized_dice_boundary", schedule=schedule, alpha=0.02, increment=0.01)
+    for _ in range(5):
+        loss.step()
+    dice, boundary = create("generalized_dice"), create("boundary")
+    assert_same_loss(loss, lambda *a: w_dice * dice(*a) + w_boundary * boundary(*a), *example())
 
 
 def test_generalized_dice_of_one_class_is_dice():
@@ -149,7 +296,13 @@ def test_compound_losses_are_the_sums_of_their_parts():
     )
 
 
-@pytest.mark.parametrize("name", ["dice", "tversky", "focal_tversky", "generalized_dice"])
+# Losses that look at neighbours or distances see the seam at which the images are joined.
+BLIND_TO_PLACE = [
+    name for name in names() if "batch" in parameters(name) and name != "cldice" and not create(name).uses_distance_map
+]
+
+
+@pytest.mark.parametrize("name", BLIND_TO_PLACE)
 def test_batch_takes_the_images_as_one(name):
     logits, target = example()
     joined = [torch.cat(list(x), dim=1)[None] for x in (logits, target)]

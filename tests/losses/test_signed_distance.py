@@ -1,4 +1,4 @@
-"""The signed distance map against SciPy's exact Euclidean distance transform."""
+"""The signed distance map, by edt and in plain torch, against SciPy's exact Euclidean distance transform."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from scipy.ndimage import distance_transform_edt
 
 from lossevo.errors import LossevoError
 from lossevo.losses import signed_distance_map
+from lossevo.losses.signed_distance import signed_distance_in_torch
+
+both = pytest.mark.parametrize("measure", [signed_distance_map, signed_distance_in_torch], ids=["edt", "torch"])
 
 
 def scipy_signed_distance(masks, spacing_mm):
@@ -38,6 +41,10 @@ def test_equals_scipy_on_any_masks(case):
     expected = scipy_signed_distance(masks, spacing_mm)
     distance = signed_distance_map(torch.from_numpy(masks).double(), spacing_mm)
     np.testing.assert_allclose(distance.numpy(), expected, rtol=1e-12, atol=0)
+    for measure in (signed_distance_map, signed_distance_in_torch):
+        single = measure(torch.from_numpy(masks), spacing_mm)
+        assert single.dtype == torch.float32
+        np.testing.assert_allclose(single.numpy(), expected, rtol=2e-6, atol=0)
 
 
 @pytest.mark.parametrize("foreground", [0.5, 0.01, 0.0002], ids=["dense", "sparse", "very sparse"])
@@ -45,19 +52,21 @@ def test_equals_scipy_on_any_masks(case):
     ("spatial", "spacing_mm"),
     [((40, 33), (0.7, 3.0)), ((24, 30, 17), (1.0, 1.0, 1.0)), ((24, 30, 17), (4.0, 1.0, 0.3)), ((1, 40, 1), (2, 1, 3))],
 )
-def test_equals_scipy_on_volumes(spatial, spacing_mm, foreground):
+@both
+def test_equals_scipy_on_volumes(measure, spatial, spacing_mm, foreground):
     masks = np.random.default_rng(3).random((2, 2, *spatial)) < foreground
     expected = scipy_signed_distance(masks, spacing_mm)
-    distance = signed_distance_map(torch.from_numpy(masks), spacing_mm)
+    distance = measure(torch.from_numpy(masks), spacing_mm)
     assert distance.dtype == torch.float32
     np.testing.assert_allclose(distance.numpy(), expected, rtol=1e-6, atol=0)
 
 
-def test_a_slab_by_hand():
+@both
+def test_a_slab_by_hand(measure):
     mask = torch.zeros(1, 1, 1, 5)
     mask[..., 1:3] = 1
     expected = [2.0, -2.0, -2.0, 2.0, 4.0]
-    assert signed_distance_map(mask, (1.0, 2.0)).flatten().tolist() == expected
+    assert measure(mask, (1.0, 2.0)).flatten().tolist() == expected
 
 
 def test_the_background_map_of_two_classes_is_the_negative_of_the_foreground_map():
@@ -66,15 +75,38 @@ def test_the_background_map_of_two_classes_is_the_negative_of_the_foreground_map
     assert torch.equal(distance[:, 0], -distance[:, 1])
 
 
-def test_absent_and_full_classes_are_zero_whatever_the_others_are():
+@both
+def test_absent_and_full_classes_are_zero_whatever_the_others_are(measure):
     masks = torch.zeros(2, 3, 4, 4)
     masks[0, 0] = 1
     masks[1, 1, :2] = 1
     masks[1, 0, 2:] = 1
-    distance = signed_distance_map(masks, (1.0, 1.0))
+    distance = measure(masks, (1.0, 1.0))
     assert not distance[0].any()
     assert not distance[1, 2].any()
     assert distance[1, :2].all()
+
+
+def test_masks_of_any_memory_layout_and_kind_are_measured_alike():
+    masks = torch.from_numpy(np.random.default_rng(1).random((2, 3, 6, 7, 5)) < 0.2)
+    expected = signed_distance_map(masks, (1.0, 2.0, 3.0))
+    layouts = [
+        masks.contiguous(memory_format=torch.channels_last_3d),
+        masks.transpose(2, 4).contiguous().transpose(2, 4),
+    ]
+    kinds = [masks.float(), masks.half(), masks.byte(), 0.3 + 0.2 * masks.float()]
+    for same in (*layouts, *kinds, torch.cat([masks, masks], dim=1)[:, 3:]):
+        assert torch.equal(signed_distance_map(same, (1.0, 2.0, 3.0)), expected)
+
+
+def test_is_one_operator_to_compilers_and_function_transforms():
+    masks = torch.from_numpy(np.random.default_rng(1).random((2, 3, 6, 7)) < 0.2).float()
+    expected = signed_distance_map(masks, (1.0, 2.0))
+    torch.library.opcheck(torch.ops.lossevo.signed_distance.default, (masks, [1.0, 2.0]))
+    compiled = torch.compile(signed_distance_map, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(masks, (1.0, 2.0)), expected)
+    gradient = torch.func.grad(lambda x: (x * signed_distance_map(x, (1.0, 2.0))).sum())(masks)
+    assert torch.equal(gradient, expected)
 
 
 def test_takes_no_gradient():

@@ -1,8 +1,8 @@
 """What the oracle tests share: slow loops over voxels on float64 scalars, inputs of every kind, and the comparison.
 
-A loop knows nothing of the package: it works on lists ``p[b][c][i]``, ``g[b][c][i]`` and ``phi[b][c][i]`` with image b,
-class c and voxel i (signed distance φ in mm), and p is built from the logits by its definition (a sigmoid where there is
-one logit).
+A loop knows nothing of the package: it works on lists ``p[b][c][i]``, ``g[b][c][i]`` and ``phi[b][c][i]`` with image
+b, class c and voxel i (signed distance φ in mm), and p is built from the logits by its definition (a sigmoid where
+there is one logit).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def assert_equals_the_loop(name, parameters, oracle, geometry, saturated):
     batch, channels, spatial = geometry
     count = max(2, channels)
     stand_ins = {"weights": weights(count), "spacing": SPACING_MM[len(spatial)]}
-    parameters = {k: stand_ins[v] if isinstance(v, str) else v for k, v in parameters.items()}
+    parameters = {k: stand_ins.get(v, v) if isinstance(v, str) else v for k, v in parameters.items()}
     loss = create(name, **parameters)
     rng = np.random.default_rng(7)
     for kind in KINDS:

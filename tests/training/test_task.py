@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,3 +82,12 @@ def test_a_wrong_task_file_is_explained(tmp_path, text, message):
 def test_a_missing_task_file_is_named(tmp_path):
     with pytest.raises(LossevoError, match=r"none\.yaml: no such file"):
         load_task(tmp_path / "none.yaml")
+
+
+def test_the_example_in_the_documentation_is_a_task(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text(encoding="utf-8")
+    file = tmp_path / "example.yaml"
+    file.write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+
+    task = load_task(file)
+    assert (task.network, task.fusion, task.learning_rate) == ("se_norm_unet", "bspline", 3e-3)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lossevo.errors import LossevoError
-from lossevo.losses import create
+from lossevo.losses import names
 from lossevo.training import TrainingData, TrainingRequest, make_training_data
 from lossevo.training.trainer import LossCurve, Trainer, train
 
@@ -39,6 +39,9 @@ class Recorder(nn.Module):
         self.targets: list[torch.Tensor] = []
         self.distance_maps: list[torch.Tensor | None] = []
         self.steps: list[int] = []
+
+    def use_spacing(self, spacing_mm):
+        self.spacing_mm = spacing_mm
 
     def step(self):
         self.steps.append(len(self.logits))
@@ -235,8 +238,18 @@ def test_an_unknown_subject_loss_or_empty_validation_is_refused(balls, make_ball
         train(request(), make_training_data(prepared, small_settings))
 
 
-def test_real_losses_can_be_asked_for_a_distance_map():
-    assert isinstance(create("dice").uses_distance_map, bool)
+def test_a_loss_measures_with_the_spacing_of_the_images(train_recording):
+    recorder = Recorder()
+    train_recording(recorder, steps=1)
+
+    assert recorder.spacing_mm == (4.0, 4.0, 4.0)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_loss_of_the_catalogue_trains(balls, name: str):
+    result = Trainer(balls, device=CPU).train(request(name, steps=3))
+
+    assert result.curve[-1][0] == 3
 
 
 @pytest.mark.gpu

@@ -1,0 +1,103 @@
+"""``lossevo analyze``: figures and numbers on what losses do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lossevo.errors import LossevoError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossevo.analysis import AnalysedLoss
+    from lossevo.comparison import Contender
+
+
+def analyze(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder, or one of an earlier analysis.", show_default=False)
+    ] = None,
+    losses: Annotated[
+        str | None,
+        typer.Option("--losses", help="Hand-crafted losses, separated by commas.", show_default="all"),
+    ] = None,
+    hof: Annotated[
+        list[str] | None,
+        typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
+    ] = None,
+    loss_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print analysis.json, and nothing else.")] = False,
+) -> None:
+    """Explain losses by figures: one page, and every figure as PNG and SVG.
+
+    Value and gradient over p; gradient over the distance to the boundary; how much of the gradient falls on the
+    foreground; what a shift, a missing object and a false one cost; time and memory of a call. Writes index.html,
+    figures/, CSV tables and analysis.json; docs/analysis.md says how everything is defined.
+
+    \b
+    Examples:
+      lossevo analyze --out analysis
+      lossevo analyze --losses dice,cross_entropy,boundary --hof runs/mine:1 --out analysis
+    """
+    if out is None:
+        raise LossevoError("--out is missing; name a new folder for the analysis")
+
+    from lossevo import analysis, report
+    from lossevo.cli.tables import console, rows_table
+    from lossevo.comparison import contenders_from
+    from lossevo.losses import names
+
+    screen = console(quiet=as_json)
+    chosen = names() if losses is None else [name.strip() for name in losses.split(",") if name.strip()]
+    analysed = [_loss(contender) for contender in contenders_from(chosen, hof or (), loss_file or ())]
+    report.prepare_folder(out)
+    with _progress(screen) as progress:
+        result = analysis.analyze(analysed, progress=progress)
+        report.write(result, out)
+    if as_json:
+        print(report.to_json(result))
+        return
+    screen.print(rows_table(report.terminal_rows(result)))
+    screen.print(
+        "start, late: share of the gradient that falls on 5 % foreground, before and late in training.\n"
+        "shift, miss, false: cost of an error, where 1 is the cost of predicting nothing.\n"
+        "ms, saved: time of a call, and bytes kept for the backward pass per byte of logits.",
+        style="dim",
+        highlight=False,
+    )
+    screen.print(
+        f"\nWritten to {out}: index.html, figures/, *.csv, analysis.json", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def _loss(contender: Contender) -> AnalysedLoss:
+    from lossevo.analysis import EVOLVED, AnalysedLoss
+
+    if "name" in contender.spec:
+        return AnalysedLoss.of_catalogue(contender.spec["name"])
+    return AnalysedLoss(contender.name, EVOLVED, contender.formula, contender.origin, contender.spec)
+
+
+@contextmanager
+def _progress(screen: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """A line that changes in a terminal, a line per loss elsewhere."""
+    if not screen.is_terminal:
+        yield lambda done, total, name: screen.print(
+            f"{time.strftime('%H:%M:%S')} [{done + 1}/{total}] {name}", markup=False, highlight=False
+        )
+        return
+    from rich.markup import escape
+
+    with screen.status("analysing") as status:
+        yield lambda done, total, name: status.update(f"analysing {done + 1}/{total}: {escape(name)}")

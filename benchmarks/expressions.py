@@ -7,9 +7,9 @@
 
 Contenders are our generated value-and-gradient function; ``deap.gp.compile`` of the same tree, nested lambdas that
 autograd differentiates; and, for the losses of the literature, the hand-written module. Random expressions come from
-the search space "segmentation" and have passed its screening. Times are of forward and backward on one thread, in CPU time
-of that thread; medians over rounds in which the contenders take turns. "Saved" are the bytes that autograd keeps from
-forward to backward per byte of the logits, those of logits and target, which exist anyway, not counted.
+the search space "segmentation" and have passed its screening. Times are of forward and backward on one thread, in CPU
+time of that thread; medians over rounds in which the contenders take turns. "Saved" are the bytes that autograd keeps
+from forward to backward per byte of the logits, those of logits and target, which exist anyway, not counted.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -226,7 +227,7 @@ class _Writer:
     def _operand(self, operand: Value, user: Value) -> str:
         """The name of an operand; a CLASS or REGION value beside VOXEL maps gets trailing dimensions."""
         name = self.names[operand]
-        if _is_python(operand) and operand.number is None and user.operation not in _ARITHMETIC:
+        if _is_python(operand) and operand in user.operands[: _TENSOR_OPERANDS.get(user.operation, 0)]:
             return f"{self.like}.new_tensor({name})"
         if user.extent is not Extent.VOXEL or operand.extent not in (Extent.CLASS, Extent.REGION):
             return name
@@ -237,6 +238,14 @@ class _Writer:
 
 
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
+_TENSOR_OPERANDS: Mapping[str, int] = MappingProxyType(
+    {
+        **dict.fromkeys(("log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid", "guard"), 1),
+        **dict.fromkeys(("floor", "ceiling", "at_least", "at_most"), 1),
+        **dict.fromkeys(("minimum", "maximum", "below"), 2),
+    }
+)
+"""How many operands, from the first, have to be tensors; elsewhere a Python number will do."""
 
 
 def _is_python(value: Value) -> bool:

@@ -101,8 +101,8 @@ class ExpressionLoss(SegmentationLoss):
         if coefficients.requires_grad or (inputs.distance_map is not None and inputs.distance_map.requires_grad):
             return self.compute(inputs)
         logits = inputs.logits.detach()
-        # What concerns a voxel's true class alone is computed there alone, where that pays. On a GPU it would be added up
-        # in no fixed order.
+        # What concerns a voxel's true class alone is computed there alone, where that pays; on a GPU it would be added
+        # up in no fixed order.
         labels = inputs.given_target.shape[1] == 1
         hard = labels and logits.device.type == "cpu" and logits.shape[1] >= LEAST_CLASSES_FOR_LABELS
         with torch.no_grad():

@@ -100,6 +100,8 @@ def test_the_losses_of_the_literature(name: str, shape: tuple[int, ...], saturat
         "class_mean(mean(-y * (p - y) / (y + p)))",
         "class_mean(square(sum(p)) / (sum(y) - 3.0))",
         "-class_mean(mean(y * y * logp)) + class_mean(batch_mean(y * 1.5))",
+        "class_mean(batch_mean(max(-y, (logp + y) * sum(p))))",
+        "sqrt(class_sum(sum(y))) * class_mean(mean(p)) / log(class_sum(batch_sum(y)) + 2)",
     ],
 )
 def test_every_rule_of_the_one_hot_target(formula: str) -> None:

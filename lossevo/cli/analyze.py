@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossevo.cli import options
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -27,16 +28,8 @@ def analyze(
         str | None,
         typer.Option("--losses", help="Hand-crafted losses, separated by commas.", show_default="all"),
     ] = None,
-    hof: Annotated[
-        list[str] | None,
-        typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
-    ] = None,
-    loss_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False
-        ),
-    ] = None,
+    hof: options.Hof = None,
+    loss_file: options.LossFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print analysis.json, and nothing else.")] = False,
 ) -> None:
     """Explain losses by figures: one page, and every figure as PNG and SVG.

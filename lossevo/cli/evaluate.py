@@ -22,16 +22,8 @@ def evaluate(
         str | None,
         typer.Option("--losses", help="Hand-crafted losses, by commas; or all.", show_default=False),
     ] = None,
-    hof: Annotated[
-        list[str] | None,
-        typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
-    ] = None,
-    loss_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False
-        ),
-    ] = None,
+    hof: options.Hof = None,
+    loss_file: options.LossFile = None,
     data: options.Data = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Number of folds.", show_default="3")] = None,
     task: options.Task = None,

@@ -25,6 +25,14 @@ Data = Annotated[
         "--data", help="Cohort: an nnU-Net v2 raw folder (dataset.json, imagesTr, labelsTr).", show_default=False
     ),
 ]
+Hof = Annotated[
+    list[str] | None,
+    typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
+]
+LossFile = Annotated[
+    list[Path] | None,
+    typer.Option("--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False),
+]
 Labels = Annotated[
     Literal["merged", "separate"] | None,
     typer.Option(

@@ -35,7 +35,14 @@ ABSENT = ("count", "skip")
 class RegionLoss(SegmentationLoss):
     """What the region losses share: which voxels and classes make up a region, and the mean over the regions."""
 
-    def __init__(self, *, batch: bool, include_background: bool, smooth: float, absent: str = "count") -> None:
+    def __init__(
+        self,
+        *,
+        batch: bool = False,
+        include_background: bool = False,
+        absent: str = "count",
+        smooth: float = SMOOTH,
+    ) -> None:
         super().__init__()
         self.batch = arguments.flag("batch", batch)
         self.include_background = arguments.flag("include_background", include_background)
@@ -177,16 +184,6 @@ class Jaccard(RegionLoss):
         source="Rahman & Wang, Optimizing intersection-over-union in deep neural networks, ISVC 2016",
         purpose="Jaccard as the metric; else as Dice, with more weight on the last errors.",
     )
-
-    def __init__(
-        self,
-        *,
-        batch: bool = False,
-        include_background: bool = False,
-        absent: str = "count",
-        smooth: float = SMOOTH,
-    ) -> None:
-        super().__init__(batch=batch, include_background=include_background, absent=absent, smooth=smooth)
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""

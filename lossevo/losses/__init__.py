@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.catalogue import create, describe, from_spec, names, parameters
 from lossevo.losses.documentation import Explanation, Parameter, explain
-from lossevo.losses.expressions import expressible_names, expression_of, expression_parameters
+from lossevo.losses.expressions import expressible_names, expression_of, expression_parameters, inexpressible_names
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.relations import Relation
 from lossevo.losses.signed_distance import signed_distance_map
@@ -18,6 +18,7 @@ __all__ = [
     "explain",
     "from_spec",
     "expressible_names",
+    "inexpressible_names",
     "expression_of",
     "expression_parameters",
     "SegmentationLoss",

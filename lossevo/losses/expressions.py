@@ -2,7 +2,7 @@
 
 Each equals the module of the same name, created with the parameters given here, in value and gradient, up to what
 protects the language's arithmetic: a denominator or the base of a power is held above 1e-4 where the modules add 1e-5
-to denominators.
+to denominators; and distances beyond 20 mm count as 20 mm.
 """
 
 from __future__ import annotations
@@ -38,17 +38,54 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
             " / class_sum(batch_mean(p + y) / square(batch_mean(y)))",
             {"batch": True},
         ),
+        "jaccard": _Written("1 - foreground_mean(sum(p * y) / (sum(p + y) - sum(p * y)))"),
         "tversky": _Written(f"1 - foreground_mean({_TVERSKY})"),
+        # β = 1.5: (1 + β²) TP / (β² Σy + Σp).
+        "asymmetric_similarity": _Written("1 - foreground_mean(3.25 * sum(p * y) / (2.25 * sum(y) + sum(p)))"),
+        "sensitivity_specificity": _Written(
+            "foreground_mean(0.05 * (sum(square(y - p) * y) / sum(y))"
+            " + 0.95 * (sum(square(y - p) * (1 - y)) / sum(1 - y)))"
+        ),
         "dice_ce": _Written(f"{_DICE} - 1.0 * {_CROSS_ENTROPY}"),
         "dice_focal": _Written(f"1 - foreground_mean(2 * sum(p * y) / sum(square(p) + square(y))) - 1.0 * {_FOCAL}"),
         "focal_tversky": _Written(f"foreground_mean((1 - {_TVERSKY}) ^ 0.75)"),
         "boundary": _Written("20 * foreground_mean(mean(p * d))"),
+        "hausdorff_dt_one_sided": _Written("400 * foreground_mean(mean(square(p - y) * square(d)))"),
+        # batch_mean(y) is the frequency of a class in the batch.
+        "exp_log": _Written(
+            "0.8 * foreground_mean((-log((2 * sum(p * y) + 1) / (sum(p + y) + 1))) ^ 0.3)"
+            " + 0.2 * class_sum(mean(y * (-logp) ^ 0.3) / batch_mean(y) ^ 0.5)"
+        ),
         "baikal": _Written("class_mean(mean(y / p - logp))"),
         "baikal_cma": _Written(
             "2.7279 * class_mean(mean(1.1135 * (1.3716 * y / p) / 0.8411 - 0.9863 * (logp + log(1.5352))))"
         ),
     }
 )
+
+
+_NO_POOLING = "the language has no pooling and no convolution"
+_NO_STATE = "its weights change during training, and an expression has no state"
+_INEXPRESSIBLE: Mapping[str, str] = MappingProxyType(
+    {
+        "topk": "the language has no sorting",
+        "lovasz": "the language has no sorting",
+        "hausdorff_dt": "the language has no distance to the prediction's boundary",
+        "log_hausdorff_dt": "the language has no distance to the prediction's boundary",
+        "hausdorff_erosion": _NO_POOLING,
+        "hausdorff_convolution": _NO_POOLING,
+        "dice_topk": "the language has no sorting",
+        "unified_focal": "it weighs the background apart, and the language has no value that is the background's alone",
+        "generalized_dice_boundary": _NO_STATE,
+        "dice_hausdorff": _NO_STATE,
+        "cldice": _NO_POOLING,
+    }
+)
+
+
+def inexpressible_names() -> Mapping[str, str]:
+    """Names of the catalogue's losses that cannot be written as expressions, and why."""
+    return _INEXPRESSIBLE
 
 
 def expressible_names() -> tuple[str, ...]:
@@ -75,6 +112,8 @@ def expression_parameters(name: str) -> dict[str, Any]:
 
 
 def _written(name: str) -> _Written:
+    if name in _INEXPRESSIBLE:
+        raise LossevoError(f"'{name}' cannot be written as an expression: {_INEXPRESSIBLE[name]}")
     if name not in _EXPRESSIONS:
         raise LossevoError(f"no expression of '{name}'{nearest(name, _EXPRESSIONS)}; known: {', '.join(_EXPRESSIONS)}")
     return _EXPRESSIONS[name]

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from lossevo.errors import LossevoError
-from lossevo.losses import create, expressible_names, expression_of, expression_parameters
+from lossevo.losses import (
+    create,
+    expressible_names,
+    expression_of,
+    expression_parameters,
+    inexpressible_names,
+    names,
+)
 from lossevo.losses.symbolic import ExpressionLoss
 
 SPACING_MM = (4.0, 1.0, 1.0)
@@ -87,3 +94,9 @@ def test_expression_loss_survives_pickle_and_state_dict(tmp_path: object) -> Non
 def test_unknown_expression_names_the_nearest() -> None:
     with pytest.raises(LossevoError, match="did you mean 'tversky'"):
         expression_of("tverski")
+
+
+def test_every_loss_of_the_catalogue_is_an_expression_or_says_why_not() -> None:
+    assert sorted([*expressible_names(), *inexpressible_names()]) == sorted(names())
+    with pytest.raises(LossevoError, match=r"'lovasz' cannot be written as an expression: .* no sorting"):
+        expression_of("lovasz")

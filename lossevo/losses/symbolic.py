@@ -108,12 +108,10 @@ class ExpressionLoss(SegmentationLoss):
         with torch.no_grad():
             needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map))
             value, gradient = compile_with_gradient(self.expression, hard=hard)(needed, coefficients)
-        return with_own_gradient(
-            inputs.logits,
-            torch.as_tensor(value, dtype=logits.dtype, device=logits.device),
-            torch.as_tensor(gradient, dtype=logits.dtype, device=logits.device).expand_as(logits),
-            lambda: self.compute(inputs),
-        )
+        if not isinstance(value, Tensor) or not isinstance(gradient, Tensor):
+            # It does not depend on the logits.
+            return self.compute(inputs)
+        return with_own_gradient(inputs.logits, value, gradient.expand_as(logits), lambda: self.compute(inputs))
 
     def _coefficients(self, inputs: LossInputs) -> Tensor:
         return self.coefficients.to(device=inputs.logits.device, dtype=inputs.logits.dtype)

@@ -1,0 +1,142 @@
+"""What can go wrong in the arithmetic of an expression, proved from the ranges of its inputs before it is ever run.
+
+Nothing becomes infinite or not a number where a primitive is protected; but where the protection acts, the gradient is
+0 and a quotient may be ten thousand times its numerator. What is not protected is overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from lossevo.expression.codegen import lower
+from lossevo.expression.differentiation import gradient_of_logits
+from lossevo.expression.graph import Graph, reachable
+from lossevo.expression.intervals import Interval, Limits, Ranges
+from lossevo.expression.primitives import MAX_EXPONENT
+from lossevo.expression.rendering import structure_text
+from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.trees import Expression, Node
+from lossevo.expression.values import Value
+
+FLOAT16_MAX: Final = 65504.0
+FLOAT32_MAX: Final = (2 - 2.0**-23) * 2.0**127
+
+DangerKind = Literal["division", "logarithm", "root", "power", "exponential", "overflow", "gradient overflow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """A value that may leave the range in which arithmetic is plain.
+
+    ``node`` is the text of the value, with coefficients named by their slots; one that only the gradient has is written
+    in the operations of the graph. It may
+    be anywhere from ``low`` to ``high``. The kinds ``division``, ``logarithm``, ``root``, ``power`` and ``exponential``
+    name an operand that can come to where its primitive is protected; ``overflow`` a value that is too large for the
+    floating-point format, although what it is made of is not; ``gradient overflow`` the same of a value that is
+    computed for the gradient alone.
+    """
+
+    kind: DangerKind
+    node: str
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.node} may be from {self.low + 0.0:.4g} to {self.high + 0.0:.4g}"
+
+
+PROTECTED: Mapping[str, tuple[DangerKind, Interval]] = MappingProxyType(
+    {
+        "div": ("division", Interval(-math.inf, math.inf, EPSILON)),
+        "log": ("logarithm", Interval(EPSILON, math.inf)),
+        "sqrt": ("root", Interval(EPSILON, math.inf)),
+        "pow": ("power", Interval(EPSILON, math.inf)),
+        "exp": ("exponential", Interval(-math.inf, MAX_EXPONENT)),
+    }
+)
+"""For every protected primitive the kind of its danger, and where its operand (of ``div`` the second, else the first)
+is free of it."""
+
+
+def dangers(
+    expression: Expression,
+    *,
+    dtype_max: float = FLOAT32_MAX,
+    limits: Limits = Limits(),  # noqa: B008 (it is immutable)
+) -> tuple[Danger, ...]:
+    """Every danger in the value of ``expression`` and in its gradient with respect to the logits.
+
+    Both ways are looked at in which they are computed, with a target of labels and with one of probabilities. What is
+    reported may be impossible, since operands of an operation are taken for unrelated (but for a few cases in which
+    they are plainly not); what is not reported cannot happen.
+
+    Args:
+        expression: the loss.
+        dtype_max: the largest number of the floating-point format that the loss is computed in.
+        limits: what images and networks are at most.
+    """
+    written = list(dict.fromkeys(expression.root.walk()))
+    graph = Graph()
+    ranges = Ranges(expression.coefficients, limits)
+    of_nodes = {node: ranges[lower(node, graph)] for node in written}
+    found = list(_protections(of_nodes))
+    for hard in (False, True):
+        graph = Graph(hard=hard)
+        values = {node: lower(node, graph) for node in written}
+        # The value of a node is the same in both, whichever way shows more of it.
+        ranges = Ranges(expression.coefficients, limits, {values[node]: of_nodes[node] for node in written})
+        texts = {values[node]: structure_text(node) for node in reversed(written)}
+        found += _overflows(values[expression.root], ranges, texts, dtype_max)
+    return tuple({(danger.kind, danger.node): danger for danger in reversed(found)}.values())[::-1]
+
+
+def is_safe(
+    expression: Expression,
+    *,
+    dtype_max: float = FLOAT32_MAX,
+    limits: Limits = Limits(),  # noqa: B008 (it is immutable)
+) -> bool:
+    """Whether no value that is computed for the loss or its gradient can overflow."""
+    return not any("overflow" in danger.kind for danger in dangers(expression, dtype_max=dtype_max, limits=limits))
+
+
+def _protections(ranges: Mapping[Node, Interval]) -> Iterator[Danger]:
+    for node in ranges:
+        if node.name in PROTECTED:
+            kind, free = PROTECTED[node.name]
+            operand = node.children[1 if node.name == "div" else 0]
+            found = ranges[operand]
+            if not (free.low <= found.low and found.high <= free.high and free.least <= found.least):
+                yield Danger(kind, structure_text(operand), found.low, found.high)
+
+
+def _overflows(loss: Value, ranges: Ranges, texts: Mapping[Value, str], dtype_max: float) -> Iterator[Danger]:
+    """Where it begins: what is made of an infinite value is not reported."""
+    gradient = gradient_of_logits(loss)
+    of_loss = frozenset(reachable([loss]))
+    too_large: set[Value] = set()
+    for value in reachable([loss, gradient]):
+        found = ranges.largest(value)
+        if found.magnitude > dtype_max:
+            too_large.add(value)
+            if too_large.isdisjoint(value.operands):
+                kind: DangerKind = "overflow" if value in of_loss else "gradient overflow"
+                yield Danger(kind, texts.get(value) or _formula(value), found.low, found.high)
+
+
+_INFIX: Final = MappingProxyType({"add": "+", "sub": "-", "mul": "*", "div": "/", "power": "^"})
+
+
+def _formula(value: Value, depth: int = 4) -> str:
+    """The text of a value of a graph, as far as ``depth`` operations."""
+    if not value.operands:
+        name = f"c{value.detail}" if value.operation == "coefficient" else str(value.detail or value.operation)
+        return f"{value.number:g}" if value.number is not None else name
+    operands = [_formula(operand, depth - 1) if depth else "…" for operand in value.operands]
+    if value.operation in _INFIX:
+        return f"({operands[0]} {_INFIX[value.operation]} {operands[1]})"
+    return f"{value.operation}({', '.join(operands)})"

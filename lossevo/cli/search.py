@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 DEMO_TRAININGS = 96
 DEMO_STEPS = 100
-DEMO_CONFIRMATION_SEEDS = 3
 
 
 def search(
@@ -114,11 +113,7 @@ def _configuration(
 
     chosen = load_space(space)
     demo = data is None
-    changes = {
-        "trainings": budget or (DEMO_TRAININGS if demo else None),
-        "window": window,
-        "confirmation_seeds": DEMO_CONFIRMATION_SEEDS if demo else None,
-    }
+    changes = {"trainings": budget or (DEMO_TRAININGS if demo else None), "window": window}
     resolved = chosen.model_copy(
         update={"budget": chosen.budget.model_copy(update={key: value for key, value in changes.items() if value})}
     )

@@ -135,7 +135,7 @@ def value_and_gradient(expression: Expression) -> tuple[np.ndarray, np.ndarray]:
     labels = torch.randint(0, 3, (2, 1, 3, 4), generator=generator)
     value = ExpressionLoss(expression, spacing_mm=(1, 1))(logits, labels)
     if not value.requires_grad:
-        return value.numpy(), np.zeros(1)
+        return value.numpy(), np.zeros(logits.shape)
     (gradient,) = torch.autograd.grad(value, logits)
     return value.detach().numpy(), gradient.numpy()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from lossevo.errors import LossevoError
 
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
 
     from lossevo.losses import Explanation
 
-losses = typer.Typer()
+
+class _Group(TyperGroup):
+    """Who writes the name of a loss alone is told how to ask for it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            raise LossevoError(f"'lossevo losses {args[0]}' is no command; write: lossevo losses show {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+losses = typer.Typer(cls=_Group)
 
 
 @losses.callback(invoke_without_command=True)

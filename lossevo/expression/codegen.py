@@ -3,7 +3,8 @@
 DEAP compiles a tree to nested lambdas, which compute shared sub-trees again and do not compile beyond a depth of about
 200. Here each distinct value of the expression's graph becomes one assignment, operands first. Coefficients are read
 from a tensor ``c``, never written as literals, so that one piece of code serves every coefficient vector of a
-structure.
+structure. Where a formula is itself not finite (a power that overflows), what comes out need not be what its operations
+one by one would give: sums and products are taken apart and put together again.
 
 :func:`generate` and :func:`compile_expression` give the loss alone, for PyTorch to differentiate.
 :func:`compile_with_gradient` gives the loss and its gradient with respect to the logits in one function: what both
@@ -221,7 +222,6 @@ class _Writer:
             and bool(OPERATIONS[value.operation].inplace)
             and self.uses[target] == 1
             and target not in others
-            and _is_full(target)
         )
 
     def _operand(self, operand: Value, user: Value) -> str:
@@ -262,13 +262,6 @@ def _sum_with_product(operation: str, operands: Sequence[Value], written: Sequen
     if operands[2].number is not None:  # numbers come last
         return f"{x}.{'add_' if overwrite else 'add'}({a}, alpha={minus}{b})"
     return f"{x}.{'addcmul_' if overwrite else 'addcmul'}({a}, {b}, value={minus}1)"
-
-
-def _is_full(value: Value) -> bool:
-    """Whether a VOXEL value has all classes: a sum across them has one for all."""
-    if value.operation == "across_classes":
-        return False
-    return not value.operands or any(_is_full(x) for x in value.operands if x.extent is Extent.VOXEL)
 
 
 def _literal(value: float) -> str:

@@ -33,11 +33,10 @@ class Danger:
     """A value that may leave the range in which arithmetic is plain.
 
     ``node`` is the text of the value, with coefficients named by their slots; one that only the gradient has is written
-    in the operations of the graph. It may
-    be anywhere from ``low`` to ``high``. The kinds ``division``, ``logarithm``, ``root``, ``power`` and ``exponential``
-    name an operand that can come to where its primitive is protected; ``overflow`` a value that is too large for the
-    floating-point format, although what it is made of is not; ``gradient overflow`` the same of a value that is
-    computed for the gradient alone.
+    in the operations of the graph. It may be anywhere from ``low`` to ``high``. The kinds ``division``, ``logarithm``,
+    ``root``, ``power`` and ``exponential`` name an operand that can come to where its primitive is protected;
+    ``overflow`` a value that is too large for the floating-point format, although what it is made of is not;
+    ``gradient overflow`` the same of a value that is computed for the gradient alone.
     """
 
     kind: DangerKind

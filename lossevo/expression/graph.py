@@ -26,6 +26,9 @@ class Graph:
     def __init__(self, *, hard: bool = False) -> None:
         self.hard = hard
         self._known: dict[tuple[object, ...], Value] = {}
+        # What an operation became, simplified: rules that descend into operands would else visit what is shared once
+        # for every way to it, of which ten squares of squares have a thousand.
+        self._made: dict[tuple[object, ...], Value] = {}
 
     def number(self, value: float) -> Value:
         """A number; 0 has no sign."""
@@ -51,8 +54,14 @@ class Graph:
 
     def apply(self, operation: str, *given: Value | float) -> Value:
         """``operation`` on the operands, simplified."""
-        known = OPERATIONS[operation]
         operands = [x if isinstance(x, Value) else self.number(x) for x in given]
+        key = (operation, *(x.index for x in operands))
+        if key not in self._made:
+            self._made[key] = self._simplified(operation, operands)
+        return self._made[key]
+
+    def _simplified(self, operation: str, operands: list[Value]) -> Value:
+        known = OPERATIONS[operation]
         numbers = [x.number for x in operands]
         if known.on_numbers is not None and None not in numbers:
             return self.number(_on_numbers(known.on_numbers, numbers))

@@ -38,6 +38,10 @@ def simpler(operation: str, operands: Sequence[Value]) -> Value | None:
 
 def at_true(x: Value) -> Value:
     """``x`` at the true class of each voxel."""
+    return x("at_true")
+
+
+def _at_true(x: Value) -> Value | None:
     if x.extent in (Extent.SCALAR, Extent.PIXEL):
         return x
     if x.extent.low:
@@ -48,7 +52,7 @@ def at_true(x: Value) -> Value:
         return at_true(x.operands[0]) + x.operands[1]
     if x.operation in _ELEMENTWISE:
         return x.graph.apply(x.operation, *(at_true(operand) for operand in x.operands))
-    return x("at_true")
+    return None
 
 
 _ELEMENTWISE: Final = frozenset(
@@ -266,7 +270,7 @@ _RULES: Mapping[str, Callable[..., Value | None]] = MappingProxyType(
         "total": lambda x: x * (x.graph.size("images") * x.graph.size("voxels")) if x.extent.low else None,
         "across_classes": _across_classes,
         "by_class": _by_class,
-        "at_true": lambda x: None if x.operation == "input" else at_true(x),
+        "at_true": _at_true,
         "lookup": lambda x: x if x.extent is Extent.SCALAR else None,
     }
 )

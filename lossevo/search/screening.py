@@ -38,7 +38,7 @@ from lossevo.losses.symbolic import ExpressionLoss
 DESCENT_RATE = 0.2
 DESCENT_SHARES = {10: 0.3, 40: 0.9}
 """Step of the descent -> what Dice must be reached there, as a share of the slowest reference's: most fail early."""
-DESCENT_REFERENCES = ("cross_entropy", "dice", "focal", "tversky", "baikal")
+DESCENT_REFERENCES = ("cross_entropy", "dice", "focal", "tversky", "jaccard", "baikal")
 _PROBE_SPACING_MM = (4.0, 4.0, 4.0)
 
 

@@ -17,7 +17,7 @@ from lossevo.data.preprocessing import PreparedCohort
 
 # Raise it whenever a change to this package makes the same request give another result: old and new results must
 # never be mixed in one ranking.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 class TaskSettings(BaseModel):

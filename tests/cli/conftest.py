@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pytest
 
 import lossevo
 from tests.cohorts import write_balls
+from tests.processes import marked, marked_after
 
 SPACE = """\
 name: tiny
@@ -129,20 +129,11 @@ class Program:
 
     def descendants(self) -> list[int]:
         """Processes that carry the mark and still run."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if self._mark.encode() in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
+        return marked(self._mark)
 
     def descendants_after(self, within_s: float) -> list[int]:
-        end = time.monotonic() + within_s
-        while self.descendants() and time.monotonic() < end:
-            time.sleep(0.1)
-        return self.descendants()
+        """Those that are left when all have ended or the time is over."""
+        return marked_after(self._mark, within_s)
 
     def end(self) -> None:
         for pid in self.descendants():

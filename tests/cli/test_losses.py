@@ -117,3 +117,9 @@ class TestJson:
         said = cli("losses", "--json", "show", "dice")
         assert said.status == 2
         assert "lossevo losses show NAME --json" in said.err
+
+
+def test_the_name_of_a_loss_alone_is_told_how_to_ask(cli):
+    said = cli("losses", "tversky")
+    assert (said.status, said.out) == (2, "")
+    assert said.err == "lossevo: 'lossevo losses tversky' is no command; write: lossevo losses show tversky\n"

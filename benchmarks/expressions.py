@@ -27,7 +27,7 @@ from deap import gp
 from torch import Tensor
 
 from lossevo.analysis.cost import saved_bytes
-from lossevo.expression import COEFFICIENT, CONSTANT, DISTANCE_SCALE_MM, TERMINALS, Expression, Node, unicode
+from lossevo.expression import COEFFICIENT, CONSTANT, DISTANCE_SCALE_MM, Expression, Node, unicode
 from lossevo.losses import create, expressible_names, expression_of, expression_parameters, signed_distance_map
 from lossevo.losses.base import one_hot
 from lossevo.losses.symbolic import ExpressionLoss
@@ -76,9 +76,18 @@ PLAIN: dict[str, tuple[int, Callable[..., object]]] = {
 """The primitives as one writes them for DEAP: REGION values keep their dimensions, so that they broadcast."""
 
 
+TERMINALS_BY_HAND: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "p": lambda logits, labels, distance: logits.softmax(1),
+    "y": lambda logits, labels, distance: one_hot(labels, logits.shape[1]).to(logits.dtype),
+    "logp": lambda logits, labels, distance: logits.log_softmax(1),
+    "d": lambda logits, labels, distance: (distance / DISTANCE_SCALE_MM).clamp(-1, 1),
+    "t": lambda logits, labels, distance: torch.tensor(0.0),
+}
+
+
 def by_deap(expression: Expression) -> Callable[..., Tensor]:
-    """The expression compiled by DEAP: a function of p, y, logp, d and the coefficients."""
-    names = [*TERMINALS, *(f"c{slot}" for slot in range(len(expression.coefficients)))]
+    """The expression compiled by DEAP: a function of its terminals, in their order, and the coefficients."""
+    names = [*sorted(expression.terminals), *(f"c{slot}" for slot in range(len(expression.coefficients)))]
     primitives = gp.PrimitiveSet("loss", len(names))
     primitives.renameArguments(**{f"ARG{index}": name for index, name in enumerate(names)})
     for name, (arity, function) in PLAIN.items():
@@ -101,10 +110,8 @@ def contenders(expression: Expression, logits: Tensor, labels: Tensor, distance:
     coefficients = [torch.tensor(value) for value in expression.coefficients]
 
     def deap() -> Tensor:
-        logp = logits.log_softmax(1)
-        y = one_hot(labels, logits.shape[1]).to(logits.dtype)
-        d = (distance / DISTANCE_SCALE_MM).clamp(-1, 1)
-        return theirs(logp.exp(), y, logp, d, *coefficients)
+        read = {name: TERMINALS_BY_HAND[name](logits, labels, distance) for name in sorted(expression.terminals)}
+        return theirs(*read.values(), *coefficients)
 
     return lambda: ours(logits, labels, distance if ours.uses_distance_map else None), deap
 

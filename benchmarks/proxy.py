@@ -7,7 +7,7 @@ rank correlation of each budget with the longest one::
     python benchmarks/proxy.py --workers 2 --out proxy.csv
     python benchmarks/proxy.py --data DIR --losses cross_entropy dice dice_ce --budgets 75 150 --seeds 2
     python benchmarks/proxy.py --data DIR --phantom-cases 0 --grid --losses dice_ce --seeds 2
-    python benchmarks/proxy.py --set learning_rate=3e-3 strides=[1,2]
+    python benchmarks/proxy.py --set learning_rate=3e-3 strides=[1,2] 'preprocessing={"crop": "body"}'
 
 With ``--out`` every training is appended to a CSV file as it ends; the same command later trains only what is missing.
 """
@@ -32,7 +32,7 @@ from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
 from lossevo.cluster import Job, WorkerSpec, open_executor
-from lossevo.data import SubjectSplit, phantom_cohort, prepare, read_nnunet, split_subjects
+from lossevo.data import MERGED, SubjectSplit, phantom_cohort, prepare, read_cohort, relabel, split_subjects
 from lossevo.errors import LossevoError
 from lossevo.training import TaskSettings, TrainingData, TrainingRequest, make_training_data
 
@@ -90,8 +90,12 @@ def main() -> None:
     cohorts = [phantom_cohort(cases=options.phantom_cases)] if options.phantom_cases else []
     known = read_csv(options.out)
     console = Console()
-    for cohort in cohorts + [read_nnunet(folder) for folder in options.data]:
-        prepared = prepare(cohort, spacing_mm=options.spacing)
+    for cohort in cohorts + [read_cohort(folder) for folder in options.data]:
+        prepared = prepare(
+            relabel(cohort, MERGED),
+            spacing_mm=options.spacing,
+            settings=TaskSettings(**options.set).preprocessing,
+        )
         split = split_subjects(prepared.subjects, seed=0, untouched_share=0)
         sides = "x".join(f"{side:g}" for side in prepared.spacing_mm)
         shape = "x".join(map(str, prepared.volumes[0].label.shape))
@@ -107,7 +111,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="nnU-Net v2 folders")
+    parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="cohorts (docs/data.md)")
     parser.add_argument("--phantom-cases", type=int, default=24, help="0 leaves the embedded phantom out")
     parser.add_argument("--spacing", type=float, nargs=3, metavar="MM", help="default: automatic")
     parser.add_argument("--losses", nargs="+", default=LOSSES)

@@ -18,3 +18,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A hint ``" (did you mean 'tversky'?)"`` when ``word`` resembles one of ``known``, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def shown(value: object, width: int = 60) -> str:
+    """A value as a message quotes it: on one line, at most ``width`` characters, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits; lists in lists in lists
+        return f"a value of type {type(value).__name__}"
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= width else f"{text[: width - 1]}…"

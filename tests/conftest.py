@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,15 @@ class WriteNnunetCohort(Protocol):
         name: str = "cohort",
         **description: Any,
     ) -> Path: ...
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prepared cohorts are cached, but not in the cache of whoever runs the tests; subprocesses inherit it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOSSEVO_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture

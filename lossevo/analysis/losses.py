@@ -35,9 +35,12 @@ class AnalysedLoss:
         return cls(name, known.family, known.formula, known.source, {"name": name}, known.summary, known.purpose)
 
     def module(self, spacing_mm: tuple[float, float, float]) -> SegmentationLoss:
-        """The loss itself, for images of this spacing; if it has a schedule, it stands at its beginning."""
+        """The loss itself, for images of this spacing; if it has a schedule, it stands at its beginning.
+
+        In evaluation mode: what adapts to the values it sees must not adapt to the scenes of an analysis.
+        """
         spec = dict(self.spec)
         if "name" in spec and "spacing_mm" in parameters(spec["name"]):
             # A distance map is given with the target, but some losses measure the prediction, too.
             spec["parameters"] = {**spec.get("parameters", {}), "spacing_mm": spacing_mm}
-        return from_spec(spec)
+        return from_spec(spec).eval()

@@ -9,6 +9,7 @@ import typer
 
 from lossevo import __version__
 from lossevo.cli.analyze import analyze
+from lossevo.cli.data import data
 from lossevo.cli.evaluate import evaluate
 from lossevo.cli.export import export
 from lossevo.cli.hof import hof
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (search, hof, export, evaluate, analyze):
     app.command(no_args_is_help=command is not search)(command)
 app.add_typer(losses, name="losses")
+app.add_typer(data, name="data")
 
 
 def _version(asked: bool) -> None:

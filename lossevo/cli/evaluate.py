@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossevo.comparison import Comparison, ComparisonConfig, Report
+    from lossevo.data import LabelScheme
+    from lossevo.search import CohortSource
 
 
 def evaluate(
@@ -25,7 +27,16 @@ def evaluate(
     hof: options.Hof = None,
     loss_file: options.LossFile = None,
     data: options.Data = None,
+    format: options.Format = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Number of folds.", show_default="3")] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            "--splits",
+            help="Folds not to be drawn: nnU-Net's splits_final.json, or 'cohort' for those the data set states.",
+            show_default=False,
+        ),
+    ] = None,
     task: options.Task = None,
     steps: options.Steps = None,
     seeds: Annotated[
@@ -43,6 +54,7 @@ def evaluate(
         typer.Option("--allow-leakage", help="Test losses on subjects their search has seen; every output says so."),
     ] = False,
     labels: options.Labels = None,
+    levels: options.Levels = None,
     spacing: options.Spacing = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="New folder for the comparison.", show_default=False)
@@ -50,6 +62,7 @@ def evaluate(
     workers: options.Workers = None,
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = None,
+    patch_cache: options.PatchCache = None,
     in_process: options.InProcess = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
     resume: Annotated[
@@ -60,7 +73,7 @@ def evaluate(
 
     Same folds, initial weights, batches and steps for every loss. Folds are drawn over the subjects that the searches
     of the evolved losses have never seen; everybody else is only trained on. Without --data the embedded phantom is
-    used. Writes cases.csv, summary.csv, comparisons.csv, summary.json and table.md.
+    used. Writes cases.csv, summary.csv, comparisons.csv, summary.json, table.md, and the folds as splits_final.json.
 
     \b
     Examples:
@@ -82,7 +95,9 @@ def evaluate(
         "--hof": hof,
         "--loss-file": loss_file,
         "--data": data,
+        "--format": format,
         "--folds": folds,
+        "--splits": splits,
         "--task": task,
         "--steps": steps,
         "--seeds": seeds,
@@ -90,19 +105,34 @@ def evaluate(
         "--test-on": test_on,
         "--allow-leakage": allow_leakage or None,
         "--labels": labels,
+        "--levels": levels,
         "--spacing": spacing,
         "--out": out,
     }
+    memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
         options.refuse_with_resume(given)
-        comparison = _comparison(screen, resume, None)
+        comparison = _comparison(screen, resume, None, memory)
     else:
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")
         config = _configuration(
-            losses, hof, loss_file, data, folds, task, steps, seeds, seed, test_on, allow_leakage, labels, spacing
+            losses,
+            hof,
+            loss_file,
+            options.cohort_source(data, format),
+            folds,
+            splits,
+            task,
+            steps,
+            seeds,
+            seed,
+            test_on,
+            allow_leakage,
+            options.label_scheme(labels, levels),
+            spacing,
         )
-        comparison = _comparison(screen, out, config)
+        comparison = _comparison(screen, out, config, memory)
     _describe(screen, comparison)
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     with options.resumable(comparison.folder, "evaluate"), watcher(screen, ComparisonFormat()) as watch:
@@ -118,44 +148,47 @@ def _configuration(
     losses: str | None,
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
-    data: Path | None,
+    source: CohortSource,
     folds: int | None,
+    splits: str | None,
     task: Path | None,
     steps: int | None,
     seeds: int | None,
     seed: int | None,
     test_on: Literal["untouched", "all"] | None,
     allow_leakage: bool,
-    labels: Literal["merged", "separate"] | None,
+    labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
     from lossevo.comparison import configure, contenders_from
-    from lossevo.search import CohortSource
     from lossevo.training import load_task
 
+    if folds is not None and splits is not None:
+        raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
     return configure(
         contenders_from(names, hof or (), loss_file or ()),
-        CohortSource(path=data),
+        source,
         task=load_task(task) if task else None,
         steps=steps,
         folds=3 if folds is None else folds,
+        splits="cohort" if splits == "cohort" else Path(splits) if splits else None,
         seeds=1 if seeds is None else seeds,
         seed=seed or 0,
         test_on=test_on or "untouched",
         allow_leakage=allow_leakage,
         labels=labels,
-        spacing_mm=spacing or (None if data else options.PHANTOM_SPACING_MM),
+        spacing_mm=spacing or (None if source.path else options.PHANTOM_SPACING_MM),
     )
 
 
-def _comparison(screen: Console, folder: Path, config: ComparisonConfig | None) -> Comparison:
+def _comparison(screen: Console, folder: Path, config: ComparisonConfig | None, memory: int) -> Comparison:
     from lossevo.comparison import Comparison
 
     with options.preparing(screen) as progress:
         if config is None:
-            return Comparison.open(folder, progress=progress)
-        return Comparison.create(folder, config, progress=progress)
+            return Comparison.open(folder, patch_cache_bytes=memory, progress=progress)
+        return Comparison.create(folder, config, patch_cache_bytes=memory, progress=progress)
 
 
 def _describe(screen: Console, comparison: Comparison) -> None:

@@ -48,7 +48,7 @@ def export(
         "complexity": entry.complexity,
         "task": {
             "cohort": str(config.cohort),
-            "labels": config.labels,
+            "labels": config.model_dump(mode="json")["labels"],
             "spacing_mm": config.spacing_mm,
             "settings": config.task.model_dump(mode="json"),
         },

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossevo.errors import LossevoError
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossevo.expression import Expression
+    from lossevo.expression.algebra import Simplified
     from lossevo.search import Entry
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -21,21 +28,38 @@ def hof(
     show: Annotated[
         str | None, typer.Option("--show", help="Show one loss in full: its rank or id.", show_default=False)
     ] = None,
+    tree: Annotated[
+        Path | None,
+        typer.Option("--tree", help="With --show: draw the formula's tree to FILE.svg or .png.", show_default=False),
+    ] = None,
+    no_simplify: Annotated[
+        bool, typer.Option("--no-simplify", help="With --show: leave the formula as it was trained.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the best losses of a run, or show one in full.
 
-    The list holds the hand-crafted losses, trained under the same budget, too. One loss is shown with its formula
-    (Unicode and LaTeX), tree, coefficients, lineage and training curves.
+    The list holds the hand-crafted losses, trained under the same budget, too. One loss is shown with its formula as
+    it was trained and simplified, LaTeX, tree, coefficients, lineage and training curves. LaTeX and picture are of the
+    simplified formula, which has the same values and gradients.
 
     \b
     Examples:
       lossevo hof runs/mine --top 20
-      lossevo hof runs/mine --show 1
+      lossevo hof runs/mine --show 1 --tree loss.svg
+      lossevo hof runs/mine --show 3fa9c1d2 --no-simplify
       lossevo hof runs/mine --json | jq '.[0].formula'
+      lossevo hof runs/mine --show 1 --json | jq -r .simplified.latex
     """
     import json
     from dataclasses import asdict
+
+    if show is None and (tree is not None or no_simplify):
+        raise LossevoError("--tree and --no-simplify are for one loss; say which with --show RANK or --show ID")
+    if tree is not None:
+        from lossevo.report.tree_figure import kind_of, write_tree
+
+        kind_of(tree)  # before anything takes time
 
     from lossevo.cli.tables import LEGEND, console, hall_of_fame_table
     from lossevo.search import hall_of_fame
@@ -43,11 +67,17 @@ def hof(
     entries = hall_of_fame.read(run)
     if show is not None:
         entry = hall_of_fame.find(entries, show, run)
-        details = _details(run, entry)
+        out = console(quiet=as_json)
+        simple = None if no_simplify else _simplified(entry.expression, out)
+        details = _details(run, entry, simple)
+        if tree is not None:
+            write_tree(entry.expression if simple is None else simple.expression, tree)
         if as_json:
             print(json.dumps(details, indent=1, ensure_ascii=False))
         else:
-            _print(entry, details)
+            _print(out, entry, details)
+            if tree is not None:
+                out.print(f"\nTree drawn to {tree}", markup=False, highlight=False, soft_wrap=True)
         return
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries[:top]], indent=1, ensure_ascii=False))
@@ -57,11 +87,28 @@ def hof(
     out.print(LEGEND, style="dim", highlight=False)
 
 
-def _details(run: Path, entry: Entry) -> dict[str, Any]:
+def _simplified(expression: Expression, out: Console) -> Simplified:
+    """The formula made shorter by algebra, if that is the same loss."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from lossevo.expression.algebra import simplified
+
+    def judge() -> Callable[[Expression], bool]:
+        from lossevo.search.equivalence import same_loss
+
+        return same_loss(expression)
+
+    # What judges is made ready while SymPy works in its own process.
+    with out.status("simplifying the formula"), ThreadPoolExecutor(1) as pool:
+        judging = pool.submit(judge)
+        return simplified(expression, lambda candidate: judging.result()(candidate))
+
+
+def _details(run: Path, entry: Entry, simple: Simplified | None) -> dict[str, Any]:
     """Everything known of one loss, as plain data."""
     from dataclasses import asdict
 
-    from lossevo.expression import latex, tree
+    from lossevo.expression import latex, tree, unicode
     from lossevo.search import Ledger
 
     expression = entry.expression
@@ -70,6 +117,15 @@ def _details(run: Path, entry: Entry) -> dict[str, Any]:
         return {
             **asdict(entry),
             "latex": latex(expression),
+            "simplified": None
+            if simple is None
+            else {
+                "formula": str(simple.expression),
+                "unicode": unicode(simple.expression),
+                "latex": latex(simple.expression),
+                "complexity": simple.expression.complexity,
+                "note": simple.note,
+            },
             "tree": tree(expression),
             "lineage": _lineage(ledger, entry.id),
             "trainings": [
@@ -106,12 +162,10 @@ def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
     return lineage
 
 
-def _print(entry: Entry, details: dict[str, Any]) -> None:
+def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     from rich.markup import escape
 
-    from lossevo.cli.tables import LEGEND, console, score_text
-
-    out = console()
+    from lossevo.cli.tables import LEGEND, score_text
 
     def section(title: str, *lines: str) -> None:
         out.print(f"\n[bold]{title}[/bold]")
@@ -123,7 +177,13 @@ def _print(entry: Entry, details: dict[str, Any]) -> None:
     section("Formula", entry.unicode)
     out.print(f"  {LEGEND.splitlines()[1]}", style="dim", highlight=False, soft_wrap=True)
     section("Text (Expression.parse reads it)", entry.formula)
-    section("LaTeX", details["latex"])
+    simple = details["simplified"]
+    if simple is not None and not simple["note"]:
+        section(f"Simplified, complexity {entry.complexity:g} → {simple['complexity']:g}", simple["unicode"])
+        section("Text of the simplified formula", simple["formula"])
+    elif simple is not None:
+        out.print(f"  Not simplified: {escape(simple['note'])}", style="dim", highlight=False, soft_wrap=True)
+    section("LaTeX", (simple or details)["latex"])
     section("Tree", *details["tree"].splitlines())
     coefficients = entry.expression.coefficients
     section("Coefficients", ", ".join(f"c{slot} = {value:g}" for slot, value in enumerate(coefficients)) or "none")

@@ -32,7 +32,7 @@ losses = typer.Typer(cls=_Group)
 def catalogue(
     context: typer.Context,
     family: Annotated[
-        Literal["distribution", "region", "distance", "compound", "learned"] | None,
+        Literal["distribution", "region", "distance", "compound", "adaptive", "learned"] | None,
         typer.Option("--family", help="List one family only.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what 'show' knows of each loss.")] = False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossevo.cluster import Executor, WorkerSpec
+    from lossevo.data import LabelScheme
+    from lossevo.search import CohortSource
 
 PHANTOM_SPACING_MM = (4.0, 4.0, 4.0)
 """The embedded phantom is drawn at once at the voxel size at which a CPU training is short."""
@@ -22,7 +26,15 @@ PHANTOM_SPACING_MM = (4.0, 4.0, 4.0)
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", help="Cohort: an nnU-Net v2 raw folder (dataset.json, imagesTr, labelsTr).", show_default=False
+        "--data",
+        help="Cohort: a data set's folder, or the CSV or JSON file that lists its cases (docs/data.md).",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="Layout of --data: nnunet, spider, verse, bids, … (docs/data.md).", show_default="detected"
     ),
 ]
 Hof = Annotated[
@@ -34,11 +46,19 @@ LossFile = Annotated[
     typer.Option("--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False),
 ]
 Labels = Annotated[
-    Literal["merged", "separate"] | None,
+    str | None,
     typer.Option(
         "--labels",
-        help="merged: all structures against background; separate: one class each.",
+        help="merged: all structures against background; separate: one class each; or a YAML file with classes.",
         show_default="merged",
+    ),
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        "--levels",
+        help="Vertebrae of these levels alone, e.g. L1-L5 or C3,C5-C7; all else is background.",
+        show_default="all structures",
     ),
 ]
 Spacing = Annotated[
@@ -73,6 +93,15 @@ Address = Annotated[
     str | None,
     typer.Option("--address", help="Use a running Ray cluster: HOST:PORT, or auto.", show_default=False),
 ]
+PatchCache = Annotated[
+    str | None,
+    typer.Option(
+        "--patch-cache",
+        metavar="SIZE",
+        help="Memory for patches and volumes; a cohort that needs more is read from the cache on disk. 500MiB, 8GiB, …",
+        show_default="2GiB",
+    ),
+]
 GpusPerWorker = Annotated[
     float | None,
     typer.Option(
@@ -80,6 +109,46 @@ GpusPerWorker = Annotated[
     ),
 ]
 InProcess = Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray (for debugging).")]
+
+
+def cohort_source(data: Path | None, format: str | None) -> CohortSource:
+    """Where the cohort comes from.
+
+    Raises:
+        LossevoError: a format of nothing.
+    """
+    from lossevo.search import CohortSource
+
+    if data is None and format is not None:
+        raise LossevoError(f"--format is {format}, but there is no --data whose format that is")
+    return CohortSource(path=data.resolve() if data else None, format=format)
+
+
+def label_scheme(labels: str | None, levels: str | None) -> LabelScheme | None:
+    """What is segmented, None if neither option is given.
+
+    Raises:
+        LossevoError: no such scheme, file or levels.
+    """
+    from lossevo.data import labels as schemes
+
+    return None if labels is None and levels is None else schemes.label_scheme(labels or "merged", levels)
+
+
+def patch_cache_bytes(size: str | None) -> int:
+    """Bytes of a size with a unit, as given to ``--patch-cache``.
+
+    Raises:
+        LossevoError: it is no size.
+    """
+    from lossevo.training import DEFAULT_PATCH_CACHE_BYTES
+
+    if size is None:
+        return DEFAULT_PATCH_CACHE_BYTES
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt])i?b?", size.strip(), re.IGNORECASE)
+    if match is None:
+        raise LossevoError(f"--patch-cache {size!r} is no size; expected a number and a unit, as in 500MiB or 8GiB")
+    return int(float(match[1]) * 1024 ** (" kmgt".index(match[2].lower())))
 
 
 def executor_factory(
@@ -116,8 +185,9 @@ def refuse_with_resume(given: Mapping[str, object]) -> None:
 
 @contextmanager
 def preparing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """A line that shows how far the preparation of a cohort is."""
-    with console.status("preparing the cohort") as status:
+    """A line that shows how far the preparation of a cohort is; what it warns of is said in one line each."""
+    with warnings.catch_warnings(), console.status("preparing the cohort") as status:
+        warnings.showwarning = lambda message, *where: typer.echo(f"Note: {message}", err=True)
         yield lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossevo.cluster import Executor
-    from lossevo.search import Entry, Run, RunConfig
+    from lossevo.data import LabelScheme
+    from lossevo.search import CohortSource, Entry, Run, RunConfig
 
 DEMO_TRAININGS = 96
 DEMO_STEPS = 100
@@ -25,6 +26,7 @@ def search(
         typer.Argument(help="Search space: a name (segmentation, glo) or a YAML file.", show_default="segmentation"),
     ] = None,
     data: options.Data = None,
+    format: options.Format = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="New folder for the run.", show_default="runs/SPACE-COHORT-N")
     ] = None,
@@ -35,6 +37,7 @@ def search(
     task: options.Task = None,
     steps: options.Steps = None,
     labels: options.Labels = None,
+    levels: options.Levels = None,
     spacing: options.Spacing = None,
     seed: options.Seed = None,
     window: Annotated[
@@ -46,6 +49,7 @@ def search(
     workers: options.Workers = None,
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = None,
+    patch_cache: options.PatchCache = None,
     in_process: options.InProcess = False,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with this run folder; nothing finished is done again.")
@@ -62,6 +66,7 @@ def search(
       lossevo search                        a demonstration on the phantom
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
+      lossevo search --data DIR --levels L1-L5 --labels separate
       lossevo search --data DIR --task gpu.yaml --gpus-per-worker 0.5
       lossevo search --data DIR --address head:6379 --budget 5000 --window 64
       lossevo search --resume runs/mine
@@ -71,25 +76,32 @@ def search(
 
     out = console()
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
+    memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
         options.refuse_with_resume(
             {
                 "SPACE": space,
                 "--data": data,
+                "--format": format,
                 "--run": run,
                 "--budget": budget,
                 "--task": task,
                 "--steps": steps,
                 "--labels": labels,
+                "--levels": levels,
                 "--spacing": spacing,
                 "--seed": seed,
                 "--window": window,
             }
         )
-        opened = _run(out, resume, None)
+        opened = _run(out, resume, None, memory)
     else:
-        config = _configuration(space or "segmentation", data, budget, task, steps, labels, spacing, seed or 0, window)
-        opened = _run(out, run or _free_folder(config), config)
+        source = options.cohort_source(data, format)
+        scheme = options.label_scheme(labels, levels)
+        config = _configuration(
+            space or "segmentation", source, budget, task, steps, scheme, spacing, seed or 0, window
+        )
+        opened = _run(out, run or _free_folder(config), config, memory)
     _describe(out, opened)
     with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
@@ -99,20 +111,21 @@ def search(
 
 def _configuration(
     space: str,
-    data: Path | None,
+    source: CohortSource,
     budget: int | None,
     task: Path | None,
     steps: int | None,
-    labels: Literal["merged", "separate"] | None,
+    labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
     seed: int,
     window: int | None,
 ) -> RunConfig:
-    from lossevo.search import CohortSource, RunConfig, load_space
+    from lossevo.data import MERGED
+    from lossevo.search import RunConfig, load_space
     from lossevo.training import TaskSettings, load_task
 
     chosen = load_space(space)
-    demo = data is None
+    demo = source.path is None
     changes = {"trainings": budget or (DEMO_TRAININGS if demo else None), "window": window}
     resolved = chosen.model_copy(
         update={"budget": chosen.budget.model_copy(update={key: value for key, value in changes.items() if value})}
@@ -121,29 +134,32 @@ def _configuration(
     return RunConfig(
         space=resolved,
         task=settings.model_copy(update={"budget_steps": steps or settings.budget_steps}),
-        cohort=CohortSource(path=data.resolve() if data else None),
-        labels=labels or "merged",
+        cohort=source,
+        labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
     )
 
 
 def _free_folder(config: RunConfig) -> Path:
-    cohort = config.cohort.path.name if config.cohort.path else "phantom"
+    path = config.cohort.path
+    cohort = "phantom" if path is None else path.stem if path.is_file() else path.name
     number = 1
     while (folder := Path("runs") / f"{config.space.name}-{cohort}-{number}").exists():
         number += 1
     return folder
 
 
-def _run(out: Console, folder: Path, config: RunConfig | None) -> Run:
+def _run(out: Console, folder: Path, config: RunConfig | None, memory: int) -> Run:
     """The run folder: made for a configuration, or opened."""
     from lossevo.search import Run
 
     if config is not None and config.cohort.path is None:
         out.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
     with options.preparing(out) as progress:
-        return Run.open(folder, progress=progress) if config is None else Run.create(folder, config, progress=progress)
+        if config is None:
+            return Run.open(folder, patch_cache_bytes=memory, progress=progress)
+        return Run.create(folder, config, patch_cache_bytes=memory, progress=progress)
 
 
 def _checked(executor: Executor, run: Run) -> Executor:
@@ -178,7 +194,9 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
 
     out.print(hall_of_fame_table(entries, top=10))
     out.print(LEGEND, style="dim", highlight=False)
-    data = f" --data {run.config.cohort.path}" if run.config.cohort.path else ""
+    source = run.config.cohort
+    data = f" --data {source.path}" if source.path else ""
+    data += f" --format {source.format}" if source.format else ""
     out.print(
         f"\nThe run lies in {run.folder}. Next:\n"
         f"  lossevo hof {run.folder} --show 1\n"

@@ -8,8 +8,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lossevo.comparison.contenders import Contender, Labels
+from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import TestOn
+from lossevo.data import MERGED, CaseFold, LabelScheme, read_splits
 from lossevo.errors import LossevoError
 from lossevo.search import CohortSource
 from lossevo.search.folder import read_json
@@ -27,7 +28,7 @@ class ComparisonConfig(BaseModel):
     format: Literal["lossevo.comparison/1"] = FORMAT
     contenders: tuple[Contender, ...]
     cohort: CohortSource
-    labels: Labels = "merged"
+    labels: LabelScheme = MERGED
     spacing_mm: tuple[float, float, float] | None = None
     task: TaskSettings
     folds: int
@@ -35,6 +36,7 @@ class ComparisonConfig(BaseModel):
     seed: int
     test_on: TestOn = "untouched"
     allow_leakage: bool = False
+    splits: tuple[CaseFold, ...] | Literal["cohort"] | None = None
 
 
 def configure(
@@ -47,19 +49,22 @@ def configure(
     seed: int = 0,
     test_on: TestOn = "untouched",
     allow_leakage: bool = False,
-    labels: Labels | None = None,
+    labels: LabelScheme | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     task: TaskSettings | None = None,
+    splits: Path | Literal["cohort"] | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``steps`` not given are twice those of ``task``, a search's trainings.
 
     ``labels``, ``spacing_mm`` and ``task`` not given are those of the runs that the evolved losses come from, else
     merged labels, the automatic spacing and the default task. Steps, and validation at the last step alone, come on
-    top of the task.
+    top of the task. ``splits`` takes the place of ``folds``: nnU-Net's ``splits_final.json``, or ``"cohort"`` for the
+    folds that the data set itself states.
 
     Raises:
-        LossevoError: a number out of range, or runs that disagree about labels, spacing or task.
+        LossevoError: a number out of range, runs that disagree about labels, spacing or task, or no such splits.
     """
+    given = read_splits(splits) if isinstance(splits, Path) else splits
     task = task or _of_runs(contenders, "task", steps) or TaskSettings()
     steps = 2 * task.budget_steps if steps is None else steps
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
@@ -69,14 +74,15 @@ def configure(
         contenders=tuple(contenders),
         # As seen from anywhere: a comparison may be resumed from another working directory.
         cohort=cohort.model_copy(update={"path": cohort.path.resolve()}) if cohort.path else cohort,
-        labels=labels or _of_runs(contenders, "labels") or "merged",
+        labels=labels or _of_runs(contenders, "labels") or MERGED,
         spacing_mm=spacing_mm or _of_runs(contenders, "spacing_mm"),
         task=task.model_copy(update={"budget_steps": steps, "validations": 1}),
-        folds=folds,
+        folds=len(given) if isinstance(given, tuple) else folds,
         seeds=seeds,
         seed=seed,
         test_on=test_on,
         allow_leakage=allow_leakage,
+        splits=given,
     )
 
 
@@ -91,7 +97,7 @@ def _of_runs(
     }
     if steps is not None:
         found = {name: task and task.model_copy(update={"budget_steps": steps}) for name, task in found.items()}
-    if len(set(found.values())) > 1:
+    if any(value != next(iter(found.values())) for value in found.values()):
         option = {"labels": "--labels", "spacing_mm": "--spacing", "task": "--task"}[setting]
         told = ", ".join(f"{name}: {_told(value)}" for name, value in found.items())
         raise LossevoError(f"the losses come from runs with different {setting} ({told}); say which with {option}")

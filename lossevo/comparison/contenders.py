@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lossevo.data import LabelScheme
 from lossevo.errors import LossevoError
 from lossevo.export.document import read_document
 from lossevo.expression import Expression, unicode
@@ -18,8 +19,6 @@ from lossevo.losses import create, describe, from_spec, names
 from lossevo.search import CohortSource, Subjects, hall_of_fame, read_config
 from lossevo.search.candidate import HAND_CRAFTED
 from lossevo.training import TaskSettings
-
-Labels = Literal["merged", "separate"]
 
 
 class SearchRecord(BaseModel):
@@ -29,7 +28,7 @@ class SearchRecord(BaseModel):
 
     subjects: Subjects
     cohort: CohortSource | None = None
-    labels: Labels | None = None
+    labels: LabelScheme | None = None
     spacing_mm: tuple[float, float, float] | None = None
     task: TaskSettings | None = None
 

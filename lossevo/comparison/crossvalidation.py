@@ -4,6 +4,7 @@
 
     comparison.json      configuration: the losses themselves, task, cohort, folds, seeds
     folds.json           who is tested in which fold, who is only trained on, content hashes
+    splits_final.json    the same folds in cases, for nnU-Net
     ledger.sqlite        every training and its outcome, written before it is used
     cases.csv            one row per loss, training, test case and class; complete up to the last training in order
     summary.csv, comparisons.csv, summary.json, table.md       the report, when all trainings are done
@@ -15,7 +16,7 @@ trained on in that fold, nothing is chosen on them (the last step counts), and n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -28,13 +29,21 @@ from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
-from lossevo.data import PreparedCohort, prepare
+from lossevo.data import (
+    Cohort,
+    PreparedCohort,
+    default_cache,
+    prepare,
+    splits_json,
+    stated_folds,
+    subjects_of_folds,
+)
 from lossevo.errors import LossevoError
 from lossevo.search import Ledger
 from lossevo.search.folder import locked, read_json, write_json, write_text
 from lossevo.search.run import TRAINING_WORKER, PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
-from lossevo.training import TrainingData, TrainingRequest, make_training_data
+from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
 
 _FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
 _FIRST_TRAINING_SEED = 1_000_000
@@ -64,8 +73,17 @@ class Comparison:
     data: TrainingData
 
     @classmethod
-    def create(cls, folder: Path, config: ComparisonConfig, *, progress: PrepareProgress | None = None) -> Self:
+    def create(
+        cls,
+        folder: Path,
+        config: ComparisonConfig,
+        *,
+        patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+        progress: PrepareProgress | None = None,
+    ) -> Self:
         """Read the cohort, draw the folds and make the folder; nothing is written if anything is wrong.
+
+        ``patch_cache_bytes`` is what patches and volumes may take in memory; results do not depend on it.
 
         Raises:
             LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, or leakage
@@ -74,8 +92,12 @@ class Comparison:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             resume = f"go on with 'lossevo evaluate --resume {folder}', or" if (folder / CONFIG_FILE).is_file() else ""
             raise LossevoError(f"{folder}: exists already; {resume or 'nothing is overwritten;'} give another folder")
-        prepared = _prepare(config, progress)
-        comparison = cls(folder, config, _plan(config, prepared), make_training_data(prepared, config.task))
+        cohort = config.cohort.open(config.spacing_mm, config.labels)
+        config = _with_folds(config, cohort)
+        given = _given_folds(config, cohort)
+        prepared = _prepare(config, cohort, progress)
+        data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
+        comparison = cls(folder, config, _plan(config, given, prepared), data)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
@@ -83,11 +105,19 @@ class Comparison:
         Ledger(folder / _LEDGER, create=True).close()
         document = {**asdict(comparison.plan), "hashes": dict(prepared.subject_hashes)}
         write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
+        write_text(folder / "splits_final.json", splits_json(comparison.plan.test, _subject_of_case(cohort)))
+        write_json(folder / "preprocessing.json", prepared.recipe)
         write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
         return comparison
 
     @classmethod
-    def open(cls, folder: Path, *, progress: PrepareProgress | None = None) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+        progress: PrepareProgress | None = None,
+    ) -> Self:
         """Open a comparison folder to go on with it.
 
         Raises:
@@ -95,14 +125,16 @@ class Comparison:
         """
         config = read_config(folder)
         recorded = read_json(folder / _FOLDS).get("task_fingerprint")
-        prepared = _prepare(config, progress)
-        data = make_training_data(prepared, config.task)
+        cohort = config.cohort.open(config.spacing_mm, config.labels)
+        given = _given_folds(config, cohort)
+        prepared = _prepare(config, cohort, progress)
+        data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
         if data.fingerprint != recorded:
             raise LossevoError(
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
                 "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
             )
-        return cls(folder, config, _plan(config, prepared), data)
+        return cls(folder, config, _plan(config, given, prepared), data)
 
     @property
     def schedule(self) -> tuple[PlannedTraining, ...]:
@@ -217,12 +249,36 @@ class Comparison:
         write_json(self.folder / "summary.json", tables.to_document(report))
 
 
-def _prepare(config: ComparisonConfig, progress: PrepareProgress | None) -> PreparedCohort:
-    cohort = config.cohort.open(config.spacing_mm)
-    return prepare(cohort, spacing_mm=config.spacing_mm, labels=config.labels, progress=progress)
+def _with_folds(config: ComparisonConfig, cohort: Cohort) -> ComparisonConfig:
+    """With the cohort's own folds in the configuration, if it asks for them: they must not change under a resume."""
+    if config.splits != "cohort":
+        return config
+    folds = stated_folds({case.case_id: case.files.fold if case.files else None for case in cohort.cases})
+    return config.model_copy(update={"splits": folds, "folds": len(folds)})
 
 
-def _plan(config: ComparisonConfig, prepared: PreparedCohort) -> FoldPlan:
+def _given_folds(config: ComparisonConfig, cohort: Cohort) -> tuple[tuple[str, ...], ...] | None:
+    """The subjects that each fold tests, if the folds are not to be drawn."""
+    if not isinstance(config.splits, tuple):
+        return None
+    return subjects_of_folds(config.splits, _subject_of_case(cohort), source="the given splits")
+
+
+def _subject_of_case(cohort: Cohort) -> dict[str, str]:
+    return {case.case_id: case.subject for case in cohort.cases}
+
+
+def _prepare(config: ComparisonConfig, cohort: Cohort, progress: PrepareProgress | None) -> PreparedCohort:
+    return prepare(
+        cohort,
+        spacing_mm=config.spacing_mm,
+        settings=config.task.preprocessing,
+        cache=default_cache(),
+        progress=progress,
+    )
+
+
+def _plan(config: ComparisonConfig, given: Sequence[Sequence[str]] | None, prepared: PreparedCohort) -> FoldPlan:
     plan = plan_folds(
         config.contenders,
         prepared.subject_hashes,
@@ -231,6 +287,7 @@ def _plan(config: ComparisonConfig, prepared: PreparedCohort) -> FoldPlan:
         seed=config.seed,
         test_on=config.test_on,
         allow_leakage=config.allow_leakage,
+        given=given,
     )
     labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
     for fold, subjects in enumerate(plan.test, start=1):

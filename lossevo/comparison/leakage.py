@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,64 +47,84 @@ def plan_folds(
     seed: int,
     test_on: TestOn = "untouched",
     allow_leakage: bool = False,
+    given: Sequence[Sequence[str]] | None = None,
 ) -> FoldPlan:
     """Draw ``folds`` folds over the subjects that no contender's search has trained or validated on.
 
     ``hashes`` maps each subject of the cohort to its content hash. With ``test_on="all"`` folds are drawn over all
     subjects. With ``allow_leakage`` that is done even if a search has seen them, and also where too few are
-    untouched.
+    untouched. ``given`` are the test subjects of ``folds`` folds that are not to be drawn; of them, too, only the
+    untouched are tested, and everybody else is trained on.
 
     Raises:
         LossevoError: too few subjects, too few untouched ones, or a test on subjects that a search has seen.
     """
-    if len(hashes) < folds:
-        raise LossevoError(f"{folds} folds need at least {folds} subjects, {cohort} has {len(hashes)}; use fewer folds")
+    pool = set(hashes) if given is None else {subject for subjects in given for subject in subjects}
+    if len(pool) < folds:
+        raise LossevoError(f"{folds} folds need at least {folds} subjects, {cohort} has {len(pool)}; use fewer folds")
     seen = {
         contender.name: seen_subjects(contender.search, hashes, cohort=cohort)
         for contender in contenders
         if contender.search is not None
     }
-    untouched = set(hashes).difference(*seen.values())
-    tested = set(hashes) if test_on == "all" or (allow_leakage and len(untouched) < folds) else untouched
+    untouched = pool.difference(*seen.values())
+    enough = len(untouched) >= folds if given is None else all(untouched.intersection(subjects) for subjects in given)
+    tested = pool if test_on == "all" or (allow_leakage and not enough) else untouched
     leaked = {name: tuple(sorted(tested & subjects)) for name, subjects in seen.items() if tested & subjects}
     counts = ", ".join(f"the search of {name} has seen {len(subjects)}" for name, subjects in seen.items() if subjects)
     ways_out = "take another cohort, or pass --allow-leakage, which all results will then say"
     if leaked and not allow_leakage:
         raise LossevoError(
-            f"testing on all {len(hashes)} subjects of {cohort} would flatter evolved losses: {counts}; "
+            f"testing on all {len(pool)} subjects of {cohort} would flatter evolved losses: {counts}; "
             f"test on the {len(untouched)} untouched subjects (--test-on untouched), {ways_out}"
         )
-    if len(tested) < folds:
-        fewer = "use fewer folds, " if len(untouched) >= 2 else ""
+    if not enough and tested is untouched:
+        fewer = "use fewer folds, " if given is None and len(untouched) >= 2 else ""
+        needed = f"at least {folds} subjects" if given is None else "in each a subject"
         raise LossevoError(
-            f"{folds} folds need at least {folds} subjects that no compared search has trained or validated on, but of "
-            f"the {len(hashes)} subjects of {cohort} {len(untouched)} are untouched ({counts}); "
+            f"{folds} folds need {needed} that no compared search has trained or validated on, but of "
+            f"the {len(pool)} subjects of {cohort} {len(untouched)} are untouched ({counts}); "
             f"{fewer}leave losses out, {ways_out}"
         )
-    return FoldPlan(
-        test=k_folds(tested, folds, seed=seed), train_only=tuple(sorted(set(hashes) - tested)), leaked=leaked
-    )
+    if given is None:
+        test = k_folds(tested, folds, seed=seed)
+    else:
+        test = tuple(tuple(sorted(tested.intersection(subjects))) for subjects in given)
+    return FoldPlan(test=test, train_only=tuple(sorted(set(hashes) - tested)), leaked=leaked)
 
 
 def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: CohortSource) -> frozenset[str]:
     """The subjects of a cohort, given with their content hashes, that a search has trained or validated on.
 
-    Content decides: a subject whose hash is on record is the recorded one, whatever it is called now. Content that is
-    not on record may still be a recorded subject's, re-saved or cut anew. It is taken for it if it bears its name,
-    and the name can be trusted: it is the same folder (or phantom), or a copy in which other subjects were
-    recognised, or no hash was recorded for that name.
+    Content decides: a subject of whom an image is on record is the recorded one, whatever it is called now and whatever
+    other images it has. Content that is not on record may still be a recorded subject's, re-saved or cut anew. It is
+    taken for it if it bears its name, and the name can be trusted: it is the same folder (or phantom), or a copy in
+    which other subjects were recognised, or no hash was recorded for that name.
     """
     known = record.subjects
     touched = {*known.train, *known.validation}
-    name_of_hash = {hash_: name for name, hash_ in known.hashes.items()}
-    same_cohort = _same_source(record.cohort, cohort) or not name_of_hash.keys().isdisjoint(hashes.values())
+    names_of_image: dict[str, set[str]] = defaultdict(set)
+    for name, hash_ in known.hashes.items():
+        for image in hash_.split(","):
+            names_of_image[image].add(name)
+    recorded = {
+        subject: {name for image in _images(hash_) & names_of_image.keys() for name in names_of_image[image]}
+        for subject, hash_ in hashes.items()
+    }
+    same_cohort = _same_source(record.cohort, cohort) or any(recorded.values())
 
-    def seen(subject: str, hash_: str) -> bool:
-        if hash_ in name_of_hash:
-            return name_of_hash[hash_] in touched
+    def seen(subject: str) -> bool:
+        if recorded[subject]:
+            return not touched.isdisjoint(recorded[subject])
         return subject in touched and (same_cohort or subject not in known.hashes)
 
-    return frozenset(subject for subject, hash_ in hashes.items() if seen(subject, hash_))
+    return frozenset(filter(seen, hashes))
+
+
+def _images(subject_hash: str) -> set[str]:
+    """What the images of a subject may be recorded as: each for itself, or (lossevo 0.1) one hash over all of them."""
+    images = subject_hash.split(",")
+    return {*images, hashlib.sha256("".join(images).encode()).hexdigest()}
 
 
 def _same_source(recorded: CohortSource | None, cohort: CohortSource) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossevo.cluster import Outcome, Status
-from lossevo.data import Volume
+from lossevo.data import AnyVolume
 
 FAILED_DICE = 0.0
 
@@ -46,7 +46,7 @@ class CaseScore:
 
 def case_scores(
     outcome: Outcome,
-    volumes: Iterable[Volume],
+    volumes: Iterable[AnyVolume],
     class_names: Sequence[str],
     *,
     loss: str,
@@ -58,7 +58,7 @@ def case_scores(
     """The rows of one training: its test ``volumes`` in their order, foreground classes in theirs."""
     leaked = frozenset(leaked)
 
-    def dice(volume: Volume, value: int) -> float | None:
+    def dice(volume: AnyVolume, value: int) -> float | None:
         if outcome.status is Status.DONE and outcome.value is not None:
             found: float | None = outcome.value["cases"][volume.case_id][class_names[value]]
             return found

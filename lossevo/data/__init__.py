@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-from lossevo.data.cohort import Case, Cohort, Grid, Volume
-from lossevo.data.nnunet import read_nnunet
+from lossevo.data.cache import Cache, CacheWarning, default_cache
+from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
+from lossevo.data.labels import MERGED, SEPARATE, LabelScheme, label_scheme, relabel
 from lossevo.data.patches import PatchBank, build_patch_bank
 from lossevo.data.phantom import phantom_cohort, phantom_volume
-from lossevo.data.preprocessing import PreparedCohort, automatic_spacing_mm, prepare
-from lossevo.data.splits import SubjectSplit, k_folds, split_subjects
+from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings, automatic_spacing_mm, prepare
+from lossevo.data.readers import FORMATS, read_cohort, read_nnunet
+from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity
+from lossevo.data.splits import (
+    CaseFold,
+    SubjectSplit,
+    k_folds,
+    read_splits,
+    split_subjects,
+    splits_json,
+    stated_folds,
+    subjects_of_folds,
+)
 
 __all__ = [
     "Case",
     "Cohort",
     "Grid",
     "Volume",
+    "AnyVolume",
+    "CaseFiles",
+    "LabelFile",
+    "Problem",
+    "Scan",
+    "Severity",
+    "FORMATS",
+    "read_cohort",
     "read_nnunet",
+    "MERGED",
+    "SEPARATE",
+    "LabelScheme",
+    "label_scheme",
+    "relabel",
     "phantom_cohort",
     "phantom_volume",
+    "Cache",
+    "CacheWarning",
+    "default_cache",
+    "PreprocessingSettings",
     "PreparedCohort",
     "automatic_spacing_mm",
     "prepare",
     "SubjectSplit",
     "k_folds",
     "split_subjects",
+    "CaseFold",
+    "read_splits",
+    "splits_json",
+    "stated_folds",
+    "subjects_of_folds",
     "PatchBank",
     "build_patch_bank",
 ]

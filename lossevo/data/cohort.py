@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lossevo.data.scan import CaseFiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +25,43 @@ class Volume:
     label: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
 
+    @property
+    def channels(self) -> int:
+        """How many channels the image has."""
+        return len(self.image)
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels the label has."""
+        return self.label.size
+
+    def read(self) -> Self:
+        """Itself: it is in memory."""
+        return self
+
+
+class AnyVolume(Protocol):
+    """A volume in memory (:class:`Volume`) or on disk (:class:`~lossevo.data.cache.StoredVolume`).
+
+    On disk ``image`` and ``label`` are read each time they are asked for; ``read`` gives the volume in memory.
+    """
+
+    @property
+    def case_id(self) -> str: ...  # noqa: D102
+    @property
+    def subject(self) -> str: ...  # noqa: D102
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def channels(self) -> int: ...  # noqa: D102
+    @property
+    def voxels(self) -> int: ...  # noqa: D102
+    @property
+    def image(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def label(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    def read(self) -> Volume: ...  # noqa: D102
+
 
 class Grid(NamedTuple):
     """Size and voxel size of a volume in canonical orientation."""
@@ -37,13 +76,17 @@ class Case:
 
     ``load`` reads, checks and re-orients it, and raises :class:`~lossevo.errors.LossevoError` naming the file that
     cannot be used. It may be called more than once, and gives the same volume every time. ``grid`` is the volume's
-    grid where that is known without loading it.
+    grid where that is known without loading it, ``files`` are those that it is read from. ``reading`` says, in any
+    words, all that decides what ``load`` makes of the bytes of those files: the reader and its version, which value
+    becomes which class. It is part of the key of the cache, and a case without it is not looked up before it is loaded.
     """
 
     case_id: str
     subject: str
     load: Callable[[], Volume]
     grid: Grid | None = None
+    files: CaseFiles | None = None
+    reading: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,44 +5,73 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
-from lossevo.data.cohort import Cohort, Grid, Volume
+import lossevo
+from lossevo.data.body import Box, body_box, body_mask
+from lossevo.data.cache import Cache, StoredVolume, read_record
+from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
+from lossevo.data.intensities import Mode, Scaled, fat_fraction, mode_of, z_score
+from lossevo.data.resampling import Spacing, resample, resample_label
 from lossevo.errors import LossevoError
 
-Labels = Literal["merged", "separate"]
 Progress = Callable[[int, int, str], None]
 
-# Part of every fingerprint: raise it when prepared voxels come out differently.
+# Part of every fingerprint and of every key of the cache: raise it when prepared voxels come out differently.
 PREPROCESSING_VERSION = 1
 
 AUTOMATIC_LARGEST_VOXELS = 2**18
-CLIP_PERCENTILES = (0.5, 99.5)
 
-_VERTEBRA = re.compile(r"(c[1-7]|th?([1-9]|1[0-3])|l[1-6]|s[1-5]|sacrum)([ _-]?(body|vertebra))?|.*vertebra.*", re.I)
+# A case on its way takes about 16 bytes a voxel; so many cases are on their way as fit, and as there are cores.
+READING_BYTES = 2**30
+
+
+class PreprocessingSettings(BaseModel):
+    """What is done to every case besides resampling; the defaults are measured (docs/preprocessing.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop: Literal["none", "body"] = Field(
+        "none", description="body: cut away what lies outside the patient; never a labelled voxel"
+    )
+    statistics: Literal["nonzero", "body"] = Field(
+        "nonzero", description="z-score: the voxels whose percentiles, mean and SD are measured"
+    )
+    intensity: Literal["auto", "z-score", "quantitative"] = Field(
+        "auto", description="quantitative: a fat fraction on a fixed scale; auto: by the channel's name (PDFF, FF)"
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedCohort:
     """Resampled, normalised volumes in the order of their case ids, and hashes that say what they were made from.
 
-    ``subject_hashes`` maps each subject to a SHA-256 of its images, whatever their names, file compression or stored
-    orientation, so that a subject is recognised in a renamed or relabelled copy of a cohort. ``fingerprint`` is a
-    SHA-256 of everything that decides the prepared voxels: images, labels, spacings, classes, settings.
+    ``subject_hashes`` maps each subject to the SHA-256 of each of its images, with commas between, whatever their
+    names, file compression or stored orientation, so that a subject is recognised in a renamed or relabelled copy or
+    part of a cohort. ``fingerprint`` is a
+    SHA-256 of everything that decides the prepared voxels: images, labels, spacings, classes, settings. ``recipe`` says
+    in plain data how each case was prepared: settings, boxes, percentiles. ``cache`` is where the volumes lie, if any.
     """
 
     name: str
     class_names: tuple[str, ...]
     spacing_mm: tuple[float, float, float]
-    volumes: tuple[Volume, ...]
+    volumes: tuple[AnyVolume, ...]
     subject_hashes: Mapping[str, str]
     fingerprint: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    cache: Cache | None = None
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -53,14 +82,18 @@ class PreparedCohort:
 def prepare(
     cohort: Cohort,
     *,
-    spacing_mm: tuple[float, float, float] | None = None,
-    labels: Labels = "merged",
+    spacing_mm: Spacing | None = None,
+    settings: PreprocessingSettings | None = None,
+    cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> PreparedCohort:
-    """Bring every case to one spacing, one intensity scale and the wanted classes; one case in memory at a time.
+    """Bring every case to one spacing, one intensity scale and the wanted classes, a few cases at a time.
 
-    ``spacing_mm=None`` takes :func:`automatic_spacing_mm`. ``labels="merged"`` makes one class of all foreground
-    classes. ``progress(done, total, case_id)`` is called after each case.
+    ``spacing_mm=None`` takes :func:`automatic_spacing_mm`; the three sides may differ. Classes stay as they are: what
+    is to be one class is merged before, by :func:`~lossevo.data.labels.relabel`, since a voxel shared by two vertebrae
+    is vertebra though neither may outweigh background. With a ``cache`` the volumes lie there and are read when used,
+    and a case that is there already is not read from its source again. ``progress(done, total, case_id)`` is called
+    after each case.
 
     Raises:
         LossevoError: the cohort is empty, two cases hold the same image, an image is constant, no case has any
@@ -68,45 +101,51 @@ def prepare(
     """
     if not cohort.cases:
         raise LossevoError(f"cohort {cohort.name}: it has no cases")
-    if labels not in ("merged", "separate"):
-        raise LossevoError(f"labels must be 'merged' or 'separate', got {labels!r}")
     if spacing_mm is None:
         spacing_mm = automatic_spacing_mm(cohort)
     elif not all(math.isfinite(side) and side > 0 for side in spacing_mm):
         raise LossevoError(f"spacing_mm must be three sizes above 0 mm, got {spacing_mm}")
     spacing_mm = (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
-    class_names = _merged_names(cohort.class_names) if labels == "merged" else cohort.class_names
+    preparation = _Preparation(cohort, spacing_mm, settings or PreprocessingSettings(), cache)
 
-    volumes: list[Volume] = []
+    volumes: list[AnyVolume] = []
+    records: dict[str, Mapping[str, Any]] = {}
     case_of_image: dict[str, str] = {}
     images_of_subject: dict[str, list[str]] = {}
-    fingerprint = hashlib.sha256()
-    fingerprint.update(json.dumps([PREPROCESSING_VERSION, class_names, labels, spacing_mm]).encode())
-    for done, case in enumerate(sorted(cohort.cases, key=lambda case: case.case_id), start=1):
-        raw = case.load()
-        image_hash = _hash_of(raw.image)
-        twin = case_of_image.setdefault(image_hash, raw.case_id)
-        if twin != raw.case_id:
-            raise LossevoError(
-                f"cohort {cohort.name}: {twin} and {raw.case_id} hold the same image, which would leak from training "
-                "into validation; remove one of them"
-            )
-        images_of_subject.setdefault(raw.subject, []).append(image_hash)
-        identity = [raw.case_id, raw.subject, raw.spacing_mm, image_hash, _hash_of(raw.label)]
-        fingerprint.update(json.dumps(identity).encode())
-        volumes.append(_prepared(raw, spacing_mm, class_names, merge=labels == "merged"))
-        if progress is not None:
-            progress(done, len(cohort.cases), raw.case_id)
-    if not any(volume.label.any() for volume in volumes):
+    fingerprint = hashlib.sha256(preparation.identity.encode())
+    cases = sorted(cohort.cases, key=lambda case: case.case_id)
+    with reading_pool(max(math.prod(case.grid.shape) if case.grid else 0 for case in cases)) as pool:
+        for done, (volume, record) in enumerate(pool.map(preparation, cases), start=1):
+            twin = case_of_image.setdefault(record["image_sha256"], volume.case_id)
+            if twin != volume.case_id:
+                raise LossevoError(
+                    f"cohort {cohort.name}: {twin} and {volume.case_id} hold the same image, which would leak from "
+                    "training into validation; remove one of them"
+                )
+            images_of_subject.setdefault(volume.subject, []).append(record["image_sha256"])
+            source = (record["spacing_mm"], record["image_sha256"], record["label_sha256"])
+            fingerprint.update(json.dumps([volume.case_id, volume.subject, *source]).encode())
+            volumes.append(volume)
+            records[volume.case_id] = record
+            if progress is not None:
+                progress(done, len(cases), volume.case_id)
+    if not any(record["labelled_voxels"] for record in records.values()):
         raise LossevoError(f"cohort {cohort.name}: no label has any foreground at {_sides(spacing_mm)} mm")
-    subject_hashes = {
-        subject: hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
-        for subject, hashes in sorted(images_of_subject.items())
-    }
-    return PreparedCohort(cohort.name, class_names, spacing_mm, tuple(volumes), subject_hashes, fingerprint.hexdigest())
+    # Each image for itself: a subject is also known by one series out of several.
+    subject_hashes = {subject: ",".join(sorted(hashes)) for subject, hashes in sorted(images_of_subject.items())}
+    return PreparedCohort(
+        cohort.name,
+        cohort.class_names,
+        spacing_mm,
+        tuple(volumes),
+        subject_hashes,
+        fingerprint.hexdigest(),
+        recipe={**preparation.recipe, "cases": records},
+        cache=cache,
+    )
 
 
-def automatic_spacing_mm(cohort: Cohort) -> tuple[float, float, float]:
+def automatic_spacing_mm(cohort: Cohort) -> Spacing:
     """An isotropic spacing at which training on a CPU is short; loads the cases whose grid is not known.
 
     The rule: the coarsest axis of the median case (so no finer than the data), coarsened further until the median
@@ -120,89 +159,136 @@ def automatic_spacing_mm(cohort: Cohort) -> tuple[float, float, float]:
     return (side_mm, side_mm, side_mm)
 
 
-def resample(
-    array: NDArray[np.float32], from_mm: tuple[float, float, float], to_mm: tuple[float, float, float]
-) -> NDArray[np.float32]:
-    """Resample the last three axes of ``array`` (..., X, Y, Z) onto a grid with the same centre.
+class _Prepared(NamedTuple):
+    """A case made ready, and how: ``record`` is plain data."""
 
-    Anti-aliased linear interpolation, axis by axis: an old voxel at distance d from a new one weighs
-    max(0, 1 - d / max(old spacing, new spacing)), and the weights of a new voxel are scaled to sum to 1. The new size
-    is the field of view over the new spacing, rounded, at least 1. An axis that keeps its spacing is left alone.
-    """
-    for axis, (source_mm, target_mm) in enumerate(zip(from_mm, to_mm, strict=True), start=array.ndim - 3):
-        if not math.isclose(source_mm, target_mm, rel_tol=1e-4):
-            weights = _axis_weights(array.shape[axis], source_mm, target_mm)
-            array = np.moveaxis(np.tensordot(array, weights, axes=(axis, 1)), -1, axis)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    volume: AnyVolume
+    record: dict[str, Any]
 
 
-def resample_label(
-    label: NDArray[np.uint8],
-    classes: int,
-    from_mm: tuple[float, float, float],
-    to_mm: tuple[float, float, float],
-) -> NDArray[np.uint8]:
-    """The class with the largest share of each new voxel: :func:`resample` of the one-hot label, then arg max.
+class _Preparation:
+    """What is done to each case; called from several threads."""
 
-    A voxel that background and foreground share alike is foreground: ties are common at whole-number factors, and
-    smoothing has shrunk convex objects already. Vertebral bodies of 1×1×4 mm made 4 mm keep their volume within about
-    1 % on average, a sphere of their size loses 3 %.
-    """
-    shares = [resample((label == value).astype(np.float32), from_mm, to_mm) for value in range(classes)]
-    shares[0] -= 1e-5  # more than rounding, less than any voxel's weight
-    largest: NDArray[np.uint8] = np.argmax(shares, axis=0).astype(np.uint8)
-    return largest
+    def __init__(
+        self, cohort: Cohort, spacing_mm: Spacing, settings: PreprocessingSettings, cache: Cache | None
+    ) -> None:
+        self._classes = len(cohort.class_names)
+        self._spacing_mm = spacing_mm
+        self._settings = settings
+        self._modes: tuple[Mode, ...] = tuple(
+            mode_of(name) if settings.intensity == "auto" else settings.intensity for name in cohort.channel_names
+        )
+        self._cache = cache
+        self.recipe: dict[str, Any] = {
+            "version": PREPROCESSING_VERSION,
+            "orientation": "RAS",
+            "class_names": list(cohort.class_names),
+            "spacing_mm": list(spacing_mm),
+            "resampling": "anti-aliased linear; labels: largest linear share",
+            "crop": settings.crop,
+            "statistics": settings.statistics,
+            "intensities": [list(pair) for pair in zip(cohort.channel_names, self._modes, strict=True)],
+        }
+        """Everything that decides the voxels besides the case itself, as plain data."""
+
+    @property
+    def identity(self) -> str:
+        """The same as text; names of the channels do not matter, only what is done to them."""
+        return json.dumps({**self.recipe, "intensities": self._modes})
+
+    def __call__(self, case: Case) -> _Prepared:
+        if self._cache is None:
+            return self._made(case.load())
+        before = self._source_key(case)
+        if before is None:
+            raw = case.load()
+            key = self._key(f"{_hash_of(raw.image)} {_hash_of(raw.label)} {raw.spacing_mm}")
+            return self._found(case, key) or self._kept(self._made(raw), key)
+        key = self._key(before)
+        if found := self._found(case, key):
+            return found
+        made = self._made(case.load())
+        # Bytes that changed while they were read are not those that were hashed.
+        return self._kept(made, key) if self._source_key(case) == before else made
+
+    def _source_key(self, case: Case) -> str | None:
+        """What ``case.load()`` depends on; None if that is not known."""
+        if self._cache is None or case.files is None or not case.reading:
+            return None
+        try:
+            images = [self._cache.content_hash(file) for file in case.files.images]
+            labels = [(self._cache.content_hash(label.file), label.value) for label in case.files.labels]
+        except OSError:  # loading it says better what is wrong
+            return None
+        return json.dumps([case.reading, images, labels])
+
+    def _key(self, source: str) -> str:
+        return hashlib.sha256(f"{lossevo.__version__}\n{self.identity}\n{source}".encode()).hexdigest()
+
+    def _found(self, case: Case, key: str) -> _Prepared | None:
+        file = self._cache.find("volumes", key) if self._cache else None
+        return self._stored(case.case_id, case.subject, file) if file else None
+
+    def _kept(self, made: _Prepared, key: str) -> _Prepared:
+        assert self._cache is not None
+        volume = made.volume
+        file = self._cache.put("volumes", key, made.record, image=volume.image, label=volume.label)
+        return self._stored(volume.case_id, volume.subject, file) if file else made
+
+    def _stored(self, case_id: str, subject: str, file: Path) -> _Prepared:
+        record = read_record(file)
+        channels, *shape = record["prepared_shape"]
+        return _Prepared(StoredVolume(case_id, subject, self._spacing_mm, channels, math.prod(shape), file), record)
+
+    def _made(self, raw: Volume) -> _Prepared:
+        image_sha256, label_sha256 = _hash_of(raw.image), _hash_of(raw.label)
+        image, label = raw.image, raw.label
+        box: Box | None = None
+        if self._settings.crop == "body":
+            box = body_box(image, label, raw.spacing_mm)
+            image, label = image[:, *box], label[box]
+        label = resample_label(label, self._classes, raw.spacing_mm, self._spacing_mm)
+        image = resample(image, raw.spacing_mm, self._spacing_mm)
+        try:
+            channels = self._scaled(image)
+        except LossevoError as error:
+            raise LossevoError(f"case {raw.case_id}: {error}; leave it out") from error
+        image = np.stack([scaled.channel for scaled in channels])
+        record = {
+            "image_sha256": image_sha256,
+            "label_sha256": label_sha256,
+            "shape": list(raw.label.shape),
+            "spacing_mm": list(raw.spacing_mm),
+            "box": [[side.start, side.stop] for side in box] if box else None,
+            "prepared_shape": list(image.shape),
+            "labelled_voxels": int(np.count_nonzero(label)),
+            "intensities": [scaled.numbers for scaled in channels],
+        }
+        return _Prepared(Volume(raw.case_id, raw.subject, image, label, self._spacing_mm), record)
+
+    def _scaled(self, image: NDArray[np.float32]) -> list[Scaled]:
+        tissue = body_mask(image) if self._settings.statistics == "body" else None
+        scale: dict[Mode, Callable[[NDArray[np.float32]], Scaled]] = {
+            "z-score": partial(z_score, tissue=tissue),
+            "quantitative": fat_fraction,
+        }
+        return [scale[mode](channel) for mode, channel in zip(self._modes, image, strict=True)]
 
 
-def normalise(channel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Clip to the 0.5 and 99.5 percentile, then zero mean and unit SD, all measured over the non-zero voxels.
-
-    Zero is where there is no signal: air and padding, whose share says nothing about the tissue.
-
-    Raises:
-        LossevoError: the channel is constant over its non-zero voxels.
-    """
-    tissue = channel[channel != 0]
-    low, high = np.percentile(tissue, CLIP_PERCENTILES) if tissue.size else (0.0, 0.0)
-    tissue = np.clip(tissue, low, high)
-    if not high > low or not (sd := float(tissue.std(dtype=np.float64))) > 0:
-        raise LossevoError("the image is constant")
-    mean = float(tissue.mean(dtype=np.float64))
-    return ((np.clip(channel, low, high) - mean) / sd).astype(np.float32)
-
-
-def _prepared(
-    raw: Volume, spacing_mm: tuple[float, float, float], class_names: tuple[str, ...], *, merge: bool
-) -> Volume:
-    # Merged before resampling: a voxel shared by two vertebrae is foreground, though neither may outweigh background.
-    label = (raw.label > 0).astype(np.uint8) if merge else raw.label
-    image = resample(raw.image, raw.spacing_mm, spacing_mm)
+@contextmanager
+def reading_pool(largest_voxels: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for work on volumes of up to so many voxels (0: unknown): as many as there are cores and memory for."""
+    fitting = READING_BYTES // (16 * max(largest_voxels, 1))
+    pool = ThreadPoolExecutor(max(1, min(fitting, os.cpu_count() or 1, 8)))
     try:
-        image = np.stack([normalise(channel) for channel in image])
-    except LossevoError as error:
-        raise LossevoError(f"case {raw.case_id}: {error}; leave it out") from error
-    label = resample_label(label, len(class_names), raw.spacing_mm, spacing_mm)
-    return Volume(raw.case_id, raw.subject, image, label, spacing_mm)
-
-
-def _axis_weights(size: int, from_mm: float, to_mm: float) -> NDArray[np.float32]:
-    """(new size, size) matrix whose rows sum to 1: weight of each old voxel in each new one."""
-    new_size = max(1, math.floor(size * from_mm / to_mm + 0.5))
-    old_mm = (np.arange(size) - (size - 1) / 2) * from_mm
-    new_mm = (np.arange(new_size) - (new_size - 1) / 2) * to_mm
-    weights = np.clip(1 - np.abs(new_mm[:, None] - old_mm[None, :]) / max(from_mm, to_mm), 0, None)
-    scaled: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return scaled
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _grid_of(volume: Volume) -> Grid:
     x, y, z = volume.label.shape
     return Grid((x, y, z), volume.spacing_mm)
-
-
-def _merged_names(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    spine = all(_VERTEBRA.fullmatch(name) for name in class_names[1:])
-    return ("background", "vertebra" if spine else "foreground")
 
 
 def _hash_of(array: NDArray[np.float32] | NDArray[np.uint8]) -> str:
@@ -212,5 +298,5 @@ def _hash_of(array: NDArray[np.float32] | NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _sides(spacing_mm: tuple[float, float, float]) -> str:
+def _sides(spacing_mm: Spacing) -> str:
     return "×".join(f"{side:g}" for side in spacing_mm)

@@ -1,21 +1,25 @@
 """``loss.json``: an expression with its provenance, as plain data.
 
-Nothing in it is executed or unpickled: of the three files of an export it is the one to take from strangers.
+Nothing in it is executed or unpickled: of the three files of an export it is the one to take from strangers. Its
+checksum tells whether it is damaged, were it by one digit of a coefficient; a document without one, written by hand, is
+read too.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import lossevo
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 from lossevo.expression import Expression, unicode
 
 DOCUMENT_FILE = "loss.json"
@@ -23,6 +27,7 @@ FORMAT = "lossevo.loss/1"
 FORMAT_FAMILY = "lossevo.loss/"
 MAX_CHARACTERS = 1_000_000
 """A document is at most this long: a formula has at most 20 000 characters, the rest is metadata."""
+MAX_NESTING = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class LossDocument:
             "expression": self.expression.to_json(),
             "metadata": dict(self.metadata),
         }
+        document["sha256"] = _checksum(document)
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -55,23 +61,78 @@ class LossDocument:
             )
         try:
             document = json.loads(text)
+            _require_shallow(document)
+            is_intact = _is_intact(document)
         except (ValueError, RecursionError) as problem:
             raise LossevoError(f"{source} is not readable JSON ({problem}); export the loss again") from None
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
         if isinstance(found, str) and found.startswith(FORMAT_FAMILY) and found != FORMAT:
             raise LossevoError(
-                f"{source} has format {found!r}, but lossevo {lossevo.__version__} reads {FORMAT!r};"
+                f"{source} has format {shown(found)}, but lossevo {lossevo.__version__} reads {FORMAT!r};"
                 " update lossevo (pip install -U lossevo), or use the loss.py beside it"
             )
         if found != FORMAT:
-            raise LossevoError(f"{source} is not a lossevo loss: expected format {FORMAT!r}, found {found!r}")
+            raise LossevoError(f"{source} is not a lossevo loss: expected format {FORMAT!r}, found {shown(found)}")
+        if not is_intact:
+            raise LossevoError(
+                f"{source} is not what lossevo wrote: its checksum differs. If it was damaged, export the loss again;"
+                " if you changed it on purpose, remove its entry 'sha256'"
+            )
         metadata = document.get("metadata", {})
         if not isinstance(metadata, dict):
-            raise LossevoError(f"{source}: 'metadata' is {metadata!r}, expected an object")
+            raise LossevoError(f"{source}: 'metadata' is {shown(metadata)}, expected an object")
         try:
-            return cls(Expression.from_json(document.get("expression")), metadata)
+            read = cls(Expression.from_json(document.get("expression")), metadata)
         except (LossevoError, OverflowError) as problem:
-            raise LossevoError(f"{source}: {problem}") from None
+            raise LossevoError(f"{source}: {problem}{_from_the_future(metadata)}") from None
+        try:
+            read.to_text().encode()
+        except ValueError as problem:  # 1e999, NaN, half a surrogate pair: read by Python, but no JSON
+            raise LossevoError(f"{source}: 'metadata' cannot be written again ({problem})") from None
+        return read
+
+
+def _require_shallow(document: object) -> None:
+    """Refuse, with a ValueError, what is too deep to be written, shown or compared by functions that recurse."""
+    level = [document]
+    for _ in range(MAX_NESTING):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        ]
+    if level:
+        raise ValueError(f"lists and objects nested more than {MAX_NESTING} deep")
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    """SHA-256 of all entries but the checksum, whatever their order and the white space between them."""
+    entries = {name: value for name, value in document.items() if name != "sha256"}
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def _is_intact(document: Any) -> bool:
+    return not (isinstance(document, dict) and "sha256" in document) or document["sha256"] == _checksum(document)
+
+
+def _from_the_future(metadata: Mapping[str, Any]) -> str:
+    """A hint where a newer lossevo, whose language may know more, wrote the document."""
+    if not is_newer(metadata.get("lossevo"), lossevo.__version__):
+        return ""
+    return (
+        f"; lossevo {shown(metadata['lossevo'])} wrote it, newer than the {lossevo.__version__} here:"
+        " update lossevo (pip install -U lossevo), or use the loss.py beside it"
+    )
+
+
+def is_newer(version: object, than: str) -> bool:
+    """Whether a version such as ``2.13.0+cpu`` comes after another; what is no version does not."""
+    return isinstance(version, str) and _numbers(version) > _numbers(than)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d{1,9}", version.partition("+")[0])[:3]]
 
 
 def document_of(expression: Expression, metadata: Mapping[str, Any]) -> LossDocument:
@@ -85,9 +146,9 @@ def document_of(expression: Expression, metadata: Mapping[str, Any]) -> LossDocu
             f"only an Expression can be exported, not {expression!r}; a hand-crafted loss that can be written as one"
             " is given by lossevo.losses.expression_of(name)"
         )
-    if not expression.terminals & {"p", "logp"}:
+    if not expression.terminals & {"p", "logp", "m"}:
         raise LossevoError(
-            f"the loss {unicode(expression)} does not depend on the prediction (p or logp): it trains nothing"
+            f"the loss {unicode(expression)} does not depend on the prediction (p, logp or m): it trains nothing"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     document = LossDocument(expression, {**metadata, **_missing(metadata, now)})

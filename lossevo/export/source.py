@@ -2,7 +2,7 @@
 
 The formula is the code of :func:`lossevo.expression.generate`, with what is used once written where it is used. The
 functions that it calls, and the checks of the call convention, are copied from lossevo's own source: each is written
-in one place.
+in one place. The first line is a checksum of the others, by which :func:`lossevo.load` tells a damaged file.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
 from types import CodeType, FunctionType
 
-from lossevo.export.document import DOCUMENT_FILE, LossDocument
-from lossevo.expression import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Code, Expression, generate, safe_math, unicode
+from lossevo.errors import LossevoError
+from lossevo.export.document import DOCUMENT_FILE, FORMAT, LossDocument
+from lossevo.expression import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Code, Expression, generate, unicode
+from lossevo.expression.codegen import HELPERS
+from lossevo.expression.neighbourhoods import margin
 from lossevo.losses import base, signed_distance
+from lossevo.losses.symbolic import EPOCHS
 
 SOURCE_FILE = "loss.py"
 CLASS_NAME = "EvolvedLoss"
@@ -25,24 +31,45 @@ _LINE_LENGTH = 120
 _DOCSTRING_WIDTH = 100
 _EXPRESSION_WIDTH = 96
 _WIDEST_KEY = 24
+_CHECKSUM = re.compile("# sha256 of the lines below: ([0-9a-f]{64})")
 
 
 def source_of(document: LossDocument) -> str:
     """The text of ``loss.py``."""
     code = generate(document.expression.root)
     called: list[Callable[..., object]] = [base.check_shapes, base.check_target]
-    called += [base.one_hot] if {"y", "d"} & set(code.terminals) else []
-    called += [signed_distance.signed_distance_in_torch] if "d" in code.terminals else []
-    called += [getattr(safe_math, name) for name in code.helpers]
+    called += [base.keeping_dtype] if _has_buffers(code, document.expression) else []
+    called += [base.one_hot] if {"y", "d"} & set(code.inputs) else []
+    called += [signed_distance.signed_distance_in_torch] if "d" in code.inputs else []
+    called += [margin] if "m" in code.inputs else []
+    called += [HELPERS[name] for name in code.helpers]
     constants, functions = _copied(called)
-    blocks = [_class(code, document.expression.coefficients), _formula(code, document.expression), *functions]
+    blocks = [_class(code, document.expression), _formula(code, document.expression), *functions]
     imports = "import torch\nfrom torch import Tensor, nn"
-    if any("Sequence[" in block for block in blocks):
-        imports = f"from collections.abc import Sequence\n\n{imports}"
+    kinds = [kind for kind in ("Callable", "Sequence") if any(f"{kind}[" in block for block in blocks)]
+    if kinds:
+        imports = f"from collections.abc import {', '.join(kinds)}\n\n{imports}"
     head = [_docstring(document), "from __future__ import annotations", imports]
     if constants:
         head.append("\n".join(f"{name} = {value!r}" for name, value in constants.items()))
-    return "\n\n\n".join(["\n\n".join(head), *blocks]) + "\n"
+    text = "\n\n\n".join(["\n\n".join(head), *blocks]) + "\n"
+    return f"# sha256 of the lines below: {_checksum(text)}\n{text}"
+
+
+def check_intact(source: str, *, name: str) -> None:
+    """Raise LossevoError if the first line is a checksum, and not that of the lines below."""
+    first, _, text = source.partition("\n")
+    found = _CHECKSUM.fullmatch(first.rstrip())
+    if found and found.group(1) != _checksum(text):
+        raise LossevoError(
+            f"{name} is not what lossevo wrote: its checksum differs. If it was damaged, export the loss again;"
+            " if you changed it on purpose, remove its first line"
+        )
+
+
+def _checksum(text: str) -> str:
+    # Of lines, however a version control system ends them.
+    return sha256("\n".join(text.splitlines()).encode()).hexdigest()
 
 
 # --- docstring ---
@@ -78,7 +105,7 @@ def _docstring(document: LossDocument) -> str:
         "",
         f"Numbers are rounded here; the class holds them exactly. Where it comes from ({DOCUMENT_FILE} says more):",
         "",
-        *_table(provenance),
+        *_table([("format", FORMAT), *provenance]),
         "",
         "Needs PyTorch alone::",
         "",
@@ -100,7 +127,7 @@ def _legend(expression: Expression) -> Iterator[tuple[str, str]]:
             yield terminal.symbol, terminal.meaning
     for primitive in PRIMITIVES.values():
         if primitive.name in used - {"add", "sub", "mul", "neg"}:
-            yield primitive.symbol.format("a", "b"), primitive.meaning
+            yield primitive.symbol.format(*"abcde"), primitive.meaning
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
@@ -127,6 +154,7 @@ _FORWARD = '''\
         check_shapes(logits, target)
         if not torch.compiler.is_compiling():  # reading values back would break the graph
             check_target(target, logits.shape[1])
+            logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)  # MONAI gives a subclass
         with torch.autocast(device_type=logits.device.type, enabled=False):
             logits = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
             if logits.shape[1] == 1:
@@ -144,37 +172,58 @@ _DISTANCE_MAP = """\
                 raise ValueError(f"distance_map has shape {_shape(distance_map)}, expected {_shape(logits)}")"""
 
 
-def _class(code: Code, coefficients: tuple[float, ...]) -> str:
+_APPLY = f"""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> {CLASS_NAME}:
+        # half() or to(bfloat16) of a network that holds the loss must not round the loss's numbers.
+        return super()._apply(keeping_dtype(fn), recurse)"""
+
+_STEP = f"""
+    def step(self) -> None:
+        \"\"\"Move the training's progress t on by a hundredth, up to 1: call it {EPOCHS} times in a training.\"\"\"
+        self.progress.copy_(((self.progress * {EPOCHS}).round() + 1).clamp(max={EPOCHS}) / {EPOCHS})"""
+
+_READS = {
+    "logp": "torch.log_softmax(logits, dim=1)",
+    "p": "torch.softmax(logits, dim=1)",
+    "y": "one_hot(target, logits.shape[1]).to(logits.dtype)",
+    "d": f"(distance_map.to(logits.dtype) / {DISTANCE_SCALE_MM!r}).clamp(-1, 1)",
+    "m": "margin(logits)",
+    "t": "self.progress.to(logits)",
+}
+"""How each input of the formula is read."""
+
+
+def _has_buffers(code: Code, expression: Expression) -> bool:
+    return bool(expression.coefficients) or "t" in code.inputs
+
+
+def _class(code: Code, expression: Expression) -> str:
     """The module: checks, brings the arguments to their canonical form, calls the formula."""
-    uses_distance = "d" in code.terminals
+    coefficients, uses_distance, changes = expression.coefficients, "d" in code.inputs, "t" in code.inputs
     lines = [
         f"class {CLASS_NAME}(nn.Module):",
         '    """The loss described at the top of this file."""',
         "",
         f"    uses_distance_map = {uses_distance}",
     ]
-    if coefficients:
-        lines.append("    coefficients: Tensor")
-    if coefficients or uses_distance:
+    lines += ["    coefficients: Tensor"] if coefficients else []
+    lines += ["    progress: Tensor"] if changes else []
+    if coefficients or uses_distance or changes:
         arguments = "self, *, spacing_mm: Sequence[float] | None = None" if uses_distance else "self"
         lines += ["", f"    def __init__({arguments}) -> None:", "        super().__init__()"]
-    if uses_distance:
-        lines.append("        self.spacing_mm = spacing_mm")
-    if coefficients:
-        lines += _buffer(coefficients)
+    lines += ["        self.spacing_mm = spacing_mm"] if uses_distance else []
+    lines += _buffer(coefficients) if coefficients else []
+    lines += ['        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))'] if changes else []
     lines += ["", _FORWARD]
-    if uses_distance:
-        lines.append(_DISTANCE_MAP)
-    reads = {
-        # Where both are used p is exp(log p), as in the search.
-        "logp": "torch.log_softmax(logits, dim=1)",
-        "p": "logp.exp()" if "logp" in code.terminals else "torch.softmax(logits, dim=1)",
-        "y": "one_hot(target, logits.shape[1]).to(logits.dtype)",
-        "d": f"(distance_map.to(logits.dtype) / {DISTANCE_SCALE_MM!r}).clamp(-1, 1)",
-    }
-    lines += [f"            {name} = {read}" for name, read in reads.items() if name in code.terminals]
-    arguments = ", ".join([*code.terminals, *(["c=self.coefficients.to(logits)"] if coefficients else [])])
-    return "\n".join([*lines, f"            return formula({arguments})"])
+    lines += [_DISTANCE_MAP] if uses_distance else []
+    # Where both are used p is exp(log p), as in the search.
+    reads = _READS | ({"p": "logp.exp()"} if "logp" in code.inputs else {})
+    lines += [f"            {name} = {reads[name]}" for name in code.inputs]
+    arguments = ", ".join([*code.inputs, *(["c=self.coefficients.to(logits)"] if coefficients else [])])
+    lines += [f"            return formula({arguments})"]
+    lines += [_STEP] if changes else []
+    lines += [_APPLY] if _has_buffers(code, expression) else []
+    return "\n".join(lines)
 
 
 def _buffer(coefficients: tuple[float, ...]) -> list[str]:
@@ -196,13 +245,13 @@ def _buffer(coefficients: tuple[float, ...]) -> list[str]:
 
 def _formula(code: Code, expression: Expression) -> str:
     """The formula as a function of its inputs."""
-    names = [*code.terminals, *(["c"] if expression.coefficients else [])]
+    names = [*code.inputs, *(["c"] if expression.coefficients else [])]
     lines = [
         f"def formula({', '.join(f'{name}: Tensor' for name in names)}) -> Tensor:",
         f'    """L from maps (B, C, *spatial){" and the coefficients c" if expression.coefficients else ""}."""',
     ]
     if code.uses_spatial:
-        lines.append(f"    spatial = tuple(range(2, {code.terminals[0]}.ndim))")
+        lines.append(f"    spatial = tuple(range(2, {code.map}.ndim))")
     return "\n".join([*lines, *(f"    {line}" for line in _folded(code))])
 
 

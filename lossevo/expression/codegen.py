@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossevo.expression import safe_math
+from lossevo.expression import neighbourhoods, safe_math
 from lossevo.expression.differentiation import gradient_of_logits
 from lossevo.expression.graph import Graph, reachable
 from lossevo.expression.labels import LABEL_FUNCTIONS
@@ -34,8 +34,28 @@ from lossevo.expression.primitives import TERMINALS
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, Node
 from lossevo.expression.values import Extent, Value
 
-HELPERS = ("guard",)
-"""Functions of :mod:`lossevo.expression.safe_math` that generated code may call."""
+INPUTS = ("logp", "p", "y", "d", "m", "t")
+"""What generated code may be given: the maps, and the training's progress. log p comes first because p is then one
+exponential away."""
+
+HELPERS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
+    {
+        "guard": safe_math.guard,
+        **{
+            function.__name__: function
+            for function in (
+                neighbourhoods.avg_pool,
+                neighbourhoods.gaussian,
+                neighbourhoods.max_pool,
+                neighbourhoods.max_pool_gradient,
+                neighbourhoods.margin_gradient,
+                neighbourhoods.top_weights,
+                neighbourhoods.max_weights,
+            )
+        },
+    }
+)
+"""Functions that generated code may call; an exported ``loss.py`` has copies."""
 
 LossFunction = Callable[[Mapping[str, Tensor], Tensor], Tensor | float]
 """``loss(inputs, coefficients) -> scalar``; see :func:`compile_expression`."""
@@ -53,7 +73,7 @@ class Code:
 
     lines: tuple[str, ...]
     results: tuple[str, ...]
-    terminals: tuple[str, ...]
+    inputs: tuple[str, ...]
     helpers: tuple[str, ...]
     uses_spatial: bool
 
@@ -63,9 +83,19 @@ class Code:
         (result,) = self.results
         return result
 
+    @property
+    def map(self) -> str:
+        """The name of a map (B, C, *spatial) that the code is given."""
+        return next((name for name in self.inputs if name != "t"), "logits")
+
 
 def lower(root: Node, graph: Graph) -> Value:
     """The value of a tree in ``graph``."""
+    return lower_all(root, graph)[root]
+
+
+def lower_all(root: Node, graph: Graph) -> dict[Node, Value]:
+    """The values of a tree and of every tree in it, in ``graph``; operands first."""
     values: dict[Node, Value] = {}
 
     def value(node: Node) -> Value:
@@ -79,19 +109,21 @@ def lower(root: Node, graph: Graph) -> Value:
         if node.name == COEFFICIENT:
             return graph.coefficient(node.value)
         if node.primitive is None:
-            return graph.input(node.name)
+            terminal = TERMINALS[node.name]
+            return terminal.build(graph.input(terminal.input))
         return node.primitive.build(*(value(child) for child in node.children))
 
-    return value(root)
+    value(root)
+    return values
 
 
 def generate(root: Node) -> Code:
     """Straight-line code for ``root``.
 
-    The code expects each used terminal as a tensor of that name, shape (B, C, *spatial), coefficients as 1-D tensor
-    ``c``, and ``spatial``, the tuple of spatial dimensions.
+    The code expects each input that it uses as a tensor of that name, shape (B, C, *spatial) but for the number ``t``,
+    coefficients as 1-D tensor ``c``, and ``spatial``, the tuple of spatial dimensions.
     """
-    return _Writer([lower(root, Graph())], like=next(_terminals(root), ""), frugal=False).code()
+    return _Writer([lower(root, Graph())], like=next(_maps(root), ""), frugal=False).code()
 
 
 def generate_with_gradient(root: Node, *, hard: bool = False) -> Code:
@@ -104,9 +136,10 @@ def generate_with_gradient(root: Node, *, hard: bool = False) -> Code:
     return _Writer([loss, gradient_of_logits(loss)], like="logits", frugal=True).code()
 
 
-def _terminals(root: Node) -> Iterator[str]:
-    used = {node.name for node in root.walk()}
-    return (name for name in TERMINALS if name in used)
+def _maps(root: Node) -> Iterator[str]:
+    """The maps that the terminals of a tree are made of."""
+    used = {TERMINALS[node.name].input for node in root.walk() if node.name in TERMINALS}
+    return (name for name in INPUTS if name in used and name != "t")
 
 
 class _Writer:
@@ -147,8 +180,8 @@ class _Writer:
         return Code(
             lines=tuple(self.lines),
             results=tuple(self.names[result] for result in self.results),
-            terminals=tuple(name for name in TERMINALS if name in self.inputs),
-            helpers=tuple(name for name in HELPERS if f"{name}(" in source),
+            inputs=tuple(name for name in INPUTS if name in self.inputs),
+            helpers=tuple(name for name in HELPERS if re.search(rf"\b{name}\(", source)),
             uses_spatial="spatial" in source,
         )
 
@@ -186,16 +219,20 @@ class _Writer:
             "images": f"{like}.shape[0]",
             "classes": f"{like}.shape[1]",
             "voxels": f"{like}[0, 0].numel()",
-            "foreground": f"(torch.arange({like}.shape[1], device={like}.device) > 0).to({like}.dtype)[None]",
+            "foreground": f"({like}.new_ones({like}.shape[1]).cumsum(0) > 1).type_as({like})[None]",
         }
         self.lines.append(f"{name} = {made[name]}")
         return name
 
     def _line(self, value: Value) -> str:
         operands = self._operands(value)
+        if OPERATIONS[value.operation].commutative and len(operands) == 2:
+            first, second = operands
+            if self._may_overwrite(second, [first], value) and not self._may_overwrite(first, [second], value):
+                operands = (second, first)
         written = [self._operand(operand, value) for operand in operands]
         name = f"v{len(self.lines)}"
-        target = operands[0] if self.frugal and self._may_overwrite(operands[0], operands[1:], value) else None
+        target = operands[0] if self._may_overwrite(operands[0], operands[1:], value) else None
         operation = OPERATIONS[value.operation]
         if len(operands) > len(value.operands):
             made = _sum_with_product(value.operation, operands, written, overwrite=target is not None)
@@ -215,9 +252,10 @@ class _Writer:
         return name
 
     def _may_overwrite(self, target: Value, others: Sequence[Value], value: Value) -> bool:
-        """Whether ``value`` can be written into the memory of its first operand."""
+        """Whether ``value`` can be written into the memory of an operand."""
         return (
-            bool(target.operands)
+            self.frugal
+            and bool(target.operands)
             and target.extent is value.extent is Extent.VOXEL
             and bool(OPERATIONS[value.operation].inplace)
             and self.uses[target] == 1
@@ -240,8 +278,8 @@ class _Writer:
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
 _TENSOR_OPERANDS: Mapping[str, int] = MappingProxyType(
     {
-        **dict.fromkeys(("log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid", "guard"), 1),
-        **dict.fromkeys(("floor", "ceiling", "at_least", "at_most"), 1),
+        **dict.fromkeys(("log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid", "softplus", "guard"), 1),
+        **dict.fromkeys(("floor", "ceiling", "at_least", "at_most", "max_pool_gradient", "margin_gradient"), 1),
         **dict.fromkeys(("minimum", "maximum", "below"), 2),
     }
 )
@@ -271,17 +309,16 @@ def _literal(value: float) -> str:
 
 
 def _function(code: Code) -> Callable[..., Any]:
-    text = "\n".join(code.lines)
+    spatial = [f"spatial = tuple(range(2, {code.map}.ndim))"] if code.uses_spatial else []
+    text = "\n".join([*code.lines, *spatial])
     prologue = {"labels": 'inputs["labels"]', "logits": 'inputs["logits"]', "bins": "bins_of(labels, logits.shape[1])"}
     needed = {name for name in prologue if re.search(rf"\b{name}\b", text)}
     if "bins" in needed:
         needed |= {"labels", "logits"}
-    body = [f"{name} = inputs[{name!r}]" for name in code.terminals]
+    body = [f"{name} = inputs[{name!r}]" for name in code.inputs]
     body += [f"{name} = {made}" for name, made in prologue.items() if name in needed]
-    if code.uses_spatial:
-        body.append(f"spatial = tuple(range(2, {(*code.terminals, 'logits')[0]}.ndim))")
-    source = "\n    ".join(["def loss(inputs, c):", *body, *code.lines, f"return {', '.join(code.results)}"])
-    namespace: dict[str, Any] = {"torch": torch, "guard": safe_math.guard, **LABEL_FUNCTIONS}
+    source = "\n    ".join(["def loss(inputs, c):", *body, *spatial, *code.lines, f"return {', '.join(code.results)}"])
+    namespace: dict[str, Any] = {"torch": torch, **HELPERS, **LABEL_FUNCTIONS}
     # Code generated from a checked tree, never from text.
     exec(compile(source, "<lossevo expression>", "exec"), namespace)
     function: Callable[..., Any] = namespace["loss"]
@@ -301,8 +338,8 @@ def _compiled_with_gradient(root: Node, hard: bool) -> GradientFunction:
 def compile_expression(expression: Expression) -> LossFunction:
     """A function ``loss(inputs, coefficients) -> scalar`` for the structure of ``expression``; cached by structure.
 
-    ``inputs`` maps terminal names to tensors of one shape (B, C, *spatial); ``coefficients`` is a 1-D tensor. An
-    expression of constants alone gives a plain number.
+    ``inputs`` maps the names of :data:`INPUTS` to tensors, the maps of one shape (B, C, *spatial); ``coefficients`` is
+    a 1-D tensor. An expression of constants alone gives a plain number.
     """
     return _compiled(expression.root)
 
@@ -311,7 +348,7 @@ def compile_with_gradient(expression: Expression, *, hard: bool = False) -> Grad
     """A function ``loss(inputs, coefficients) -> scalar, gradient``; cached by structure.
 
     ``gradient`` (B, C, *spatial), or a number, is that of the loss with respect to the logits. ``inputs`` maps
-    ``logits``, ``p`` and ``logp`` (their softmax and its logarithm), the expression's other terminals, and with
+    ``logits``, ``p`` and ``logp`` (their softmax and its logarithm), the expression's other inputs, and with
     ``hard`` instead of y ``labels`` (B, 1, *spatial, int64). The result cannot be differentiated.
     """
     return _compiled_with_gradient(expression.root, hard)

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from lossevo.expression.codegen import lower
+from lossevo.expression.codegen import lower_all
 from lossevo.expression.differentiation import gradient_of_logits
 from lossevo.expression.graph import Graph, reachable
 from lossevo.expression.intervals import Interval, Limits, Ranges
-from lossevo.expression.primitives import MAX_EXPONENT
+from lossevo.expression.primitives import EPSILON, MAX_EXPONENT
 from lossevo.expression.rendering import structure_text
-from lossevo.expression.safe_math import EPSILON
 from lossevo.expression.trees import Expression, Node
 from lossevo.expression.values import Value
 
@@ -46,6 +45,24 @@ class Danger:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.node} may be from {self.low + 0.0:.4g} to {self.high + 0.0:.4g}"
+
+    @property
+    def explanation(self) -> str:
+        """The danger and what it leads to, in a sentence for people."""
+        return _EXPLANATIONS[self.kind].format(f"{self.node} (from {self.low + 0.0:.4g} to {self.high + 0.0:.4g})")
+
+
+_EXPLANATIONS: Mapping[DangerKind, str] = MappingProxyType(
+    {
+        "division": "A denominator may come to 0: {0}. Within 1e-4 of 0 it counts as 1e-4, and has no gradient.",
+        "logarithm": "The argument of a logarithm may come to 0: {0}. Below 1e-4 it counts as 1e-4, without gradient.",
+        "root": "The argument of a root may come to 0: {0}. Below 1e-4 it counts as 1e-4, without gradient.",
+        "power": "The base of a power may come to 0: {0}. Below 1e-4 it counts as 1e-4, without gradient.",
+        "exponential": "The argument of an exponential may be large: {0}. Above 20 it counts as 20, without gradient.",
+        "overflow": "A value may be too large for the floating-point format: {0}.",
+        "gradient overflow": "A value that the gradient needs may be too large for the floating-point format: {0}.",
+    }
+)
 
 
 PROTECTED: Mapping[str, tuple[DangerKind, Interval]] = MappingProxyType(
@@ -79,17 +96,14 @@ def dangers(
         limits: what images and networks are at most.
     """
     written = list(dict.fromkeys(expression.root.walk()))
-    graph = Graph()
-    ranges = Ranges(expression.coefficients, limits)
-    of_nodes = {node: ranges[lower(node, graph)] for node in written}
-    found = list(_protections(of_nodes))
-    for hard in (False, True):
-        graph = Graph(hard=hard)
-        values = {node: lower(node, graph) for node in written}
-        # The value of a node is the same in both, whichever way shows more of it.
-        ranges = Ranges(expression.coefficients, limits, {values[node]: of_nodes[node] for node in written})
-        texts = {values[node]: structure_text(node) for node in reversed(written)}
-        found += _overflows(values[expression.root], ranges, texts, dtype_max)
+    found: list[Danger] = []
+    for hard, (values, ranges) in enumerate(_computed(expression, limits)):
+        if not hard:
+            found += _protections({node: ranges[values[node]] for node in written})
+        texts = {values[node]: node for node in reversed(written)}
+        for kind, value, bounds in _overflows(values[expression.root], ranges, dtype_max):
+            text = structure_text(texts[value]) if value in texts else _formula(value)
+            found.append(Danger(kind, text, bounds.low, bounds.high))
     return tuple({(danger.kind, danger.node): danger for danger in reversed(found)}.values())[::-1]
 
 
@@ -100,7 +114,22 @@ def is_safe(
     limits: Limits = Limits(),  # noqa: B008 (it is immutable)
 ) -> bool:
     """Whether no value that is computed for the loss or its gradient can overflow."""
-    return not any("overflow" in danger.kind for danger in dangers(expression, dtype_max=dtype_max, limits=limits))
+    return not any(
+        True
+        for values, ranges in _computed(expression, limits)
+        for _ in _overflows(values[expression.root], ranges, dtype_max)
+    )
+
+
+def _computed(expression: Expression, limits: Limits) -> Iterator[tuple[dict[Node, Value], Ranges]]:
+    """The values of all nodes and their ranges, as they are computed with a target of probabilities and with labels."""
+    known: dict[Node, Interval] = {}
+    for hard in (False, True):
+        values = lower_all(expression.root, Graph(hard=hard))
+        # The value of a node is the same in both, whichever way shows more of it.
+        ranges = Ranges(expression.coefficients, limits, {values[node]: found for node, found in known.items()})
+        known = {node: ranges[value] for node, value in values.items()}
+        yield values, ranges
 
 
 def _protections(ranges: Mapping[Node, Interval]) -> Iterator[Danger]:
@@ -113,7 +142,7 @@ def _protections(ranges: Mapping[Node, Interval]) -> Iterator[Danger]:
                 yield Danger(kind, structure_text(operand), found.low, found.high)
 
 
-def _overflows(loss: Value, ranges: Ranges, texts: Mapping[Value, str], dtype_max: float) -> Iterator[Danger]:
+def _overflows(loss: Value, ranges: Ranges, dtype_max: float) -> Iterator[tuple[DangerKind, Value, Interval]]:
     """Where it begins: what is made of an infinite value is not reported."""
     gradient = gradient_of_logits(loss)
     of_loss = frozenset(reachable([loss]))
@@ -123,8 +152,7 @@ def _overflows(loss: Value, ranges: Ranges, texts: Mapping[Value, str], dtype_ma
         if found.magnitude > dtype_max:
             too_large.add(value)
             if too_large.isdisjoint(value.operands):
-                kind: DangerKind = "overflow" if value in of_loss else "gradient overflow"
-                yield Danger(kind, texts.get(value) or _formula(value), found.low, found.high)
+                yield "overflow" if value in of_loss else "gradient overflow", value, found
 
 
 _INFIX: Final = MappingProxyType({"add": "+", "sub": "-", "mul": "*", "div": "/", "power": "^"})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lossevo.expression.graph import reachable
 from lossevo.expression.operations import OPERATIONS
+from lossevo.expression.rewriting import at_true, split
 from lossevo.expression.values import Extent, Value
 
 
@@ -37,14 +38,19 @@ def gradients(result: Value, inputs: Sequence[Value]) -> list[Value]:
 
 
 def gradient_of_logits(result: Value) -> Value:
-    """∂result/∂logits for result(p, log p) with p = softmax(logits).
+    """∂result/∂logits for result(p, log p, m) with p = softmax(logits) and the margin m.
 
-    With h = p ∂L/∂p + ∂L/∂(log p) it is h - p Σ_c h.
+    With a = ∂L/∂p and b = ∂L/∂(log p) it is p (a - S) + b where S = Σ_c (p a + b), and what the margin gives beside it.
+    What concerns the true class alone is added to it there.
     """
-    probability, log_probability = (result.graph.input(name) for name in ("p", "logp"))
-    by_probability, by_log_probability = gradients(result, (probability, log_probability))
-    received = probability * by_probability + by_log_probability
-    return received - probability * received("across_classes")
+    probability, log_probability, margin = (result.graph.input(name) for name in ("p", "logp", "m"))
+    a, b, by_margin = gradients(result, (probability, log_probability, margin))
+    shift = (probability * a)("across_classes") + b("across_classes")
+    dense, true = split(a)
+    gradient = probability * (dense - shift) + b
+    if true.number != 0:
+        gradient = gradient + (at_true(probability) * true)("one_hot")
+    return gradient if by_margin.number == 0 else gradient + by_margin("margin_gradient")
 
 
 def _taken(value: Value) -> Sequence[Extent]:

@@ -39,10 +39,10 @@ class Graph:
         return self._shared("coefficient", (), Extent.SCALAR, slot)
 
     def input(self, name: str) -> Value:
-        """A terminal of the language."""
+        """What generated code is given: a map of a terminal's name, or the progress ``t``, a number."""
         if name == "y" and self.hard:
             return self.apply("one_hot", 1)
-        return self._shared("input", (), Extent.VOXEL, name)
+        return self._shared("input", (), Extent.SCALAR if name == "t" else Extent.VOXEL, name)
 
     def size(self, name: str) -> Value:
         """The number of ``images``, ``classes``, or ``voxels`` of an image."""
@@ -59,6 +59,10 @@ class Graph:
         if key not in self._made:
             self._made[key] = self._simplified(operation, operands)
         return self._made[key]
+
+    def knows(self, operation: str, *operands: Value) -> bool:
+        """Whether :meth:`apply` was asked for this before."""
+        return (operation, *(x.index for x in operands)) in self._made
 
     def _simplified(self, operation: str, operands: list[Value]) -> Value:
         known = OPERATIONS[operation]

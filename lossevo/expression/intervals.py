@@ -18,9 +18,8 @@ from typing import Final
 from lossevo.errors import LossevoError
 from lossevo.expression.codegen import lower
 from lossevo.expression.graph import Graph
-from lossevo.expression.primitives import TERMINALS
+from lossevo.expression.primitives import EPSILON, TERMINALS
 from lossevo.expression.rewriting import at_true
-from lossevo.expression.safe_math import EPSILON
 from lossevo.expression.trees import Expression
 from lossevo.expression.values import Value
 
@@ -28,6 +27,8 @@ _ROUNDING: Final = 2.0**-22
 """Of one operation in float32, relative, with room for functions that are not rounded correctly."""
 _ROUNDING_OF_SUMS: Final = 2.0**-16
 """Of PyTorch's sums, which add in blocks."""
+_NEIGHBOURHOOD: Final = 27.0
+"""How many voxels one can be the largest of."""
 _TINY: Final = 2.0**-126
 """The smallest normal float32: what is smaller may be taken for 0."""
 
@@ -102,21 +103,19 @@ class Interval:
         return _outward(function(self.low), function(self.high))
 
 
-def _outward(low: float, high: float, *, least: float = 0.0, rounding: float = _ROUNDING) -> Interval:
-    def down(bound: float) -> float:
-        if abs(bound) < _TINY:
-            return -_TINY if bound < 0 else 0.0
-        return bound - abs(bound) * rounding if math.isfinite(bound) else bound
+def _down(bound: float, rounding: float = _ROUNDING) -> float:
+    if abs(bound) < _TINY:
+        return -_TINY if bound < 0 else 0.0
+    return bound - abs(bound) * rounding if math.isfinite(bound) else bound
 
-    return Interval(down(low), -down(-high), down(least))
+
+def _outward(low: float, high: float, *, least: float = 0.0, rounding: float = _ROUNDING) -> Interval:
+    return Interval(_down(low, rounding), -_down(-high, rounding), _down(least, rounding))
 
 
 def _rounded(low: float, high: float, *, least: float = 0.0) -> Interval:
     """Of an operation that is rounded correctly, so that bounds that are floats need not be moved."""
-    outward = _outward(low, high, least=least)
-    return Interval(
-        low if _is_float32(low) else outward.low, high if _is_float32(high) else outward.high, outward.least
-    )
+    return Interval(low if _is_float32(low) else _down(low), high if _is_float32(high) else -_down(-high), _down(least))
 
 
 def _is_float32(number: float) -> bool:
@@ -171,6 +170,8 @@ SUMS: Final = frozenset(
     {"sum", "batch_sum", "over_images", "over_classes", "total", "across_classes", "across_regions", "class_sum"}
 )
 MEANS: Final = frozenset({"mean", "batch_mean", "class_mean", "foreground_mean"})
+POOLS: Final = MappingProxyType({"avg_pool": 27.0, "gaussian": 64.0})
+"""Means over neighbourhoods, and how many numbers they add up on the way."""
 _COMPARABLE: Final = MEANS | {"sum", "batch_sum", "over_images", "class_sum", "by_class"}
 """Reductions of which each result has as many summands as any other of operands of one extent."""
 
@@ -189,17 +190,27 @@ RULES: Mapping[str, Callable[..., Interval]] = MappingProxyType(
         "sign": lambda a: Interval(_sign(a.low), _sign(a.high)),
         "tanh": lambda a: a.through(math.tanh) & Interval(-1.0, 1.0),
         "sigmoid": lambda a: a.through(_sigmoid) & _BETWEEN_0_AND_1,
+        "softplus": lambda a: a.through(lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x)))),
         "minimum": lambda a, b: Interval(min(a.low, b.low), min(a.high, b.high)),
         "maximum": lambda a, b: Interval(max(a.low, b.low), max(a.high, b.high)),
         "below": lambda a, b: Interval(float(a.high < b.low), float(a.low <= b.high)),
-        "floor": lambda a, b: _outward(max(a.low, b.low), max(a.high, b.high)),
-        "ceiling": lambda a, b: _outward(min(a.low, b.low), min(a.high, b.high)),
+        "floor": lambda a, b: _rounded(max(a.low, b.low), max(a.high, b.high)),
+        "ceiling": lambda a, b: _rounded(min(a.low, b.low), min(a.high, b.high)),
         "at_least": _at_least,
         "at_most": lambda a, b: _at_least(b, a),
-        "guard": lambda a: _outward(_guard(a.low), _guard(a.high), least=max(a.least, EPSILON)),
+        "guard": lambda a: _rounded(_guard(a.low), _guard(a.high), least=max(a.least, EPSILON)),
+        # Neighbourhoods, and where the largest is.
+        **dict.fromkeys(POOLS, lambda x: _outward(x.low, x.high, rounding=_ROUNDING_OF_SUMS)),
+        **dict.fromkeys(("max_pool", "largest", "batch_largest"), lambda x: x),
+        "max_pool_gradient": lambda g, x: g.with_zero().summed(Interval(0.0, _NEIGHBOURHOOD)),
+        "margin_gradient": lambda g, n: g - g.with_zero().summed(n),
+        **dict.fromkeys(("top_weights", "batch_top_weights", "max_weights"), lambda x: _BETWEEN_0_AND_1),
+        "shifted": lambda x, largest: _rounded(min(x.low - largest.high, 0.0), 0.0),
+        "spread": lambda x, like: x,
         # Reductions: the operand, and of how many of its numbers each number of the result is made.
         **dict.fromkeys(SUMS, Interval.summed),
         **dict.fromkeys(MEANS, lambda x, n: _outward(x.low, x.high, rounding=_ROUNDING_OF_SUMS)),
+        "weighted_across": lambda x, k, n: (x * k).summed(n),
         "by_class": lambda s, n: s.with_zero().summed(n),
         "one_hot": lambda s: s.with_zero(),
         "at_true": lambda x: x,
@@ -240,10 +251,10 @@ class Limits:
         return Interval(2.0 if name == "classes" else 1.0, float(getattr(self, name)))
 
     def terminal(self, name: str) -> Interval:
-        """The range of a terminal; that of log p follows from the logits'."""
+        """The range of an input; those of log p and of the margin follow from the logits'."""
         terminal = TERMINALS[name]
-        lowest = _outward(-2 * self.logit - math.log(self.classes), 0.0).low
-        return Interval(max(terminal.minimum, lowest), terminal.maximum)
+        largest = -_outward(-2 * self.logit - math.log(self.classes), 0.0).low
+        return Interval(max(terminal.minimum, -largest), min(terminal.maximum, largest))
 
 
 class Ranges:
@@ -265,6 +276,8 @@ class Ranges:
         self._at_most: dict[tuple[Value, Value], bool] = {}
 
     def __getitem__(self, result: Value) -> Interval:
+        if result in self._found:
+            return self._found[result]
         pending = [result]
         while pending:
             value = pending[-1]
@@ -283,7 +296,7 @@ class Ranges:
         match value.operation:
             case "by_class":
                 return self[value.graph.size("voxels")]
-            case "class_sum":
+            case "class_sum" | "margin_gradient" | "weighted_across":
                 return self[value.graph.size("classes")]
             case operation if operation in SUMS | MEANS:
                 return self[value.operands[0].count(value.extent)]
@@ -291,6 +304,8 @@ class Ranges:
 
     def largest(self, value: Value) -> Interval:
         """A value, or what its operation computes on the way where that is larger: a mean is a sum first."""
+        if value.operation in POOLS:
+            return self[value.operands[0]].summed(Interval(1.0, POOLS[value.operation]))
         if value.operation in MEANS | {"class_sum"}:
             (operand,) = value.operands
             return self[operand].summed(self[operand.count(value.extent)])

@@ -1,4 +1,4 @@
-"""What generated code does with a target of labels: numbers per voxel of its true class, gathered and spread.
+"""What generated gradients call: numbers per voxel of its true class, gathered and spread, and sums over classes.
 
 ``s`` is one number per voxel (B, 1, *spatial), or one for all; ``labels`` (B, 1, *spatial) are of type int64, and
 ``bins`` number the regions that the voxels belong to, image by image: ``b C + label``, flattened.
@@ -53,6 +53,17 @@ def log_at_true(logits: Tensor, p: Tensor, labels: Tensor) -> Tensor:
     return shifted.add_(p.amax(1, keepdim=True).log_())
 
 
+def weighted_across(x: Tensor, k: Tensor) -> Tensor:
+    """The sum over classes of ``k x`` (B, 1, *spatial), k (B, C) or (1, C): without a map of products, nor a matrix
+    product, which a GPU may round to ten bits.
+    """
+    k = k.reshape(*k.shape, *[1 for _ in x.shape[2:]])
+    total = x[:, :1] * k[:, :1]
+    for c in range(1, x.shape[1]):
+        total.addcmul_(x[:, c : c + 1], k[:, c : c + 1])
+    return total
+
+
 def lookup(regions: Tensor, bins: Tensor, labels: Tensor) -> Tensor:
     """The number (B, C) or (1, C) of each voxel's true class, (B, 1, *spatial)."""
     return regions.expand(labels.shape[0], -1).flatten().index_select(0, bins).view(labels.shape)
@@ -61,6 +72,6 @@ def lookup(regions: Tensor, bins: Tensor, labels: Tensor) -> Tensor:
 LABEL_FUNCTIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
     {
         function.__name__: function
-        for function in (bins_of, one_hot, plus_true, plus_true_, by_class, log_at_true, lookup)
+        for function in (bins_of, one_hot, plus_true, plus_true_, by_class, log_at_true, weighted_across, lookup)
     }
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.primitives import EPSILON
 from lossevo.expression.values import Extent, Value
 
 Derivative = Callable[..., tuple["Value | None", ...]]
@@ -75,6 +75,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "sigmoid": Operation(
             "{0}.sigmoid()", lambda g, r, a: (g * r * (1 - r),), "{0}.sigmoid_()", lambda a: (1 + math.tanh(a / 2)) / 2
         ),
+        # Beyond 40 it is the argument itself in double precision too.
+        "softplus": Operation(
+            "torch.nn.functional.softplus({0}, 1, 40)",
+            lambda g, r, a: (g * a("sigmoid"),),
+            "",
+            lambda a: max(a, 0.0) + math.log1p(math.exp(-abs(a))),
+        ),
         "minimum": Operation(
             "torch.minimum({0}, {1})", lambda g, r, a, b: (g * a("below", b), g * b("below", a)), "", min, True
         ),
@@ -82,21 +89,26 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "torch.maximum({0}, {1})", lambda g, r, a, b: (g * b("below", a), g * a("below", b)), "", max, True
         ),
         # 1 where a < b, 1/2 where a = b.
-        "below": Operation("(({0} < {1}).to({0}.dtype) + ({0} <= {1}).to({0}.dtype)) / 2", _nothing),
+        "below": Operation("(({0} < {1}).type_as({0}) + ({0} <= {1}).type_as({0})) / 2", _nothing),
         "floor": Operation(
             "{0}.clamp(min={1})", lambda g, r, a, b: (g * a("at_least", b), None), "{0}.clamp_(min={1})", max
         ),
         "ceiling": Operation(
             "{0}.clamp(max={1})", lambda g, r, a, b: (g * a("at_most", b), None), "{0}.clamp_(max={1})", min
         ),
-        "at_least": Operation("({0} >= {1}).to({0}.dtype)", _nothing, "", lambda a, b: float(a >= b)),
-        "at_most": Operation("({0} <= {1}).to({0}.dtype)", _nothing, "", lambda a, b: float(a <= b)),
+        "at_least": Operation("({0} >= {1}).type_as({0})", _nothing, "", lambda a, b: float(a >= b)),
+        "at_most": Operation("({0} <= {1}).type_as({0})", _nothing, "", lambda a, b: float(a <= b)),
         "guard": Operation(
             "guard({0})",
             lambda g, r, a: (g * a("abs")("at_least", EPSILON),),
             "",
             lambda a: min(a, -EPSILON) if a < 0 else max(a, EPSILON),
         ),
+        # Neighbourhoods. The means are symmetric operators: a voxel gives to a neighbour what it gets from it.
+        "avg_pool": Operation("avg_pool({0})", lambda g, r, x: (g("avg_pool"),)),
+        "gaussian": Operation("gaussian({0})", lambda g, r, x: (g("gaussian"),)),
+        "max_pool": Operation("max_pool({0})", lambda g, r, x: (g("max_pool_gradient", x),)),
+        "max_pool_gradient": Operation("max_pool_gradient({0}, {1})", _nothing),
         # Reductions of the language.
         "sum": Operation("{0}.sum(spatial)", lambda g, r, x: (g,), gives=Extent.REGION),
         "mean": Operation("{0}.mean(spatial)", lambda g, r, x: (g / x.count(Extent.REGION),), gives=Extent.REGION),
@@ -107,11 +119,28 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "class_mean": Operation("{0}.mean()", _from_classes, gives=Extent.SCALAR),
         "class_sum": Operation("{0}.sum(1).mean()", _from_sum_of_classes, gives=Extent.SCALAR),
         "foreground_mean": Operation("{0}[:, 1:].mean()", _from_foreground, gives=Extent.SCALAR),
+        # The parts of those that look for the largest: where it is, and it itself where any number would do.
+        "top_weights": Operation("top_weights({0})", _nothing),
+        "batch_top_weights": Operation("top_weights({0}, batch=True)", _nothing),
+        "max_weights": Operation("max_weights({0})", _nothing),
+        "largest": Operation("{0}.detach().amax(spatial)", _nothing, gives=Extent.REGION),
+        "batch_largest": Operation("{0}.detach().amax((0, *spatial)).unsqueeze(0)", _nothing, gives=Extent.CLASS),
+        "shifted": Operation("{0} - {1}", lambda g, r, x, largest: (g, -g), "{0}.sub_({1})"),
+        # As many numbers as a map has.
+        "spread": Operation(
+            "{0}.expand_as({1})",
+            lambda g, r, x, like: (g, None),
+            gives=Extent.VOXEL,
+            takes=(Extent.VOXEL, Extent.VOXEL),
+        ),
+        # From the margin to the logits.
+        "margin_gradient": Operation("margin_gradient({0}, logits)", _nothing, gives=Extent.VOXEL),
         # What broadcasting does, backwards.
         "over_images": Operation("{0}.sum(0, keepdim=True)", lambda g, r, x: (g,), gives=Extent.CLASS),
         "over_classes": Operation("{0}.sum()", lambda g, r, x: (g,), gives=Extent.SCALAR),
         "total": Operation("{0}.sum()", lambda g, r, x: (g,), gives=Extent.SCALAR),
         "across_classes": Operation("{0}.sum(1, keepdim=True)", lambda g, r, x: (g,), gives=Extent.PIXEL),
+        "weighted_across": Operation("weighted_across({0}, {1})", _nothing, gives=Extent.PIXEL),
         "across_regions": Operation(
             "{0}.sum(1).reshape(-1, 1, *[1 for _ in spatial])", lambda g, r, x: (g,), gives=Extent.PIXEL
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from lossevo.errors import nearest
+from lossevo.errors import nearest, shown
 from lossevo.expression.primitives import PRIMITIVES, TERMINALS
 from lossevo.expression.trees import (
     COEFFICIENT,
@@ -90,7 +90,7 @@ class _Parser:
 
     @property
     def found(self) -> str:
-        return repr(self.token) if self.token else "the end"
+        return shown(self.token) if self.token else "the end"
 
     def expect(self, sign: str) -> None:
         if self.token != sign:
@@ -170,8 +170,8 @@ class _Parser:
             self.advance()
             return Node(name)
         if name not in PRIMITIVES:
-            known = (*TERMINALS, *PRIMITIVES)
-            raise self.error(f"unknown name {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+            hint = nearest(name, (*TERMINALS, *PRIMITIVES))
+            raise self.error(f"unknown name {shown(name)}{hint}; docs/loss-language.md lists all")
         self.advance()
         self.expect("(")
         operands = [self.expression(nesting=nesting)]

@@ -4,9 +4,10 @@ Three kinds of value exist, ordered by how they broadcast: a ``SCALAR`` is one n
 image and class, shape (B, C) or (1, C) when it was reduced over the whole batch, and a ``VOXEL`` map has shape (B, C,
 *spatial).
 
-Elementwise primitives take any kinds and return the largest of them. Reductions go down one floor: ``VOXEL -> REGION ->
-SCALAR``. A loss is an expression of kind ``SCALAR``. All primitives are total: what they are made of
-(:mod:`lossevo.expression.graph`) is finite, with a finite gradient, on every finite input that does not overflow.
+Elementwise primitives take any kinds and return the largest of them. Spatial primitives make a VOXEL map of another.
+Reductions go down one floor: ``VOXEL -> REGION -> SCALAR``. A loss is an expression of kind ``SCALAR``. All primitives
+are total: what they are made of (:mod:`lossevo.expression.graph`) is finite, with a finite gradient, on every finite
+input that does not overflow.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 
-from lossevo.expression.safe_math import EPSILON
-from lossevo.expression.values import Value
+from lossevo.expression.values import Extent, Value
 
 ATOM = 9
 """The precedence of what never needs brackets: a leaf, a function call."""
@@ -38,9 +39,10 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """An input of the loss: a VOXEL map that the call convention provides.
+    """What a loss is made from.
 
     ``minimum`` and ``maximum`` are the range of its values; ``latex`` and ``symbol`` its LaTeX and Unicode form.
+    ``made_of`` names the input of the graph that it is, or that ``build`` makes it of.
     """
 
     name: str
@@ -49,14 +51,23 @@ class Terminal:
     minimum: float
     maximum: float
     meaning: str
+    kind: Kind = Kind.VOXEL
+    made_of: str = ""
+    build: Callable[[Value], Value] = lambda given: given
+
+    @property
+    def input(self) -> str:
+        """The name of the graph's input."""
+        return self.made_of or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Primitive:
     """An operation of the language.
 
-    ``source`` and ``target`` are the kinds of a reduction; both are None for an elementwise primitive. ``build`` makes
-    it of the operations of a graph, which carry PyTorch form and derivative. ``text``, ``symbol`` and ``latex`` are
+    ``source`` and ``target`` are the kinds of a reduction, both VOXEL for a spatial primitive, and both None for an
+    elementwise one, the last ``parameters`` of whose operands must be SCALAR. ``build`` makes it of the operations of a
+    graph, which carry PyTorch form and derivative. ``text``, ``symbol`` and ``latex`` are
     templates of the text, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``. ``precedence`` says how tightly
     the text form binds, ``operand_precedence`` how tightly each operand must bind to stand in it without brackets:
     parser and renderer read both. ``weight`` is what a node adds to the complexity of an expression.
@@ -74,6 +85,7 @@ class Primitive:
     commutative: bool = False
     source: Kind | None = None
     target: Kind | None = None
+    parameters: int = 0
     weight: float = 1.0
 
     @property
@@ -85,14 +97,33 @@ class Primitive:
 DISTANCE_SCALE_MM = 20.0
 """The signed distance map enters an expression as ``clamp(distance / 20 mm, -1, 1)``: half a vertebral body's width."""
 
+EPSILON = 1e-4
+"""Denominators, and arguments of logarithms, roots and powers, are kept at least this far from 0."""
+
 MAX_EXPONENT = 20.0
 """exp takes no larger argument."""
+
+STEEPNESS = 10
+"""The slope of a soft step's sigmoid."""
 
 _TERMINALS = (
     Terminal("p", "p", "p", 0.0, 1.0, "predicted probability (softmax)"),
     Terminal("y", "y", "y", 0.0, 1.0, "target, one-hot"),
     Terminal("logp", "log p", r"\log p", -math.inf, 0.0, "log-probability, from log-softmax"),
     Terminal("d", "d", "d", -1.0, 1.0, "signed distance to the target's boundary, negative inside, in units of 20 mm"),
+    Terminal("m", "m", "m", -math.inf, math.inf, "logit margin: the logit minus the largest of the other classes'"),
+    Terminal(
+        "f",
+        "f",
+        "f",
+        0.0,
+        1.0,
+        "frequency of the class among the target's voxels in the batch",
+        kind=Kind.REGION,
+        made_of="y",
+        build=lambda y: y("batch_mean"),
+    ),
+    Terminal("t", "t", "t", 0.0, 1.0, "progress of the training, from 0 to 1 in a hundred steps", kind=Kind.SCALAR),
 )
 
 
@@ -121,6 +152,7 @@ def _function(
     *,
     symbol: str | None = None,
     commutative: bool = False,
+    parameters: int = 0,
 ) -> Primitive:
     call = f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})"
     return Primitive(
@@ -134,14 +166,23 @@ def _function(
         precedence=ATOM,
         operand_precedence=(0,) * arity,
         commutative=commutative,
+        parameters=parameters,
     )
 
 
-def _reduction(name: str, source: Kind, symbol: str, latex: str, meaning: str) -> Primitive:
+def _reduction(
+    name: str,
+    source: Kind,
+    symbol: str,
+    latex: str,
+    meaning: str,
+    build: Build | None = None,
+    target: Kind | None = None,
+) -> Primitive:
     return Primitive(
         name=name,
         arity=1,
-        build=lambda x: x(name),
+        build=build or (lambda x: x(name)),
         text=f"{name}({{0}})",
         symbol=f"{symbol}[{{0}}]",
         latex=rf"{latex}\left[{{0}}\right]",
@@ -149,8 +190,79 @@ def _reduction(name: str, source: Kind, symbol: str, latex: str, meaning: str) -
         precedence=ATOM,
         operand_precedence=(0,),
         source=source,
-        target=Kind(source - 1),
+        target=Kind(source - 1) if target is None else target,
     )
+
+
+def _spatial(name: str, symbol: str, latex: str, meaning: str, build: Build | None = None) -> Primitive:
+    return _reduction(name, Kind.VOXEL, symbol, rf"\operatorname{{{{{latex}}}}}", meaning, build, Kind.VOXEL)
+
+
+def _curve(coefficients: int) -> Primitive:
+    """A curve with ``coefficients`` of them: a Bernstein polynomial, monotone because its control points are.
+
+    f(x) = Σ_k β_k C(n, k) x^k (1 - x)^(n-k) with n one more than there are coefficients, β_0 = 0, and increments
+    β_k - β_{k-1} in the ratio 1 : abs(c_0) : abs(c_1) … that sum to 1. That a loss should have monotone curves with
+    parameters is Auto Seg-Loss's idea (Li et al., ICLR 2021).
+    """
+
+    def build(x: Value, *parameters: Value) -> Value:
+        x = x("floor", 0)("ceiling", 1)
+        increments = [x.graph.number(1), *(c("abs") for c in parameters)]
+        total = increments[0]
+        for increment in increments[1:]:
+            total = total + increment
+        control: list[Value] = [x.graph.number(0), *accumulate(increment / total for increment in increments)]
+        degree = len(increments)
+        # In powers of x: the k-th coefficient is C(n, k) Δ^k β_0, from the table of differences.
+        powers: list[Value] = [control[0]]
+        differences: list[Value] = control
+        for power in range(1, degree + 1):
+            differences = [b - a for a, b in pairwise(differences)]
+            powers.append(differences[0] * float(math.comb(degree, power)))
+        result = powers[-1]
+        for coefficient in powers[-2::-1]:
+            result = result * x + coefficient
+        return result
+
+    return _function(
+        f"curve{coefficients}",
+        1 + coefficients,
+        build,
+        rf"\operatorname{{{{curve}}}}\left({', '.join(f'{{{i}}}' for i in range(1 + coefficients))}\right)",
+        f"monotone curve from (0, 0) to (1, 1) of the operand within [0, 1]; {coefficients + 1} increments in the ratio"
+        f" 1 : {' : '.join(f'|{name}|' for name in 'bcde'[:coefficients])}",
+        parameters=coefficients,
+    )
+
+
+def _masked_mean(mask: Callable[[Value], Value], over: str) -> Build:
+    def build(x: Value) -> Value:
+        inside = mask(x.graph.input("y"))
+        return (x * inside)(over) / inside(over)("guard")
+
+    return build
+
+
+def _log_mean_exp(prefix: str) -> Build:
+    """Shifted by the largest value, so that nothing overflows and the mean is never 0."""
+
+    def build(x: Value) -> Value:
+        largest = x(f"{prefix}largest")
+        return x("shifted", largest)("exp")(f"{prefix}mean")("floor", 1e-30)("log") + largest
+
+    return build
+
+
+def _top_mean(prefix: str) -> Build:
+    return lambda x: (x * x(f"{prefix}top_weights"))(f"{prefix}sum")
+
+
+def _present_mean(r: Value) -> Value:
+    """Where a class was reduced over the batch it is present if any image has it."""
+    y = r.graph.input("y")
+    present = y("batch_sum" if r.extent is Extent.CLASS else "sum")("at_least", 0.5) * r.graph.foreground()
+    return (r * present)("class_sum") / present("class_sum")("guard")
 
 
 _PRIMITIVES = (
@@ -209,8 +321,37 @@ _PRIMITIVES = (
     _function("abs", 1, lambda a: a("abs"), r"\left|{0}\right|", "absolute value", symbol="|{0}|"),
     _function("tanh", 1, lambda a: a("tanh"), r"\tanh\left({0}\right)", "hyperbolic tangent"),
     _function("sigmoid", 1, lambda a: a("sigmoid"), r"\sigma\left({0}\right)", "logistic function", symbol="σ({0})"),
+    _function(
+        "softplus",
+        1,
+        lambda a: a("softplus"),
+        r"\log\left(1 + e^{{{0}}}\right)",
+        "log(1 + exp(a)), a smooth max(a, 0)",
+    ),
+    _function(
+        "greater",
+        2,
+        lambda a, b: ((a - b) * STEEPNESS)("sigmoid"),
+        r"\sigma\left(10 \left({0} - {1}\right)\right)",
+        "soft step, near 1 where a > b and near 0 where a < b: sigmoid of 10 (a - b)",
+        symbol="[{0} > {1}]",
+    ),
     _function("min", 2, lambda a, b: a("minimum", b), r"\min\left({0}, {1}\right)", "smaller of two", commutative=True),
     _function("max", 2, lambda a, b: a("maximum", b), r"\max\left({0}, {1}\right)", "larger of two", commutative=True),
+    *(_curve(coefficients) for coefficients in range(1, 5)),
+    _spatial(
+        "avg_pool", "avg", "avg", "mean of the 3³ voxels around (3² in 2D); beyond the image is its nearest voxel"
+    ),
+    _spatial("gaussian", "gauss", "gauss", "the same, weighted 1:2:1 along each axis"),
+    _spatial("max_pool", "max", "max", "largest of the 3³ voxels around: dilation"),
+    _spatial("min_pool", "min", "min", "smallest of the 3³ voxels around: erosion", lambda x: -(-x)("max_pool")),
+    _spatial(
+        "morphological_gradient",
+        "∇",
+        r"grad",
+        "largest minus smallest of the 3³ voxels around",
+        lambda x: x("max_pool") + (-x)("max_pool"),
+    ),
     _reduction("sum", Kind.VOXEL, "Σ", r"\sum_{{i}}", "sum over the voxels of each image"),
     _reduction("mean", Kind.VOXEL, "μ", r"\mu_{{i}}", "mean over the voxels of each image"),
     _reduction(
@@ -227,6 +368,47 @@ _PRIMITIVES = (
         r"\mu_{{b,i}}",
         "mean over all voxels of the batch",
     ),
+    *(
+        primitive
+        for prefix, mark, index, where in (
+            ("", "", "i", "of each image"),
+            ("batch_", "ᴮ", "b,i", "of the batch"),
+        )
+        for primitive in (
+            _reduction(
+                f"{prefix}target_mean",
+                Kind.VOXEL,
+                f"μ⁺{mark}",
+                rf"\mu^{{{{+}}}}_{{{{{index}}}}}",
+                f"mean over the target's voxels {where}, 0 without any",
+                _masked_mean(lambda y: y, f"{prefix}sum"),
+            ),
+            _reduction(
+                f"{prefix}complement_mean",
+                Kind.VOXEL,
+                f"μ⁻{mark}",
+                rf"\mu^{{{{-}}}}_{{{{{index}}}}}",
+                f"mean over the other voxels {where}, 0 without any",
+                _masked_mean(lambda y: 1 - y, f"{prefix}sum"),
+            ),
+            _reduction(
+                f"{prefix}topk_mean",
+                Kind.VOXEL,
+                f"μᵏ{mark}",
+                rf"\mu^{{{{\mathrm{{{{top}}}}}}}}_{{{{{index}}}}}",
+                f"mean of the largest tenth of the values {where}",
+                _top_mean(prefix),
+            ),
+            _reduction(
+                f"{prefix}log_mean_exp",
+                Kind.VOXEL,
+                f"lme{mark}",
+                rf"\operatorname{{{{lme}}}}_{{{{{index}}}}}",
+                f"logarithm of the mean of the exponentials {where}, a smooth maximum",
+                _log_mean_exp(prefix),
+            ),
+        )
+    ),
     _reduction("class_mean", Kind.REGION, "μᶜ", r"\mu_{{c}}", "mean over images and classes"),
     _reduction("class_sum", Kind.REGION, "Σᶜ", r"\sum_{{c}}", "sum over classes, mean over images"),
     _reduction(
@@ -235,6 +417,30 @@ _PRIMITIVES = (
         "μᶠ",
         r"\mu_{{c>0}}",
         "mean over images and foreground classes",
+    ),
+    _reduction(
+        "present_mean",
+        Kind.REGION,
+        "μᵖ",
+        r"\mu_{{c \in y}}",
+        "mean over those foreground classes that an image (the batch, of a batch reduction) has; 0 without any",
+        _present_mean,
+    ),
+    _reduction(
+        "frequency_mean",
+        Kind.REGION,
+        "μʷ",
+        r"\mu_{{c \sim f}}",
+        "mean over classes weighted by their frequency f in the batch, and over images",
+        lambda r: (r * r.graph.input("y")("batch_mean"))("class_sum"),
+    ),
+    _reduction(
+        "class_max",
+        Kind.REGION,
+        "maxᶜ",
+        r"\max_{{c}}",
+        "largest over classes, mean over images",
+        lambda r: (r * r("max_weights"))("class_sum"),
     ),
 )
 

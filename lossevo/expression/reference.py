@@ -9,10 +9,15 @@ from lossevo.expression.primitives import PRIMITIVES, TERMINALS, Primitive
 
 def markdown() -> str:
     """Tables of terminals and primitives, as they stand in ``docs/loss-language.md``."""
-    terminals = [(f"`{t.name}`", f"{t.minimum:g} … {t.maximum:g}", t.meaning) for t in TERMINALS.values()]
-    primitives = [(f"`{p.text.format('a', 'b')}`", _kinds(p), p.meaning) for p in PRIMITIVES.values()]
+    terminals = [
+        (f"`{t.name}`", t.kind.name.lower(), f"{t.minimum:g} … {t.maximum:g}", t.meaning) for t in TERMINALS.values()
+    ]
+    primitives = [(f"`{p.text.format(*'abcde')}`", _kinds(p), p.meaning) for p in PRIMITIVES.values()]
     return "\n\n".join(
-        [_table(("terminal", "range", "meaning"), terminals), _table(("primitive", "kinds", "meaning"), primitives)]
+        [
+            _table(("terminal", "kind", "range", "meaning"), terminals),
+            _table(("primitive", "kinds", "meaning"), primitives),
+        ]
     )
 
 

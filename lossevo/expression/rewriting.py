@@ -37,7 +37,17 @@ def simpler(operation: str, operands: Sequence[Value]) -> Value | None:
 
 
 def at_true(x: Value) -> Value:
-    """``x`` at the true class of each voxel."""
+    """``x`` at the true class of each voxel; what it is made of first, since Python's stack is less deep than trees."""
+    pending = [x]
+    while pending:
+        value = pending[-1]
+        if value.operation in _ELEMENTWISE:
+            unknown = [operand for operand in value.operands if not value.graph.knows("at_true", operand)]
+            if unknown:
+                pending += unknown
+                continue
+        value("at_true")
+        pending.pop()
     return x("at_true")
 
 
@@ -57,7 +67,7 @@ def _at_true(x: Value) -> Value | None:
 
 _ELEMENTWISE: Final = frozenset(
     {"add", "sub", "mul", "div", "neg", "power", "log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid", "minimum"}
-    | {"maximum", "below", "floor", "ceiling", "at_least", "at_most", "guard"}
+    | {"shifted", "softplus", "maximum", "below", "floor", "ceiling", "at_least", "at_most", "guard"}
 )
 
 
@@ -69,6 +79,22 @@ def _truth(x: Value) -> Value | None:
     if product is not None and product[0].operation == "one_hot":
         return product[0].operands[0] * at_true(product[1])
     return None
+
+
+def split(x: Value) -> tuple[Value, Value]:
+    """``x = dense + one_hot(s)`` as dense and s; of what has nothing of the true class alone, s is 0."""
+    zero = x.graph.number(0)
+    if (truth := _truth(x)) is not None:
+        return zero, truth
+    if x.operation == "plus_true":
+        return x.operands[0], x.operands[1]
+    if x.operation in ("add", "sub"):
+        a, b = x.operands
+        if (truth := _truth(b)) is not None:
+            return a, truth if x.operation == "add" else -truth
+        if (truth := _truth(a)) is not None:
+            return b if x.operation == "add" else -b, truth
+    return x, zero
 
 
 def _low_factor(x: Value) -> tuple[Value, Value] | None:
@@ -124,10 +150,12 @@ def _mul(a: Value, b: Value) -> Value | None:
         return a
     if b.number == -1:
         return -a
-    if a.operation == "neg":
-        return -(a.operands[0] * b)
-    if b.operation == "neg":
-        return -(a * b.operands[0])
+    for x, other in ((a, b), (b, a)):
+        # The sign goes to the factor of few numbers.
+        if x.operation == "neg" and other.extent.low and not x.extent.low:
+            return x.operands[0] * -other
+        if x.operation == "neg" and (other.extent.low or not x.extent.low):
+            return -(x.operands[0] * other)
     for x, other in ((a, b), (b, a)):
         if x.extent >= other.extent and (product := _low_factor(x)) is not None:
             v, k = product
@@ -165,7 +193,7 @@ def _neg(a: Value) -> Value | None:
         return a.operands[1] - a.operands[0]
     if a.operation == "one_hot":
         return (-a.operands[0])("one_hot")
-    if (product := _low_factor(a)) is not None and product[1].number is not None:
+    if (product := _low_factor(a)) is not None and not product[0].extent.low:
         return product[0] * -product[1]
     return None
 
@@ -240,7 +268,29 @@ def _across_classes(x: Value) -> Value | None:
         return x.operands[0]("across_classes") + x.operands[1]
     if x.operation == "input" and x.detail == "p":
         return x.graph.number(1)
+    if (product := _low_factor(x)) is not None and product[1].extent is not Extent.SCALAR:
+        return product[0]("weighted_across", product[1])
     return None
+
+
+def _if_constant(x: Value) -> Value | None:
+    """What looks at neighbours, or for the largest voxel of an image, finds the same everywhere."""
+    return x if x.extent < Extent.PIXEL else None
+
+
+def _top_weights(x: Value) -> Value | None:
+    return 1 / x.graph.size("voxels") if x.extent < Extent.PIXEL else None
+
+
+def _over_images(operation: str, if_constant: Callable[[Value], Value]) -> Callable[[Value], Value | None]:
+    """Of what may be the same everywhere in an image, but not in all images."""
+
+    def rule(x: Value) -> Value | None:
+        if x.extent <= Extent.CLASS:
+            return if_constant(x)
+        return x("spread", x.graph.input("p"))(operation) if x.extent is Extent.REGION else None
+
+    return rule
 
 
 def _by_class(s: Value) -> Value | None:
@@ -270,6 +320,14 @@ _RULES: Mapping[str, Callable[..., Value | None]] = MappingProxyType(
         "total": lambda x: x * (x.graph.size("images") * x.graph.size("voxels")) if x.extent.low else None,
         "across_classes": _across_classes,
         "by_class": _by_class,
+        **dict.fromkeys(("avg_pool", "gaussian", "max_pool", "largest"), _if_constant),
+        "batch_largest": _over_images("batch_largest", lambda x: x),
+        "top_weights": _top_weights,
+        "batch_top_weights": _over_images(
+            "batch_top_weights", lambda x: 1 / (x.graph.size("voxels") * x.graph.size("images"))
+        ),
+        "shifted": lambda x, largest: x.graph.number(0) if x is largest else None,
+        "max_weights": lambda r: 1 / r.graph.size("classes") if r.extent is Extent.SCALAR else None,
         "at_true": _at_true,
         "lookup": lambda x: x if x.extent is Extent.SCALAR else None,
     }

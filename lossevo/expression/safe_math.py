@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EPSILON = 1e-4
-"""Denominators, and arguments of logarithms, roots and powers, are kept at least this far from 0."""
+from lossevo.expression.primitives import EPSILON
 
 
 def guard(denominator: Tensor) -> Tensor:

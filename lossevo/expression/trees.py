@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from lossevo.errors import LossevoError, nearest
+from lossevo.errors import LossevoError, nearest, shown
 from lossevo.expression.primitives import PRIMITIVES, TERMINALS, Kind, Primitive
 
 MAX_DEPTH = 64
@@ -78,13 +78,20 @@ class Node:
         if len(self.children) != arity:
             raise ExpressionError(f"{self.name} takes {arity} operand(s), not {len(self.children)}")
         if primitive is None:
-            return Kind.VOXEL if self.name in TERMINALS else Kind.SCALAR
+            return TERMINALS[self.name].kind if self.name in TERMINALS else Kind.SCALAR
         if primitive.source is None or primitive.target is None:
+            for parameter in self.children[arity - primitive.parameters :]:
+                if parameter.kind is not Kind.SCALAR:
+                    raise ExpressionError(
+                        f"{self.name} takes scalar values after its first operand,"
+                        f" but is given a {parameter.kind.name.lower()} one"
+                    )
             return max(child.kind for child in self.children)
         (child,) = self.children
         if child.kind is not primitive.source:
+            works = "works on" if primitive.source is primitive.target else "reduces"
             raise ExpressionError(
-                f"{self.name} reduces a {primitive.source.name.lower()} value,"
+                f"{self.name} {works} a {primitive.source.name.lower()} value,"
                 f" but is given a {child.kind.name.lower()} one"
             )
         return primitive.target
@@ -186,7 +193,7 @@ class Expression:
 
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:
             found = document.get("format") if isinstance(document, Mapping) else type(document).__name__
-            raise ExpressionError(f"not an expression of format {FORMAT!r}: found {found!r:.60}")
+            raise ExpressionError(f"not an expression of format {FORMAT!r}: found {shown(found)}")
         structure, coefficients = document.get("structure"), document.get("coefficients")
         if not isinstance(structure, str) or not isinstance(coefficients, list):
             raise ExpressionError(
@@ -194,7 +201,7 @@ class Expression:
             )
         for value in coefficients:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ExpressionError(f"coefficients must be numbers, found {value!r:.60}")
+                raise ExpressionError(f"coefficients must be numbers, found {shown(value)}")
         root, written = parse(structure, slots=len(coefficients))
         if written:
             raise ExpressionError(
@@ -222,6 +229,14 @@ class Expression:
     def terminals(self) -> frozenset[str]:
         """Names of the inputs that the expression uses."""
         return frozenset(node.name for node in self.root.walk() if node.name in TERMINALS)
+
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """Names of what the expression is computed from: graph inputs such as ``p`` and ``y``."""
+        from lossevo.expression.codegen import lower
+        from lossevo.expression.graph import Graph, reachable
+
+        return frozenset(str(x.detail) for x in reachable([lower(self.root, Graph())]) if x.operation == "input")
 
     @cached_property
     def complexity(self) -> float:

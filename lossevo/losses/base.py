@@ -20,9 +20,9 @@ float16. Non-finite logits are not looked for; they give a non-finite loss, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,10 @@ class SegmentationLoss(nn.Module):
         # Reading values back would break torch.compile and torch.export graphs.
         if not torch.compiler.is_compiling():
             check_target(target, logits.shape[1])
+            # MONAI's MetaTensor, for one, runs code of its own in every operation, and lacks some.
+            logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)
+            if distance_map is not None:
+                distance_map = distance_map.as_subclass(Tensor)
         logits = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
@@ -133,12 +137,26 @@ class SegmentationLoss(nn.Module):
             if isinstance(part, SegmentationLoss) and part.spacing_mm is None:
                 part.spacing_mm = spacing
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # half() or to(bfloat16) of a network that holds the loss must not round the loss's numbers.
+        return super()._apply(keeping_dtype(fn), recurse)  # type: ignore[no-any-return, no-untyped-call]
+
     def step(self) -> None:
         """Advance the loss's schedule by one epoch; a loss without one does nothing.
 
         The papers' schedules run over 100 epochs. A trainer that counts in steps calls this after every hundredth of
         its training. Where a schedule stands is part of ``state_dict``.
         """
+
+
+def keeping_dtype(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What moves tensors to another device as ``convert`` does, and leaves their type as it is."""
+
+    def move(tensor: Tensor) -> Tensor:
+        converted = convert(tensor)
+        return converted if converted.dtype == tensor.dtype else tensor.to(converted.device)
+
+    return move
 
 
 def check_shapes(logits: object, target: object) -> None:

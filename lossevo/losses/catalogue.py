@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lossevo.errors import LossevoError, nearest
+from lossevo.losses.adaptive_schemes import CoVWeighting, SoftAdapt, UncertaintyWeighting
 from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.cldice import ClDice
 from lossevo.losses.compound import DiceCE, DiceFocal, DiceTopK, FocalTversky
@@ -61,6 +62,9 @@ _CLASSES: Mapping[str, type[SegmentationLoss]] = {
         DiceHausdorff,
         ExpLog,
         ClDice,
+        SoftAdapt,
+        CoVWeighting,
+        UncertaintyWeighting,
         Baikal,
         BaikalCMA,
     )
@@ -68,7 +72,7 @@ _CLASSES: Mapping[str, type[SegmentationLoss]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names of all losses in the catalogue, by family: distribution, region, distance, compound, learned."""
+    """Names of all losses in the catalogue, by family: distribution, region, distance, compound, adaptive, learned."""
     return tuple(_CLASSES)
 
 

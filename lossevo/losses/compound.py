@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.primitives import EPSILON
 from lossevo.losses import arguments
 from lossevo.losses.base import SMOOTH, Description, SegmentationLoss
 from lossevo.losses.distribution import CrossEntropy, Focal, TopK

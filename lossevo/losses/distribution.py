@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.primitives import EPSILON
 from lossevo.losses import arguments
 from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.inputs import LossInputs

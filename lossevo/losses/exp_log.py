@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossevo.errors import LossevoError
-from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.primitives import EPSILON
 from lossevo.losses import arguments
 from lossevo.losses.base import Description
 from lossevo.losses.inputs import LossInputs

@@ -18,6 +18,12 @@ from lossevo.expression import Expression
 _DICE = "1 - foreground_mean(2 * sum(p * y) / sum(p + y))"
 _CROSS_ENTROPY = "class_sum(mean(y * logp))"
 _FOCAL = "class_sum(mean((1 - p) ^ 2.0 * y * logp))"
+# The ratio of sums over classes is taken per batch: the language has no value "one number per image".
+_GENERALIZED_DICE = (
+    "1 - 2 * class_sum(batch_mean(p * y) / square(batch_mean(y)))"
+    " / class_sum(batch_mean(p + y) / square(batch_mean(y)))"
+)
+_BOUNDARY = "20 * foreground_mean(mean(p * d))"
 _TVERSKY = "sum(p * y) / (sum(p * y) + 0.3 * sum(p * (1 - y)) + 0.7 * sum((1 - p) * y))"
 
 
@@ -32,12 +38,7 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
         "cross_entropy": _Written(f"-{_CROSS_ENTROPY}"),
         "focal": _Written(f"-{_FOCAL}"),
         "dice": _Written(_DICE),
-        # The ratio of sums over classes is taken per batch: the language has no value "one number per image".
-        "generalized_dice": _Written(
-            "1 - 2 * class_sum(batch_mean(p * y) / square(batch_mean(y)))"
-            " / class_sum(batch_mean(p + y) / square(batch_mean(y)))",
-            {"batch": True},
-        ),
+        "generalized_dice": _Written(_GENERALIZED_DICE, {"batch": True}),
         "jaccard": _Written("1 - foreground_mean(sum(p * y) / (sum(p + y) - sum(p * y)))"),
         "tversky": _Written(f"1 - foreground_mean({_TVERSKY})"),
         # β = 1.5: (1 + β²) TP / (β² Σy + Σp).
@@ -49,12 +50,16 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
         "dice_ce": _Written(f"{_DICE} - 1.0 * {_CROSS_ENTROPY}"),
         "dice_focal": _Written(f"1 - foreground_mean(2 * sum(p * y) / sum(square(p) + square(y))) - 1.0 * {_FOCAL}"),
         "focal_tversky": _Written(f"foreground_mean((1 - {_TVERSKY}) ^ 0.75)"),
-        "boundary": _Written("20 * foreground_mean(mean(p * d))"),
+        "boundary": _Written(_BOUNDARY),
         "hausdorff_dt_one_sided": _Written("400 * foreground_mean(mean(square(p - y) * square(d)))"),
         # batch_mean(y) is the frequency of a class in the batch.
         "exp_log": _Written(
             "0.8 * foreground_mean((-log((2 * sum(p * y) + 1) / (sum(p + y) + 1))) ^ 0.3)"
             " + 0.2 * class_sum(mean(y * (-logp) ^ 0.3) / batch_mean(y) ^ 0.5)"
+        ),
+        # A hundredth of a training is the module's epoch.
+        "generalized_dice_boundary": _Written(
+            f"max(1 - t, 0.1) * ({_GENERALIZED_DICE}) + (0.01 + t) * ({_BOUNDARY})", {"batch": True}
         ),
         "baikal": _Written("class_mean(mean(y / p - logp))"),
         "baikal_cma": _Written(
@@ -64,21 +69,22 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
 )
 
 
-_NO_POOLING = "the language has no pooling and no convolution"
-_NO_STATE = "its weights change during training, and an expression has no state"
+_NO_SORTING = "the language has no sum over the classes of a voxel, whose true class's log p is sorted by"
+_NO_PREDICTED_DISTANCE = "the language has no distance to the prediction's boundary"
+_NO_MEMORY = "its weights depend on values of earlier steps, and an expression has no memory but t"
 _INEXPRESSIBLE: Mapping[str, str] = MappingProxyType(
     {
-        "topk": "the language has no sorting",
-        "lovasz": "the language has no sorting",
-        "hausdorff_dt": "the language has no distance to the prediction's boundary",
-        "log_hausdorff_dt": "the language has no distance to the prediction's boundary",
-        "hausdorff_erosion": _NO_POOLING,
-        "hausdorff_convolution": _NO_POOLING,
-        "dice_topk": "the language has no sorting",
+        "topk": _NO_SORTING,
+        "lovasz": "the language has no sorting, but for the mean of the largest",
+        "hausdorff_dt": _NO_PREDICTED_DISTANCE,
+        "log_hausdorff_dt": _NO_PREDICTED_DISTANCE,
+        "hausdorff_erosion": "its erosion takes the neighbours along the axes alone, and what lies outside for right",
+        "hausdorff_convolution": "the language has no convolution with wide kernels",
+        "dice_topk": _NO_SORTING,
         "unified_focal": "it weighs the background apart, and the language has no value that is the background's alone",
-        "generalized_dice_boundary": _NO_STATE,
-        "dice_hausdorff": _NO_STATE,
-        "cldice": _NO_POOLING,
+        "dice_hausdorff": _NO_MEMORY,
+        "cldice": "its erosion takes the neighbours along the axes alone",
+        **dict.fromkeys(("softadapt", "cov_weighting", "uncertainty_weighting"), _NO_MEMORY),
     }
 )
 

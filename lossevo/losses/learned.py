@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.primitives import EPSILON
 from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.inputs import LossInputs
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from lossevo.expression import (
     DISTANCE_SCALE_MM,
-    TERMINALS,
+    INPUTS,
     Expression,
     compile_expression,
     compile_with_gradient,
     unicode,
 )
+from lossevo.expression.neighbourhoods import margin
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.one_pass import with_own_gradient
@@ -31,11 +32,14 @@ _READ: Mapping[str, Callable[[LossInputs], Tensor]] = {
     "p": lambda inputs: inputs.probability,
     "y": lambda inputs: inputs.target,
     "d": _distance,
+    "m": lambda inputs: margin(inputs.logits),
 }
-"""How each terminal of the language is read; log p comes first because p is then one exponential away."""
+"""How each map of the language is read."""
 
-assert _READ.keys() == TERMINALS.keys()
+assert {*_READ, "t"} == {*INPUTS}
 
+EPOCHS = 100
+"""In so many steps the progress of a training goes from 0 to 1."""
 
 LEAST_CLASSES_FOR_LABELS = 4
 """To gather and scatter costs as much as to compute with two or three classes (``benchmarks/expressions.py``)."""
@@ -44,41 +48,50 @@ LEAST_CLASSES_FOR_LABELS = 4
 class _OnDemand(Mapping[str, Tensor]):
     """What generated code asks for, made when it does."""
 
-    def __init__(self, inputs: LossInputs) -> None:
+    def __init__(self, inputs: LossInputs, progress: Tensor | None) -> None:
         self._inputs = inputs
+        self._progress = progress
 
     def __getitem__(self, name: str) -> Tensor:
-        if name == "logits":
-            return self._inputs.logits
-        if name == "labels":
-            assert self._inputs.labels is not None
-            return self._inputs.labels
+        match name:
+            case "logits":
+                return self._inputs.logits
+            case "labels":
+                assert self._inputs.labels is not None
+                return self._inputs.labels
+            case "t":
+                assert self._progress is not None
+                return self._progress.to(self._inputs.logits)
         return _READ[name](self._inputs)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("logits", "labels", *_READ))
+        return iter(("logits", "labels", *INPUTS))
 
     def __len__(self) -> int:
-        return 2 + len(_READ)
+        return 2 + len(INPUTS)
 
 
 class ExpressionLoss(SegmentationLoss):
     """The loss that ``expression`` describes, with its coefficients as a buffer.
 
     The formula's p, log p and y are the call convention's probability, log-probability and one-hot target; d is the
-    signed distance map divided by 20 mm and clamped to [-1, 1].
+    signed distance map divided by 20 mm and clamped to [-1, 1]; t is the training's progress, which :meth:`step` moves
+    from 0 to 1 in a hundred calls, a buffer of the state.
 
     Value and gradient are computed together, from one generated function (:mod:`lossevo.expression.codegen`), and the
     gradient is all that is kept for the backward pass.
     """
 
     coefficients: Tensor
+    progress: Tensor | None
 
     def __init__(self, expression: Expression, *, spacing_mm: Sequence[float] | None = None) -> None:
         super().__init__(spacing_mm=spacing_mm)
         self.expression = expression
         self.uses_distance_map = "d" in expression.terminals
         self.register_buffer("coefficients", torch.tensor(expression.coefficients, dtype=torch.float64))
+        changes = "t" in expression.terminals
+        self.register_buffer("progress", torch.zeros((), dtype=torch.float64) if changes else None)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExpressionLoss:
@@ -91,7 +104,7 @@ class ExpressionLoss(SegmentationLoss):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """The formula's value, a scalar tensor."""
-        values = {name: read(inputs) for name, read in _READ.items() if name in self.expression.terminals}
+        values = _OnDemand(inputs, self.progress)
         result = compile_expression(self.expression)(values, self._coefficients(inputs))
         return torch.as_tensor(result, dtype=inputs.logits.dtype, device=inputs.logits.device)
 
@@ -106,12 +119,18 @@ class ExpressionLoss(SegmentationLoss):
         labels = inputs.given_target.shape[1] == 1
         hard = labels and logits.device.type == "cpu" and logits.shape[1] >= LEAST_CLASSES_FOR_LABELS
         with torch.no_grad():
-            needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map))
+            needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map), self.progress)
             value, gradient = compile_with_gradient(self.expression, hard=hard)(needed, coefficients)
         if not isinstance(value, Tensor) or not isinstance(gradient, Tensor):
             # It does not depend on the logits.
             return self.compute(inputs)
         return with_own_gradient(inputs.logits, value, gradient.expand_as(logits), lambda: self.compute(inputs))
+
+    def step(self) -> None:
+        """Move the progress of the training on by a hundredth; it stays at 1."""
+        if self.progress is not None:
+            # Counted in whole steps: a hundred hundredths added up are not 1.
+            self.progress.copy_(((self.progress * EPOCHS).round() + 1).clamp(max=EPOCHS) / EPOCHS)
 
     def _coefficients(self, inputs: LossInputs) -> Tensor:
         return self.coefficients.to(device=inputs.logits.device, dtype=inputs.logits.dtype)

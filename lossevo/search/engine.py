@@ -21,6 +21,7 @@ from deap import gp
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression, ExpressionError
+from lossevo.expression.dangers import is_safe
 from lossevo.search import hall_of_fame
 from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
 from lossevo.search.evolution import Population, Proposal, create_population
@@ -220,6 +221,8 @@ class Search:
         known = self.ledger.simplified(expression.hash)
         if known is None:
             smaller = simplify(expression, self.screening.behaviour)
+            if not is_safe(smaller):  # what was dropped bounded a value that only other images make large
+                smaller = expression
             self.ledger.remember_simplified(expression.hash, smaller.to_json())
         else:
             smaller = Expression.from_json(known)
@@ -227,7 +230,9 @@ class Search:
         return (smaller, tree) if tree is not None else (expression, proposal.tree)
 
     def _measure(self, expression: Expression) -> Measured:
-        """The numeric checks of the screening, looked up in the ledger when they ran before."""
+        """What the screening measures, looked up in the ledger when it did before: a run that began when other checks
+        or bounds were in force is replayed as it went.
+        """
         known = self.ledger.measured(expression.hash)
         if known is not None:
             failed, fingerprint = known

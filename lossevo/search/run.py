@@ -6,6 +6,7 @@ needed.
     run.json             configuration: search space, task, cohort, seed; the course of the search depends on it alone
     subjects.json        which subjects the search trains on, validates on, and never touches, with content hashes
     ledger.sqlite        every training and its outcome
+    preprocessing.json   how each case was prepared: spacing, box, percentiles
     hall_of_fame.json    the ranking, and hall_of_fame.csv
 """
 
@@ -20,7 +21,20 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.cluster import Executor, WorkerSpec
-from lossevo.data import Cohort, PreparedCohort, SubjectSplit, phantom_cohort, prepare, read_nnunet, split_subjects
+from lossevo.data import (
+    MERGED,
+    SEPARATE,
+    Cohort,
+    LabelScheme,
+    PreparedCohort,
+    SubjectSplit,
+    default_cache,
+    phantom_cohort,
+    prepare,
+    read_cohort,
+    relabel,
+    split_subjects,
+)
 from lossevo.errors import LossevoError
 from lossevo.search import hall_of_fame
 from lossevo.search.engine import Plan, Problem, Search
@@ -29,7 +43,7 @@ from lossevo.search.ledger import Ledger
 from lossevo.search.progress import Event, Listener
 from lossevo.search.space import SearchSpace
 from lossevo.search.trainings import OrderedTrainings
-from lossevo.training import TaskSettings, TrainingData, make_training_data
+from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TaskSettings, TrainingData, make_training_data
 
 FORMAT: Literal["lossevo.run/1"] = "lossevo.run/1"
 TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
@@ -38,25 +52,29 @@ PrepareProgress = Callable[[int, int, str], None]
 
 
 class CohortSource(BaseModel):
-    """Where the cohort comes from: a folder, or the embedded phantom with so many cases."""
+    """Where the cohort comes from: a data set, its format detected if None, or the embedded phantom of so many
+    cases.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
+    format: str | None = None
     phantom_cases: int = 24
     phantom_seed: int = 0
 
-    def open(self, spacing_mm: tuple[float, float, float] | None = None) -> Cohort:
-        """The cohort; a phantom is drawn at ``spacing_mm`` at once.
+    def open(self, spacing_mm: tuple[float, float, float] | None = None, labels: LabelScheme = SEPARATE) -> Cohort:
+        """The cohort with the classes of ``labels``; a phantom is drawn at ``spacing_mm`` at once.
 
         Raises:
-            LossevoError: the folder is no cohort.
+            LossevoError: the path is no cohort, or ``labels`` does not fit it.
         """
         if self.path is not None:
-            return read_nnunet(self.path)
+            return read_cohort(self.path, format=self.format, labels=labels)
+        cases, seed = self.phantom_cases, self.phantom_seed
         if spacing_mm is None:
-            return phantom_cohort(cases=self.phantom_cases, seed=self.phantom_seed)
-        return phantom_cohort(cases=self.phantom_cases, seed=self.phantom_seed, spacing_mm=spacing_mm)
+            return relabel(phantom_cohort(cases=cases, seed=seed), labels)
+        return relabel(phantom_cohort(cases=cases, seed=seed, spacing_mm=spacing_mm), labels)
 
     def __str__(self) -> str:
         return str(self.path) if self.path else f"embedded phantom, {self.phantom_cases} cases"
@@ -71,7 +89,7 @@ class RunConfig(BaseModel):
     space: SearchSpace
     task: TaskSettings
     cohort: CohortSource
-    labels: Literal["merged", "separate"] = "merged"
+    labels: LabelScheme = MERGED
     spacing_mm: tuple[float, float, float] | None = None
     seed: int = 0
 
@@ -124,8 +142,17 @@ class Run:
     data: TrainingData
 
     @classmethod
-    def create(cls, folder: Path, config: RunConfig, *, progress: PrepareProgress | None = None) -> Self:
+    def create(
+        cls,
+        folder: Path,
+        config: RunConfig,
+        *,
+        patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+        progress: PrepareProgress | None = None,
+    ) -> Self:
         """Read and split the cohort and make the folder; nothing is written if anything is wrong.
+
+        ``patch_cache_bytes`` is what patches and volumes may take in memory; the search does not depend on it.
 
         Raises:
             LossevoError: the folder is in use, the cohort is no cohort, too small to be split, or a part of it has no
@@ -148,18 +175,26 @@ class Run:
                     f"{config.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
                     "another seed draws others"
                 )
-        run = cls(folder, config, Subjects.of(split, prepared), make_training_data(prepared, config.task))
+        data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
+        run = cls(folder, config, Subjects.of(split, prepared), data)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             Ledger(folder / "ledger.sqlite", create=True).close()
             write_json(folder / "subjects.json", {**asdict(run.subjects), "task_fingerprint": run.data.fingerprint})
+            write_json(folder / "preprocessing.json", prepared.recipe)
             write_json(folder / "run.json", config.model_dump(mode="json"))
         except OSError as problem:
             raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
         return run
 
     @classmethod
-    def open(cls, folder: Path, *, progress: PrepareProgress | None = None) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+        progress: PrepareProgress | None = None,
+    ) -> Self:
         """Open a run folder to go on with it.
 
         Raises:
@@ -168,7 +203,7 @@ class Run:
         config = read_config(folder)
         subjects = Subjects.read(folder)
         prepared = _prepare(config, progress)
-        data = make_training_data(prepared, config.task)
+        data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
         recorded = read_json(folder / "subjects.json").get("task_fingerprint")
         if data.fingerprint != recorded:
             raise LossevoError(
@@ -231,8 +266,14 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def _prepare(config: RunConfig, progress: PrepareProgress | None) -> PreparedCohort:
-    cohort = config.cohort.open(config.spacing_mm)
-    return prepare(cohort, spacing_mm=config.spacing_mm, labels=config.labels, progress=progress)
+    cohort = config.cohort.open(config.spacing_mm, config.labels)
+    return prepare(
+        cohort,
+        spacing_mm=config.spacing_mm,
+        settings=config.task.preprocessing,
+        cache=default_cache(),
+        progress=progress,
+    )
 
 
 __all__ = ["CohortSource", "Event", "Run", "RunConfig", "Subjects", "read_config"]

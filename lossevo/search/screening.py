@@ -7,7 +7,11 @@ it rejected:
 limits     within the space's limits on nodes and depth, and of the right kind
 inputs     depends on the target (itself or its distance map) and on the prediction
 seen       its canonical hash is new
-finite     finite value and gradient on random logits, and at ±50 with an empty, a full and a one-voxel mask
+overflow   interval arithmetic proves that no value of the loss or its gradient can overflow in float32, whatever the
+           images are, up to 256³ voxels, 128 classes and batches of 16, also where the search's own are smaller: a
+           winner is for others to train with
+finite     finite value and gradient on random logits, and at ±50 with an empty, a full and a one-voxel mask: what is
+           proved is also tried
 flat       its gradient is not zero everywhere
 equivalent its *gradient fingerprint* is new: gradients on fixed logits, divided by the largest, rounded. Losses that
            differ by a positive factor and a constant train alike under Adam and share a fingerprint. The idea is that
@@ -32,13 +36,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossevo.expression import Expression
+from lossevo.expression.dangers import is_safe
 from lossevo.losses import expression_of, signed_distance_map
-from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.losses.symbolic import EPOCHS, ExpressionLoss
 
 DESCENT_RATE = 0.2
 DESCENT_SHARES = {10: 0.3, 40: 0.9}
 """Step of the descent -> what Dice must be reached there, as a share of the slowest reference's: most fail early."""
 DESCENT_REFERENCES = ("cross_entropy", "dice", "focal", "tversky", "jaccard", "baikal")
+MOMENTS = (0.25, 0.75)
+"""Of a training, from 0 to 1: when a loss that changes with its progress is measured."""
 _PROBE_SPACING_MM = (4.0, 4.0, 4.0)
 
 
@@ -48,6 +55,7 @@ class Check(StrEnum):
     LIMITS = "limits"
     INPUTS = "inputs"
     SEEN = "seen"
+    OVERFLOW = "overflow"
     FINITE = "finite"
     FLAT = "flat"
     EQUIVALENT = "equivalent"
@@ -56,8 +64,8 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the numeric checks found, a function of the expression alone: the check it failed, if any, and its
-    fingerprint.
+    """What the checks from ``overflow`` on found, a function of the expression alone: the check it failed, if any, and
+    its fingerprint.
     """
 
     failed: Check | None
@@ -166,11 +174,11 @@ class Screening:
         """Each check and whether it is passed; the next is only computed if it is asked for."""
         yield Check.LIMITS, expression is not None
         assert expression is not None
-        target, prediction = expression.terminals & {"y", "d"}, expression.terminals & {"p", "logp"}
-        yield Check.INPUTS, bool(target and prediction)
+        yield Check.INPUTS, depends_on_both(expression)
         yield Check.SEEN, expression.hash not in self._hashes
         self._hashes.add(expression.hash)
         measured = measure(expression)
+        yield Check.OVERFLOW, measured.failed is not Check.OVERFLOW
         yield Check.FINITE, measured.failed is not Check.FINITE
         yield Check.FLAT, measured.failed is not Check.FLAT
         yield Check.EQUIVALENT, measured.fingerprint not in self._fingerprints
@@ -180,14 +188,20 @@ class Screening:
     def admit(self, expression: Expression, measure: Callable[[Expression], Measured] | None = None) -> Expression:
         """Let a seed in whatever the checks say, so that only its equivalents are turned down."""
         self._hashes.add(expression.hash)
-        self._fingerprints.add((measure or self.measure)(expression).fingerprint)
+        measured = (measure or self.measure)(expression)
+        not_computed = measured.failed is Check.OVERFLOW
+        self._fingerprints.add(self.fingerprint(expression) if not_computed else measured.fingerprint)
         return expression
 
     def measure(self, expression: Expression) -> Measured:
-        """The numeric checks: finite, flat, descent, and the fingerprint."""
+        """The checks on what the expression computes: overflow, finite, flat, descent, and the fingerprint."""
+        return self.try_out(expression) if is_safe(expression) else Measured(Check.OVERFLOW, "")
+
+    def try_out(self, expression: Expression) -> Measured:
+        """The numeric checks, of whatever expression: finite, flat, descent, and the fingerprint."""
         loss = ExpressionLoss(expression)
-        gradient = _gradient(loss, self._probes.noise)
-        if gradient is None or not all(_gradient(loss, sample) is not None for sample in self._probes.extremes):
+        gradient = _gradients(loss, self._probes.noise)
+        if gradient is None or not all(_gradients(loss, sample) is not None for sample in self._probes.extremes):
             return Measured(Check.FINITE, "")
         fingerprint = _fingerprint(gradient)
         if not fingerprint:
@@ -200,27 +214,43 @@ class Screening:
         return Measured(None if descends else Check.DESCENT, fingerprint)
 
     def direction(self, expression: Expression) -> NDArray[np.float32]:
-        """The unit vector of the gradient on the probe; zero if the gradient is zero or not finite."""
-        gradient = _gradient(ExpressionLoss(expression), self._probes.noise)
+        """The unit vector of the gradient on the probe, half-way through a training, or zero if that is not finite."""
+        gradient = _gradient(ExpressionLoss(expression), self._probes.noise, progress=0.5)
         if gradient is None:
             return np.zeros(self._probes.noise.logits.numel(), dtype=np.float32)
         return torch.nn.functional.normalize(gradient.flatten(), dim=0, eps=1e-30).float().numpy()
 
     def fingerprint(self, expression: Expression) -> str:
         """The gradient fingerprint; empty if the gradient is zero everywhere or not finite."""
-        gradient = _gradient(ExpressionLoss(expression), self._probes.noise)
+        gradient = _gradients(ExpressionLoss(expression), self._probes.noise)
         return "" if gradient is None else _fingerprint(gradient)
 
     def behaviour(self, expression: Expression) -> str:
         """The gradient fingerprint and a second one, on other labels and saturated logits: protected arithmetic may act
         on one probe alone, where p / p is not 1.
         """
-        gradient = _gradient(ExpressionLoss(expression), self._probes.saturated)
+        gradient = _gradients(ExpressionLoss(expression), self._probes.saturated)
         return self.fingerprint(expression) + ("" if gradient is None else _fingerprint(gradient))
 
 
-def _gradient(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:
-    """The gradient with respect to the logits; None if it or the value is not finite."""
+def depends_on_both(expression: Expression) -> bool:
+    """Whether it depends on the target (itself or its distance map) and on the prediction."""
+    return bool(expression.inputs & {"y", "d"} and expression.inputs & {"p", "logp", "m"})
+
+
+def _gradients(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:
+    """The gradient with respect to the logits, of a loss that changes one at each moment; None if one, or a value, is
+    not finite.
+    """
+    if loss.progress is None:
+        return _gradient(loss, sample, progress=0.0)
+    gradients = [_gradient(loss, sample, progress=moment) for moment in MOMENTS]
+    return None if any(gradient is None for gradient in gradients) else torch.stack(gradients)  # type: ignore[arg-type]
+
+
+def _gradient(loss: ExpressionLoss, sample: _Sample, *, progress: float) -> Tensor | None:
+    if loss.progress is not None:
+        loss.progress.fill_(progress)
     logits = sample.logits.clone().requires_grad_()
     value = loss(logits, sample.labels, sample.distance_map)
     if not bool(torch.isfinite(value)):
@@ -236,13 +266,18 @@ def _descent(loss: ExpressionLoss, start: _Sample, least_dice: Mapping[int, floa
     reached: dict[int, float] = {}
     logits = start.logits.clone().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=DESCENT_RATE)
-    for step in range(1, max(least_dice) + 1):
+    steps = max(DESCENT_SHARES)
+    if loss.progress is not None:
+        loss.progress.zero_()
+    for step in range(1, steps + 1):
         optimizer.zero_grad()
         value = loss(logits, start.labels, start.distance_map)
         if not value.requires_grad or not bool(torch.isfinite(value)):
             break
         value.backward()
         optimizer.step()
+        for _ in range(EPOCHS * (step - 1) // steps, EPOCHS * step // steps):
+            loss.step()
         if step in least_dice:
             reached[step] = foreground_dice(logits.detach(), start.labels)
             if reached[step] < least_dice[step]:

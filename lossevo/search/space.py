@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from lossevo.configuration_file import read
 from lossevo.errors import LossevoError, nearest
-from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, ExpressionError
+from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
 from lossevo.expression.trees import MAX_COEFFICIENT, MAX_CONSTANT
 from lossevo.losses import expressible_names, expression_of
 
@@ -181,8 +181,8 @@ class SearchSpace(_Section):
             for name in given:
                 if name not in known:
                     raise ValueError(f"{key}: unknown name '{name}'{nearest(name, known)}; known: {', '.join(known)}")
-        if not self.terminals.keys() >= {"y"} or not self.terminals.keys() & {"p", "logp"}:
-            raise ValueError("terminals: a loss needs the target 'y' and the prediction, 'p' or 'logp'")
+        if not self.terminals.keys() >= {"y"} or not self.terminals.keys() & {"p", "logp", "m"}:
+            raise ValueError("terminals: a loss needs the target 'y' and the prediction, 'p', 'logp' or 'm'")
         if self.root == "voxel":
             self._check_voxel_root()
         else:
@@ -202,16 +202,21 @@ class SearchSpace(_Section):
         leaves = [node.name for node in wrapped.root.walk() if not node.children and node.name != CONSTANT]
         if leaves != ["y"]:
             raise ValueError(f"wrap: only integers may stand beside {{}}, no terminal and no coefficient, {example}")
-        elementwise = [name for name in self.primitives if PRIMITIVES[name].elementwise]
-        if len(elementwise) < max(1, len(self.primitives)):
-            raise ValueError("primitives: root voxel needs elementwise primitives and none else; reductions go to wrap")
+        chosen = [PRIMITIVES[name] for name in self.primitives]
+        if not chosen or not all(primitive.elementwise and not primitive.parameters for primitive in chosen):
+            raise ValueError(
+                "primitives: root voxel needs elementwise primitives and none else (no curves); reductions go to wrap"
+            )
+        if others := [name for name in self.terminals if TERMINALS[name].kind is not Kind.VOXEL]:
+            raise ValueError(f"terminals: root voxel needs voxel maps, which {', '.join(others)} is not")
         if self.seeds:
             raise ValueError("seeds: a space with root voxel takes none, its trees are no whole losses")
 
     def _check_scalar_root(self) -> None:
         if self.wrap is not None:
             raise ValueError("wrap: only a space with root voxel wraps its trees")
-        reductions = [PRIMITIVES[name] for name in self.primitives if not PRIMITIVES[name].elementwise]
+        chosen = [PRIMITIVES[name] for name in self.primitives]
+        reductions = [primitive for primitive in chosen if primitive.source is not primitive.target]
         if len({reduction.source for reduction in reductions}) < 2:
             raise ValueError(
                 "primitives: root scalar needs reductions over voxels and over classes, e.g. sum and class_mean"

@@ -13,6 +13,8 @@ from lossevo.search.space import Tuning
 
 _LEAST_POPULATION = 4
 _MULTIPLICATIVE = ("mul", "div", "neg")
+_CURVED = ("log_mean_exp", "batch_log_mean_exp")
+"""The only reductions that a positive factor does not come out of."""
 
 
 class CoefficientTuner:
@@ -113,7 +115,8 @@ def per_node(expression: Expression) -> Expression:
     def visit(node: Node, absorbed: bool) -> Node:
         if node.name == COEFFICIENT:
             return node
-        linear = node.name in _MULTIPLICATIVE or (node.primitive is not None and not node.primitive.elementwise)
+        reduces = node.primitive is not None and not node.primitive.elementwise and node.name not in _CURVED
+        linear = node.name in _MULTIPLICATIVE or reduces
         children = tuple(visit(child, linear) for child in node.children)
         rebuilt = Node(node.name, children, node.value) if children else node
         if node.name == CONSTANT and node.value == 0:

@@ -73,10 +73,11 @@ def primitive_set(space: SearchSpace) -> gp.PrimitiveSetTyped:
         if primitive.source is not None and primitive.target is not None:
             pset.addPrimitive(_undefined, [_TYPE[primitive.source]], _TYPE[primitive.target], name=name)
             continue
-        for kinds in itertools.product(_kinds(space), repeat=primitive.arity):
+        for operands in itertools.product(_kinds(space), repeat=primitive.arity - primitive.parameters):
+            kinds = (*operands, *[Kind.SCALAR] * primitive.parameters)
             suffix = "".join(_KIND[kind] for kind in kinds)
             pset.addPrimitive(_undefined, [_TYPE[kind] for kind in kinds], _TYPE[max(kinds)], name=f"{name}_{suffix}")
-    leaves = [_Leaf(name, Kind.VOXEL) for name in space.terminals]
+    leaves = [_Leaf(name, TERMINALS[name].kind) for name in space.terminals]
     leaves += [_Leaf(value, _number_kind(space)) for value in space.constants]
     if space.coefficients:
         leaves.append(_Leaf(1.0, _number_kind(space)))
@@ -161,7 +162,7 @@ class Variation:
             elif node.name in TERMINALS:
                 if node.name not in self.space.terminals:
                     return False
-                items.append(_Leaf(node.name, Kind.VOXEL))
+                items.append(_Leaf(node.name, node.kind))
             else:
                 primitive = PRIMITIVES[node.name]
                 suffix = "_" + "".join(_KIND[child.kind] for child in node.children) if primitive.elementwise else ""
@@ -177,7 +178,9 @@ class Variation:
 
     def leaf(self, kind_type: type) -> Any:
         """A weighted random leaf of a type; None if the type has none."""
-        options: list[tuple[str | int, float]] = list(self.space.terminals.items()) if kind_type is Voxel else []
+        options: list[tuple[str | int, float]] = [
+            (name, weight) for name, weight in self.space.terminals.items() if _TYPE[TERMINALS[name].kind] is kind_type
+        ]
         if kind_type is _TYPE[self._number_kind]:
             options += self.space.constants.items()
             if self.space.coefficients:
@@ -187,7 +190,7 @@ class Variation:
         (value,) = self.generator.choices([value for value, _ in options], [weight for _, weight in options])
         if value == COEFFICIENT:
             return _Leaf(self.coefficient(), self._number_kind)
-        return _Leaf(value, Kind.VOXEL if isinstance(value, str) else self._number_kind)
+        return _Leaf(value, TERMINALS[value].kind if isinstance(value, str) else self._number_kind)
 
     def coefficient(self) -> float:
         """A log-uniform random coefficient, rounded to four digits."""
@@ -202,7 +205,12 @@ class Variation:
         """
         options = [primitive for primitive in self.pset.primitives[kind_type] if self._reach(primitive) <= max_depth]
         needs_primitive = min_depth > 1 or self._min_depth[kind_type] > 1
-        if not options or not (needs_primitive or self.generator.random() < 0.5):
+        if kind_type is Region:
+            # Regions are what reductions make; their one terminal must not end every tree of them.
+            ends = bool(self.pset.terminals[Region]) and min_depth <= 1 and self.generator.random() < 0.1
+        else:
+            ends = not options or not (needs_primitive or self.generator.random() < 0.5)
+        if ends:
             leaf = self.leaf(kind_type)
             if leaf is not None:
                 return [leaf]
@@ -389,8 +397,9 @@ def _wrapped(template: str, inner: Node) -> Node:
 
 
 def _minimum_depths(pset: gp.PrimitiveSetTyped) -> dict[type, int]:
-    """The depth of the smallest tree of each type."""
-    depths: dict[type, float] = {kind: 1 if pset.terminals[kind] else math.inf for kind in (Voxel, Region, Scalar)}
+    """The depth of the smallest tree of each type, a Region's always with a reduction."""
+    depths: dict[type, float] = {kind: 1 if pset.terminals[kind] else math.inf for kind in (Voxel, Scalar)}
+    depths[Region] = math.inf
     for _ in range(len(depths)):
         for kind, primitives in list(pset.primitives.items()):
             for primitive in primitives:

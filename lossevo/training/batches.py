@@ -1,20 +1,25 @@
-"""Batches of patches: which ones, in which order, mirrored or not, decided by the seed alone."""
+"""Batches of patches: which ones, in which order, mirrored or augmented how, decided by the seed alone."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossevo.data.patches import PatchBank
+from lossevo.data.augmentation import Augmentation, Draws
+from lossevo.data.patches import ArrayName, PatchBank, StoredPatchBank
 
 LEFT_RIGHT_AXIS = 2  # of (B, channels, X, Y, Z): X runs left to right in RAS
+BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +47,69 @@ def draw_order(
 
 
 class PatchStore:
-    """A patch bank as tensors on ``device``: views of the bank's own memory on a CPU, copied once to a GPU."""
+    """A patch bank that hands out batches on ``device``.
 
-    def __init__(self, bank: PatchBank, device: torch.device) -> None:
+    One in memory becomes tensors: views of its own memory on a CPU, copied once to a GPU. Of one on disk a background
+    thread reads a few batches ahead, in the order asked for: which batches there are never depends on how fast it is.
+
+    Args:
+        bank: in memory or on disk.
+        augmentation: what ``full`` augmentation does; without it patches are mirrored only.
+
+    Raises:
+        LossevoError: a bank on disk is not on this machine's disk.
+    """
+
+    def __init__(
+        self, bank: PatchBank | StoredPatchBank, device: torch.device, augmentation: Augmentation | None = None
+    ) -> None:
         self.device = device
-        self._image = _tensor(bank.image, device)
-        self._label = _tensor(bank.label, device)
-        self._distance_mm = _tensor(bank.distance_mm, device)
+        self._augmentation = augmentation
+        self._bank = bank
+        self._held: dict[ArrayName, Tensor] = {}
+        if isinstance(bank, PatchBank):
+            self._held = {name: _tensor(getattr(bank, name), device) for name in get_args(ArrayName)}
+        else:
+            bank.read([0], "label")  # a worker without the shared disk fails now, not in every training
 
-    def batches(self, rows: NDArray[np.int64], flips: NDArray[np.bool_], *, with_distance: bool) -> Iterator[Batch]:
-        """One batch per line of ``rows`` and ``flips`` (steps, batch_size)."""
-        indices = torch.from_numpy(rows).to(self.device)
+    def batches(
+        self, rows: NDArray[np.int64], flips: NDArray[np.bool_], *, with_distance: bool, draws: Draws | None = None
+    ) -> Iterator[Batch]:
+        """One batch per line of ``rows`` and ``flips`` (steps, batch_size); ``draws`` are for the augmentation."""
+        names: tuple[ArrayName, ...] = ("image", "label", "distance_mm") if with_distance else ("image", "label")
         mirrored = torch.from_numpy(flips).to(self.device)[:, :, None, None, None, None]
-        for index, mirror in zip(indices, mirrored, strict=True):
+        with closing(self._picked(rows, names)) as picked:
+            for step, (parts, mirror) in enumerate(zip(picked, mirrored, strict=True)):
+                image, label, *rest = (torch.where(mirror, part.flip(LEFT_RIGHT_AXIS), part) for part in parts)
+                distance_map = rest[0] if rest else None
+                if self._augmentation is not None and draws is not None:
+                    image, label, distance_map = self._augmentation(image, label, distance_map, draws, step)
+                yield Batch(image, label.long(), None if distance_map is None else distance_map.float())
 
-            def pick(source: Tensor, index: Tensor = index, mirror: Tensor = mirror) -> Tensor:
-                patches = source[index]
-                return torch.where(mirror, patches.flip(LEFT_RIGHT_AXIS), patches)
+    def _picked(self, rows: NDArray[np.int64], names: Sequence[ArrayName]) -> Generator[list[Tensor]]:
+        """The arrays of the patches of each line of ``rows``, on the device; labels with an axis for the channel."""
+        if isinstance(self._bank, PatchBank):
+            for index in torch.from_numpy(rows).to(self.device):
+                yield [_with_channel(name, self._held[name][index]) for name in names]
+            return
+        bank = self._bank
 
-            yield Batch(
-                image=pick(self._image),
-                label=pick(self._label[:, None]).long(),
-                distance_map=pick(self._distance_mm).float() if with_distance else None,
-            )
+        def read(line: NDArray[np.int64]) -> list[Tensor]:
+            return [_with_channel(name, torch.from_numpy(bank.read(line, name))) for name in names]
+
+        reader = ThreadPoolExecutor(1, thread_name_prefix="lossevo-patches")
+        try:
+            ahead = deque(reader.submit(read, line) for line in rows[:BATCHES_AHEAD])
+            for step in range(len(rows)):
+                if step + BATCHES_AHEAD < len(rows):
+                    ahead.append(reader.submit(read, rows[step + BATCHES_AHEAD]))
+                yield [part.to(self.device) for part in ahead.popleft().result()]
+        finally:
+            reader.shutdown(cancel_futures=True)
+
+
+def _with_channel(name: ArrayName, part: Tensor) -> Tensor:
+    return part[:, None] if name == "label" else part
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

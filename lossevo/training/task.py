@@ -11,13 +11,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lossevo.configuration_file import read
-from lossevo.data.cohort import Volume
-from lossevo.data.patches import PatchBank, build_patch_bank
-from lossevo.data.preprocessing import PreparedCohort
+from lossevo.data.cohort import AnyVolume
+from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_bank, store_patch_bank
+from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings
+from lossevo.errors import LossevoError
 
 # Raise it whenever a change to this package makes the same request give another result: old and new results must
 # never be mixed in one ranking.
 RECIPE_VERSION = 2
+
+DEFAULT_PATCH_CACHE_BYTES = 2 * 2**30
 
 
 class TaskSettings(BaseModel):
@@ -40,9 +43,15 @@ class TaskSettings(BaseModel):
     residual_units: int = Field(0, ge=0, description="unet: residual units per level; 0 = one plain convolution")
     norm: Literal["instance", "batch"] = Field("instance", description="unet: normalisation")
     channels_last: bool = Field(True, description="channels_last_3d memory format on CPU: 1.2-1.6 times as fast")
+    preprocessing: PreprocessingSettings = Field(
+        PreprocessingSettings(), description="what is done to every case besides resampling: crop, intensities"
+    )
     patch_size: tuple[int, int, int] = Field((16, 56, 56), description="voxels, multiples of the total stride")
     patches_per_volume: int = Field(4, ge=1)
     foreground_share: float = Field(0.67, ge=0, le=1, description="share of patches centred on foreground")
+    augmentation: Literal["flip", "full"] = Field(
+        "flip", description="flip: mirroring alone; full: also turns, scales, contrast, coil profile and noise"
+    )
     flip_probability: float = Field(0.5, ge=0, le=1, description="chance of mirroring a patch left-right (axis X)")
     batch_size: int = Field(2, ge=1)
     learning_rate: float = Field(1e-2, gt=0, description="peak of the one-cycle schedule")
@@ -72,10 +81,11 @@ class TaskSettings(BaseModel):
     def fingerprint(self, data_fingerprint: str) -> str:
         """sha256 (hex) over these settings, the data and the recipe: equal means that results may be compared.
 
-        ``budget_steps`` is left out: it is a default for requests, and each request states its own.
+        ``budget_steps`` is left out: it is a default for requests, and each request states its own; so is
+        ``preprocessing``, which is part of ``data_fingerprint``.
         """
-        content = f"{RECIPE_VERSION}\n{data_fingerprint}\n{self.model_dump_json(exclude={'budget_steps'})}"
-        return hashlib.sha256(content.encode()).hexdigest()
+        settings = self.model_dump_json(exclude={"budget_steps", "preprocessing"})
+        return hashlib.sha256(f"{RECIPE_VERSION}\n{data_fingerprint}\n{settings}".encode()).hexdigest()
 
 
 def load_task(path: Path) -> TaskSettings:
@@ -89,7 +99,9 @@ def load_task(path: Path) -> TaskSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """All that a worker needs besides the requests; numpy only, so that it travels through an object store once.
+    """All that a worker needs besides the requests; numpy and paths only, so that it travels to any process.
+
+    In memory it travels through an object store once; on disk it is a list of files, which a worker reads itself.
 
     Attributes:
         bank: training patches of all subjects.
@@ -98,25 +110,53 @@ class TrainingData:
         fingerprint: identifies data and settings; part of the key of any cached result.
     """
 
-    bank: PatchBank
-    volumes: tuple[Volume, ...]
+    bank: PatchBank | StoredPatchBank
+    volumes: tuple[AnyVolume, ...]
     class_names: tuple[str, ...]
     settings: TaskSettings
     fingerprint: str
 
 
-def make_training_data(prepared: PreparedCohort, settings: TaskSettings, *, seed: int = 0) -> TrainingData:
-    """Cut the patch bank of ``prepared``; ``seed`` decides where the patches lie."""
-    bank = build_patch_bank(
-        prepared,
-        patch_size=settings.patch_size,
-        patches_per_volume=settings.patches_per_volume,
-        seed=seed,
-        foreground_share=settings.foreground_share,
-    )
+def make_training_data(
+    prepared: PreparedCohort,
+    settings: TaskSettings,
+    *,
+    seed: int = 0,
+    patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+) -> TrainingData:
+    """Cut the patch bank of ``prepared``; ``seed`` decides where the patches lie.
+
+    Bank and volumes are held in memory if they take up to ``patch_cache_bytes`` together. Else both lie in the cohort's
+    cache and are read when needed. Results do not depend on which.
+
+    Raises:
+        LossevoError: they are larger, and the cohort was prepared without a cache or it cannot be written.
+    """
+    patch_size, classes = settings.patch_size, len(prepared.class_names)
+    if settings.augmentation == "full":
+        # Imported here because torch takes seconds, and settings and requests need none of it.
+        from lossevo.data.augmentation import context_size
+
+        patch_size = context_size(patch_size, prepared.spacing_mm)
+    cutting = Cutting(patch_size, settings.patches_per_volume, seed, settings.foreground_share)
+    channels = prepared.volumes[0].channels
+    patches_bytes = len(prepared.volumes) * cutting.patches_per_volume * cutting.patch_bytes(channels, classes)
+    needed_bytes = patches_bytes + sum(volume.voxels * (4 * channels + 1) for volume in prepared.volumes)
+    bank: PatchBank | StoredPatchBank
+    volumes = prepared.volumes
+    if needed_bytes <= patch_cache_bytes:
+        bank, volumes = cut_patch_bank(prepared, cutting), tuple(volume.read() for volume in volumes)
+    elif prepared.cache is not None:
+        bank = store_patch_bank(prepared, cutting, prepared.cache)
+    else:
+        raise LossevoError(
+            f"cohort {prepared.name}: patches and volumes take {needed_bytes / 2**20:.0f} MiB, more than the "
+            f"{patch_cache_bytes / 2**20:.0f} MiB allowed, and there is no cache on disk; raise --patch-cache, or set "
+            "LOSSEVO_CACHE to a folder with room"
+        )
     return TrainingData(
         bank=bank,
-        volumes=prepared.volumes,
+        volumes=volumes,
         class_names=prepared.class_names,
         settings=settings,
         fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}"),

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lossevo.data.cohort import Volume
+from lossevo.data.augmentation import Augmentation, draw
+from lossevo.data.cohort import AnyVolume
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore, draw_order
@@ -44,14 +45,17 @@ class Trainer:
     def __init__(self, data: TrainingData, *, device: torch.device | None = None) -> None:
         self.data = data
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._patches = PatchStore(data.bank, self.device)
+        settings, spacing_mm = data.settings, data.volumes[0].spacing_mm
+        full = settings.augmentation == "full"
+        augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
+        self._patches = PatchStore(data.bank, self.device, augmentation)
 
     def train(self, request: TrainingRequest) -> TrainingResult:
         """Train with AdamW on a one-cycle schedule and validate by the Dice of the argmax over whole volumes.
 
-        Trainings with the same seed, subjects and budget differ in the loss only: initial weights, batches, mirroring
-        and learning rates are the same. On a CPU the result is the same bit for bit whenever and wherever it runs
-        with the same number of torch threads.
+        Trainings with the same seed, subjects and budget differ in the loss only: initial weights, batches,
+        augmentation and learning rates are the same. On a CPU the result is the same bit for bit whenever and wherever
+        it runs with the same number of torch threads.
 
         Raises:
             LossevoError: the request names an unknown loss or subject, or no validation subject has foreground.
@@ -64,7 +68,7 @@ class Trainer:
         rows, volumes = self._select(request)
         network = build_network(
             settings,
-            channel_count=self.data.bank.image.shape[1],
+            channel_count=self.data.bank.channels,
             class_count=len(self.data.class_names),
             seed=request.seed,
             device=self.device,
@@ -85,13 +89,18 @@ class Trainer:
             seed=request.seed,
             flip_probability=settings.flip_probability,
         )
+        draws = (
+            draw(request.seed, steps=request.budget_steps, batch_size=settings.batch_size)
+            if settings.augmentation == "full"
+            else None
+        )
         checkpoints = _checkpoints(request.budget_steps, settings.validations)
         curve = LossCurve(check_interval=CUDA_CHECK_INTERVAL if self.device.type == "cuda" else 1)
         validation_curve: list[list[float]] = []
         cases: dict[str, tuple[float | None, ...]] = {}
         parameters = list(network.parameters())
 
-        batches = self._patches.batches(order, flips, with_distance=loss.uses_distance_map)
+        batches = self._patches.batches(order, flips, with_distance=loss.uses_distance_map, draws=draws)
         for step, batch in enumerate(batches, start=1):
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = network(batch.image)
@@ -122,7 +131,7 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
 
-    def _select(self, request: TrainingRequest) -> tuple[NDArray[np.int64], list[Volume]]:
+    def _select(self, request: TrainingRequest) -> tuple[NDArray[np.int64], list[AnyVolume]]:
         """Patch indices of the training subjects and whole volumes of the validation subjects."""
         known = {volume.subject for volume in self.data.volumes}
         for subject in (*request.train, *request.validate):
@@ -133,7 +142,7 @@ class Trainer:
             raise LossevoError("no validation subject has a labelled voxel, so their Dice is undefined; choose others")
         return self.data.bank.of_subjects(request.train), volumes
 
-    def _validate(self, network: nn.Module, volume: Volume) -> tuple[float | None, ...]:
+    def _validate(self, network: nn.Module, volume: AnyVolume) -> tuple[float | None, ...]:
         prediction = predict(network, volume.image, self.data.settings, self.device)
         return dice_per_class(prediction, volume.label, len(self.data.class_names))
 

@@ -74,6 +74,10 @@ def test_losses_that_measure_the_prediction_know_the_spacing():
         assert tuple(AnalysedLoss.of_catalogue(name).module((4.0, 1.0, 2.0)).spacing_mm) == (4.0, 1.0, 2.0)
 
 
+def test_a_loss_that_adapts_does_not_adapt_to_an_analysis():
+    assert not AnalysedLoss.of_catalogue("cov_weighting").module((1.0, 1.0, 1.0)).training
+
+
 def test_an_unknown_loss_is_named_with_the_nearest():
     with pytest.raises(LossevoError, match="did you mean 'dice'"):
         AnalysedLoss.of_catalogue("dise")

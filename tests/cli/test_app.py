@@ -13,7 +13,7 @@ import pytest
 import lossevo
 from lossevo.errors import LossevoError
 
-COMMANDS = ("search", "hof", "export", "evaluate", "losses", "analyze")
+COMMANDS = ("search", "hof", "export", "evaluate", "losses", "analyze", "data")
 HEAVY = ("torch", "ray", "monai", "numpy", "scipy", "pandas", "deap", "cma", "sympy", "nibabel", "matplotlib", "jinja2")
 
 
@@ -54,7 +54,7 @@ def test_every_command_is_listed(cli):
     assert "Start with 'lossevo search'" in said.out
 
 
-@pytest.mark.parametrize("arguments", [[], ["hof"], ["export"], ["evaluate"], ["analyze"]])
+@pytest.mark.parametrize("arguments", [[], ["hof"], ["export"], ["evaluate"], ["analyze"], ["data"]])
 def test_without_arguments_there_is_help(cli, arguments):
     said = cli(*arguments)
     assert said.status in (0, 2)

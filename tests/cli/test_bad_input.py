@@ -95,11 +95,23 @@ class TestCohort:
 
     def test_another_folder(self, refused, space_file, tmp_path):
         (tmp_path / "photos").mkdir()
-        refused(r"dataset\.json: missing", "search", space_file, "--data", tmp_path / "photos")
+        refused(
+            r"photos: no known layout of a data set\. Found nothing",
+            "search",
+            space_file,
+            "--data",
+            tmp_path / "photos",
+        )
 
     def test_a_file(self, refused, space_file, tmp_path):
         (tmp_path / "scan.nii.gz").write_bytes(b"")
-        refused(r"scan\.nii\.gz: no such folder", "search", space_file, "--data", tmp_path / "scan.nii.gz")
+        refused(
+            r"no known layout of a data set\. Found a file scan\.nii\.gz",
+            "search",
+            space_file,
+            "--data",
+            tmp_path / "scan.nii.gz",
+        )
 
     def test_empty_cohort(self, refused, space_file, tmp_path):
         empty = write_balls(tmp_path / "empty", 0)
@@ -125,7 +137,7 @@ class TestCohort:
             (IMAGE, not_a_number, r"ball_04_0000\.nii\.gz: 1 voxel\(s\) are NaN or infinite"),
             (LABEL, interpolated, r"ball_04\.nii\.gz: label value 0\.5 is not an integer"),
             (LABEL, unnamed, r"ball_04\.nii\.gz: label value\(s\) 7 not named in dataset\.json"),
-            (IMAGE, lambda voxels, affine: (voxels[..., None], affine), r"expected a 3D volume"),
+            (IMAGE, lambda voxels, affine: (np.stack([voxels, voxels], -1), affine), r"expected a 3D volume"),
             (IMAGE, lambda voxels, affine: (0 * voxels, affine), "case ball_04: the image is constant"),
         ],
         ids=["shape", "affine", "NaN", "not integer", "unnamed", "4D", "constant"],
@@ -180,6 +192,9 @@ class TestSearch:
         ("arguments", "option"),
         [
             (["--labels", "mergd"], "--labels"),
+            (["--labels", "absent.yaml"], "absent.yaml"),
+            (["--levels", "L5-L1"], "--levels"),
+            (["--format", "nnunet"], "--format"),
             (["--budget", "0"], "--budget"),
             (["--steps", "many"], "--steps"),
             (["--seed", "-1"], "--seed"),
@@ -210,6 +225,8 @@ class TestResume:
             ["--steps", 5],
             ["--window", 2],
             ["--labels", "separate"],
+            ["--levels", "L1-L5"],
+            ["--format", "nnunet"],
             ["--spacing", 4, 4, 4],
             ["--data", "elsewhere"],
             ["--run", "another"],

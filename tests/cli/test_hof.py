@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
 from lossevo.expression import Expression
+from lossevo.search.equivalence import same_loss
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ class TestJson:
         assert json.loads(cli("hof", finished.folder, "--json", "--top", 2).out) == entries[:2]
 
     def test_one_loss_in_full(self, cli, finished, entries):
-        details = json.loads(cli("hof", finished.folder, "--show", 1, "--json").out)
+        details = json.loads(cli("hof", finished.folder, "--show", 1, "--no-simplify", "--json").out)
         assert details.items() >= entries[0].items()
         assert Expression.parse(details["formula"]) == Expression.from_json(details["loss"])
         assert "\\" in details["latex"]
@@ -83,22 +85,67 @@ class TestShow:
         assert re.search(r"step 2: 0\.\d{4}\)  loss [▁▂▃▄▅▆▇█]{2}", said.out)
 
     def test_by_id_or_rank(self, cli, finished, entries):
-        by_rank = cli("hof", finished.folder, "--show", 2).out
-        assert cli("hof", finished.folder, "--show", entries[1]["id"]).out == by_rank
-        assert cli("hof", finished.folder, "--show", entries[1]["id"][:6]).out == by_rank
+        by_rank = cli("hof", finished.folder, "--show", 2, "--no-simplify").out
+        assert cli("hof", finished.folder, "--show", entries[1]["id"], "--no-simplify").out == by_rank
+        assert cli("hof", finished.folder, "--show", entries[1]["id"][:6], "--no-simplify").out == by_rank
 
     def test_the_lineage_goes_back_to_where_it_began(self, cli, finished, entries):
         tuned = next(entry for entry in entries if entry["origin"].startswith("cma-es"))
-        lineage = json.loads(cli("hof", finished.folder, "--show", tuned["id"], "--json").out)["lineage"]
+        lineage = json.loads(cli("hof", finished.folder, "--show", tuned["id"], "--no-simplify", "--json").out)[
+            "lineage"
+        ]
         assert lineage[1]["id"] in tuned["origin"]
         assert [step["generation"] for step in lineage] == sorted(step["generation"] for step in lineage)
         assert len({step["id"] for step in lineage}) == len(lineage)
         assert re.match("random|hand-crafted", lineage[-1]["origin"])
 
+    def test_the_formula_is_simplified(self, cli, finished, entries):
+        """Every entry of this run: what is shown as simplified is shorter and the same loss."""
+        for entry in entries[:2]:
+            details = json.loads(cli("hof", finished.folder, "--show", entry["id"], "--json").out)
+            original, simple = Expression.parse(entry["formula"]), details["simplified"]
+            found = Expression.parse(simple["formula"])
+            assert simple["complexity"] == found.complexity <= original.complexity
+            assert bool(simple["note"]) == (found == original)
+            assert same_loss(original)(found)
+
+    def test_what_is_simpler_is_shown_beside_it(self, cli, finished, entries, tmp_path):
+        run = shutil.copytree(finished.folder, tmp_path / "run")
+        long = Expression.parse("1 - (1 - class_mean(mean(p * y + y * p)))")
+        entry = {**entries[0], "loss": long.to_json(), "formula": str(long), "complexity": long.complexity}
+        (run / "hall_of_fame.json").write_text(json.dumps([entry]))
+        said = cli("hof", run, "--show", 1)
+        assert (said.status, said.err) == (0, "")
+        assert "Simplified, complexity 13 → 7" in said.out
+        assert "2 * class_mean(mean(p * y))" in said.out
+        assert r"2 \cdot \mu_{c}" in said.out
+        plain = cli("hof", run, "--show", 1, "--no-simplify").out
+        assert "implified" not in plain
+        assert r"1 - \left(1 - \mu_{c}" in plain
+
+    @pytest.mark.parametrize(("name", "begin"), [("tree.svg", b"<?xml"), ("tree.png", b"\x89PNG")])
+    def test_its_tree_is_drawn(self, cli, finished, tmp_path, name, begin):
+        said = cli("hof", finished.folder, "--show", 1, "--no-simplify", "--tree", tmp_path / name)
+        assert (said.status, said.err) == (0, "")
+        assert f"Tree drawn to {tmp_path / name}" in said.out
+        assert (tmp_path / name).read_bytes().startswith(begin)
+
+    def test_a_picture_of_another_format_is_refused_at_once(self, cli, finished):
+        said = cli("hof", finished.folder, "--show", 1, "--tree", "tree.pdf")
+        assert (said.status, said.out) == (2, "")
+        assert "tree.pdf" in said.err
+        assert ".svg or .png" in said.err
+
+    @pytest.mark.parametrize("option", [("--tree", "tree.svg"), ("--no-simplify",)])
+    def test_options_for_one_loss_need_one(self, cli, finished, option):
+        said = cli("hof", finished.folder, *option)
+        assert said.status == 2
+        assert "--show RANK" in said.err
+
     @pytest.mark.parametrize("name", ["dice", "cross_entropy", "baikal"])
     def test_a_hand_crafted_loss(self, cli, finished, entries, name):
         entry = next(entry for entry in entries if entry["origin"] == f"hand-crafted: {name}")
-        said = cli("hof", finished.folder, "--show", entry["id"])
+        said = cli("hof", finished.folder, "--show", entry["id"], "--no-simplify")
         assert said.status == 0
         assert f"hand-crafted: {name}" in said.out
         assert re.search(r"Coefficients\n  none", said.out)

@@ -12,6 +12,8 @@ from rich.console import Console
 from lossevo.cli import losses as command
 from lossevo.losses import describe, explain, names, parameters
 
+FAMILIES = ["distribution", "region", "distance", "compound", "adaptive", "learned"]
+
 
 def squeezed(text: str) -> str:
     """Without line breaks and other runs of blanks."""
@@ -28,9 +30,9 @@ class TestTable:
 
     def test_families_are_headings(self, cli):
         headings = [line.strip() for line in cli("losses").out.splitlines() if re.match(r" \w+ *$", line)]
-        assert headings == ["distribution", "region", "distance", "compound", "learned"]
+        assert headings == FAMILIES
 
-    @pytest.mark.parametrize("family", ["distribution", "region", "distance", "compound", "learned"])
+    @pytest.mark.parametrize("family", FAMILIES)
     def test_one_family(self, cli, family):
         out = cli("losses", "--family", family).out
         listed = [line.split()[0] for line in out.splitlines() if re.match(r" {3}\w", line)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lossevo.data import SEPARATE, LabelScheme
 from lossevo.search.ledger import Ledger
 
 ESCAPE = "\x1b"
@@ -142,12 +143,29 @@ def test_the_command_line_decides_what_the_run_records(cli, space_file, cohort, 
     config = read_config(Path("runs/tiny-balls-1"))
     assert config.space.budget.trainings == 40
     assert config.space.budget.window == (3 if arguments else 4)
-    assert (config.task.budget_steps, config.seed, config.labels) == (7, 5, "separate")
+    assert (config.task.budget_steps, config.seed, config.labels) == (7, 5, SEPARATE)
     assert config.spacing_mm == (5, 4, 4)
     assert config.cohort.path == cohort.resolve()
     assert "runs/tiny-balls-1" in said.out
     assert cli("search", space_file, "--data", cohort, "--steps", 7).status == 0
     assert Path("runs/tiny-balls-2").is_dir()
+
+
+def test_the_format_and_the_content_of_a_label_file_are_recorded(cli, space_file, cohort, monkeypatch, tmp_path):
+    from lossevo.search import Run, read_config
+
+    monkeypatch.setattr(Run, "search", lambda *given, **named: [])
+    file = tmp_path / "labels.yaml"
+    file.write_text("classes: {ball: [vertebra]}\n")
+    said = cli("search", space_file, "--data", cohort, "--format", "nnunet", "--labels", file)
+    assert (said.status, said.err) == (0, "")
+    assert "ball against background" in said.out
+    assert "--format nnunet" in said.out
+    file.unlink()
+    config = read_config(Path("runs/tiny-balls-1"))
+    assert config.cohort.format == "nnunet"
+    assert config.labels == LabelScheme(classes={"ball": ["vertebra"]})
+    assert Run.open(Path("runs/tiny-balls-1")).data.class_names == ("background", "ball")
 
 
 def test_a_task_file_decides_the_training_and_steps_come_on_top(cli, space_file, cohort, monkeypatch, tmp_path):
@@ -166,7 +184,7 @@ def test_without_data_it_says_that_it_uses_the_phantom(cli, monkeypatch, space_f
     from lossevo.search import CohortSource, Run, read_config
 
     monkeypatch.setattr(Run, "search", lambda *given, **named: [])
-    monkeypatch.setattr("lossevo.search.run.CohortSource.open", lambda self, spacing: few_phantoms(spacing))
+    monkeypatch.setattr(CohortSource, "open", few_phantoms)
     said = cli("search", space_file)
     assert (said.status, said.err) == (0, "")
     assert "using the embedded phantom" in said.out
@@ -175,7 +193,7 @@ def test_without_data_it_says_that_it_uses_the_phantom(cli, monkeypatch, space_f
     assert config.space.budget.trainings == 96
 
 
-def few_phantoms(spacing):
-    from lossevo.data import phantom_cohort
+def few_phantoms(source, spacing, labels):
+    from lossevo.data import phantom_cohort, relabel
 
-    return phantom_cohort(cases=5, seed=0, spacing_mm=spacing)
+    return relabel(phantom_cohort(cases=5, seed=0, spacing_mm=spacing), labels)

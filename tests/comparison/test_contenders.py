@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from lossevo.comparison import contenders_from
+from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
 from lossevo.losses import from_spec, names
 from lossevo.search import Subjects, hall_of_fame
@@ -52,7 +53,7 @@ class TestHallOfFame:
         assert contender.evolved
         assert contender.search is not None
         assert contender.search.subjects == Subjects.read(run)
-        assert contender.search.labels == "merged"
+        assert contender.search.labels == MERGED
         assert contender.search.spacing_mm == (4.0, 4.0, 4.0)
 
     def test_a_hand_crafted_entry_is_not_evolved_but_its_run_has_seen_subjects(self, run):
@@ -110,7 +111,7 @@ class TestFile:
         (contender,) = contenders_from(loss_files=[path])
         assert contender.search is not None
         assert contender.search.subjects == Subjects.read(run)
-        assert contender.search.labels == "separate"
+        assert contender.search.labels == SEPARATE
         assert contender.search.spacing_mm == (4.0, 4.0, 4.0)
 
     def test_subjects_that_cannot_be_read(self, write_loss):

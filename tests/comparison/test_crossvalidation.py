@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lossevo.comparison import Comparison, Event
+from lossevo.data import MERGED, SEPARATE, splits_json
 from lossevo.errors import LossevoError
 from lossevo.search import Subjects
 from lossevo.search import read_config as read_run_config
@@ -92,8 +93,8 @@ class TestProtocol:
         assert configured(cohort, hof=[run], spacing_mm=None).spacing_mm == (4.0, 4.0, 4.0)
         assert configured(cohort, hof=[run], spacing_mm=(8.0, 8.0, 8.0)).spacing_mm == (8.0, 8.0, 8.0)
         assert configured(cohort, spacing_mm=None).spacing_mm is None
-        assert configured(cohort, hof=[run]).labels == "merged"
-        assert configured(cohort, hof=[run], labels="separate").labels == "separate"
+        assert configured(cohort, hof=[run]).labels == MERGED
+        assert configured(cohort, hof=[run], labels="separate").labels == SEPARATE
 
     def test_the_task_is_that_of_the_run_unless_given(self, balls, searched_run, configured):
         cohort = balls(8)
@@ -115,6 +116,57 @@ class TestProtocol:
         with pytest.raises(LossevoError, match=r"different task \(.*budget_steps.*; say which with --task"):
             configured(cohort, hof=[one, two], task=None, steps=None)
         assert configured(cohort, hof=[one, two], task=None, steps=9).task.budget_steps == 9
+
+
+class TestGivenSplits:
+    """Folds from nnU-Net's ``splits_final.json`` in place of drawn ones."""
+
+    FOLDS = (("ball_00", "ball_03"), ("ball_01",), ("ball_04", "ball_05"))
+
+    @pytest.fixture
+    def splits(self, tmp_path) -> Path:
+        file = tmp_path / "splits_final.json"
+        file.write_text(splits_json(self.FOLDS, {f"ball_{number:02d}": f"ball_{number:02d}" for number in range(6)}))
+        return file
+
+    def test_are_the_folds(self, balls, configured, splits, tmp_path):
+        folder = tmp_path / "out"
+        comparison = Comparison.create(folder, configured(balls(6), splits=splits))
+        assert comparison.plan.test == self.FOLDS
+        assert comparison.plan.train_only == ("ball_02",)
+        assert len(comparison.schedule) == 3 * 2
+        assert (folder / "splits_final.json").read_text() == splits.read_text()
+        splits.unlink()
+        assert Comparison.open(folder).plan == comparison.plan
+
+    def test_drawn_folds_are_written_and_can_be_given(self, balls, configured, tmp_path):
+        cohort = balls(6)
+        drawn = Comparison.create(tmp_path / "drawn", configured(cohort, folds=3, seed=4))
+        splits = tmp_path / "drawn" / "splits_final.json"
+        assert Comparison.create(tmp_path / "again", configured(cohort, splits=splits)).plan == drawn.plan
+
+    def test_of_another_cohort_write_nothing(self, balls, configured, splits, tmp_path):
+        with pytest.raises(LossevoError, match=r"fold 0 leaves out 1 case\(s\) of the cohort: ball_06"):
+            Comparison.create(tmp_path / "out", configured(balls(7), splits=splits))
+        assert not (tmp_path / "out").exists()
+
+    def test_what_a_search_has_seen_is_not_tested(self, balls, searched_run, configured, tmp_path):
+        cohort = balls(12)
+        run = searched_run(cohort)
+        everyone = [f"ball_{number:02d}" for number in range(12)]
+        untouched = {*Subjects.read(run).untouched}
+        folds = (everyone[:6], everyone[6:])
+        assert all(untouched & {*fold} for fold in folds)
+        splits = tmp_path / "splits.json"
+        splits.write_text(splits_json(folds, {name: name for name in everyone}))
+        comparison = Comparison.create(tmp_path / "out", configured(cohort, hof=[f"{run}:1"], splits=splits))
+        assert comparison.plan.test == tuple(tuple(sorted(untouched & {*fold})) for fold in folds)
+        assert {*comparison.plan.train_only} == {*everyone} - untouched
+
+        seen = [name for name in everyone if name not in untouched]
+        splits.write_text(splits_json((sorted(untouched), seen), {name: name for name in everyone}))
+        with pytest.raises(LossevoError, match="2 folds need in each a subject that no compared search"):
+            Comparison.create(tmp_path / "refused", configured(cohort, hof=[f"{run}:1"], splits=splits))
 
 
 class TestRun:

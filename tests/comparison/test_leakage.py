@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ class TestSeen:
     def test_content_is_recognised_under_other_names(self):
         renamed = {"x1": "content of a", "x2": "content of d", "x3": "content of new"}
         assert seen_subjects(record("ab", "c", "de"), renamed, cohort=ELSEWHERE) == {"x1"}
+
+    def test_one_image_of_several_is_enough(self):
+        search = record(
+            "ab", "c", "de", hashes={"a": "t1 of a,t2 of a", "b": "t1 of b,t2 of b", "d": "t1 of d,t2 of d"}
+        )
+        part = {"x": "t2 of a", "y": "t2 of d", "z": "t2 of new", "w": "new,t1 of b"}
+        assert seen_subjects(search, part, cohort=ELSEWHERE) == {"x", "w"}
+
+    def test_who_shares_an_image_with_somebody_seen_is_seen(self):
+        search = record("a", "", "d", hashes={"a": "same,t2 of a", "d": "same,t2 of d"})
+        assert seen_subjects(search, {"x": "same"}, cohort=ELSEWHERE) == {"x"}
+
+    def test_one_hash_over_all_images_as_older_runs_recorded_it(self):
+        def digest(*images: str) -> str:
+            return hashlib.sha256("".join(images).encode()).hexdigest()
+
+        search = record("a", "b", "d", hashes={"a": digest("1", "2"), "b": digest("3"), "d": digest("4")})
+        assert seen_subjects(search, {"x": "1,2", "y": "3", "z": "4"}, cohort=ELSEWHERE) == {"x", "y"}
 
     def test_names_that_were_swapped_do_not_deceive(self):
         swapped = {"a": "content of d", "d": "content of a"}

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import functools
 import pickle
 
 import numpy as np
 import pytest
 
-from lossevo.data import PreparedCohort, Volume, build_patch_bank
+from lossevo.data import Case, Cohort, PreparedCohort, Volume, build_patch_bank, prepare
+from lossevo.data.cache import Cache
+from lossevo.data.patches import Cutting, cut_patch_bank, store_patch_bank
 from lossevo.errors import LossevoError
 
 SPACING_MM = (4.0, 1.5, 1.0)
@@ -168,6 +171,74 @@ def test_bank_is_read_only_and_travels():
         bank.image[0] = 0
     copy = pickle.loads(pickle.dumps(bank))
     np.testing.assert_array_equal(copy.distance_mm, bank.distance_mm)
+
+
+# On disk
+
+CUTTING = Cutting(patch_size=(4, 8, 6), patches_per_volume=5, seed=3)
+
+
+def stored(folder, *shapes, names="abc") -> PreparedCohort:
+    """The volumes of ``prepared`` as a cohort that lies in a cache."""
+    volumes = prepared(*shapes, names=names, classes=3).volumes
+    cases = tuple(Case(v.case_id, v.subject, functools.partial(lambda v: v, v)) for v in volumes)
+    cohort = Cohort("test", ("background", "L1", "L2"), ("T1", "T2"), cases)
+    return prepare(cohort, spacing_mm=SPACING_MM, cache=Cache(folder))
+
+
+def files(folder) -> dict:
+    return {file: file.stat().st_mtime_ns for file in (folder / "patches").rglob("*.npz")}
+
+
+def assert_same_patches(bank, held) -> None:
+    assert bank.subject == held.subject
+    assert bank.channels == held.channels == 2
+    for name in ("image", "label", "distance_mm"):
+        for rows in (range(len(bank.files)), [7, 2, 7]):
+            read = bank.read(rows, name)
+            np.testing.assert_array_equal(read, getattr(held, name)[list(rows)])
+            assert read.dtype == getattr(held, name).dtype
+
+
+def test_patches_on_disk_are_those_in_memory(tmp_path):
+    cohort = stored(tmp_path, (9, 12, 14), (10, 11, 13), (3, 9, 9))
+    bank, held = store_patch_bank(cohort, CUTTING, cohort.cache), cut_patch_bank(cohort, CUTTING)
+    assert_same_patches(bank, held)
+    np.testing.assert_array_equal(bank.of_subjects(["c", "a"]), held.of_subjects(["c", "a"]))
+    assert len(pickle.dumps(bank)) < 10_000
+    assert_same_patches(pickle.loads(pickle.dumps(bank)), held)
+
+
+def test_patches_on_disk_are_cut_once_and_again_where_one_is_damaged(tmp_path):
+    cohort = stored(tmp_path, (9, 12, 14), (10, 11, 13), (9, 9, 9))
+    bank = store_patch_bank(cohort, CUTTING, cohort.cache)
+    before = files(tmp_path)
+    assert len(before) == 15
+    store_patch_bank(cohort, CUTTING, cohort.cache)
+    assert files(tmp_path) == before
+
+    damaged = bank.files[6]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    store_patch_bank(cohort, CUTTING, cohort.cache)
+    assert {file for file, time in files(tmp_path).items() if before[file] != time} == set(bank.files[5:10])
+    assert_same_patches(bank, cut_patch_bank(cohort, CUTTING))
+
+    # Another case, seed or size adds files and leaves these as they are.
+    more = stored(tmp_path, (9, 12, 14), (10, 11, 13), (9, 9, 9), (8, 8, 8), names="abcd")
+    for other in (CUTTING, Cutting((4, 8, 6), 5, 4), Cutting((4, 8, 7), 5, 3)):
+        store_patch_bank(more, other, more.cache)
+    assert len(files(tmp_path)) == 20 + 20 + 20
+
+
+def test_patches_that_can_be_held_nowhere(tmp_path, monkeypatch):
+    cohort = stored(tmp_path, (9, 12, 14), (10, 11, 13))
+
+    def full(stream, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match="No space left"), pytest.raises(LossevoError, match="raise --patch-cache"):
+        store_patch_bank(cohort, CUTTING, cohort.cache)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lossevo.data import Case, Cohort, Volume, automatic_spacing_mm, prepare, read_nnunet
-from lossevo.data.preprocessing import normalise, resample, resample_label
+from lossevo.data import Case, Cohort, PreprocessingSettings, Volume, automatic_spacing_mm, prepare, read_nnunet
+from lossevo.data.intensities import z_score
+from lossevo.data.resampling import resample, resample_label
 from lossevo.errors import LossevoError
 
 
@@ -22,9 +24,10 @@ def volume(case_id: str = "a", *, seed: int = 0, shape=(8, 8, 8), classes=2, spa
     return Volume(case_id, subject or case_id, image, label, spacing_mm)
 
 
-def cohort(*volumes: Volume, class_names=("background", "vertebra")) -> Cohort:
+def cohort(*volumes: Volume, class_names=("background", "vertebra"), channel_names=None) -> Cohort:
     cases = tuple(Case(v.case_id, v.subject, functools.partial(lambda v: v, v)) for v in volumes)
-    return Cohort("test", class_names, ("MRI",), cases)
+    names = channel_names or tuple(f"MRI{n}" for n in range(volumes[0].channels if volumes else 1))
+    return Cohort("test", class_names, names, cases)
 
 
 def sphere(shape, spacing_mm, radius_mm: float, shift_mm=(0.0, 0.0, 0.0)):
@@ -129,6 +132,60 @@ def test_volume_and_place_of_a_sphere_are_preserved(from_mm, to_mm):
     assert np.mean(ratios) == pytest.approx(1, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("from_mm", "to_mm"),
+    [
+        ((1, 1, 1), (4, 4, 4)),
+        ((1, 1, 4), (2, 2, 4)),
+        ((4, 1, 1), (4, 2.5, 2.5)),
+        ((3, 3, 3), (1, 1, 1)),
+        ((4, 1, 1), (1, 3, 1)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_half_space_is_where_the_plane_says_down_to_half_a_voxel(from_mm, to_mm, seed: int):
+    # The kernel is symmetric, so a plane through a new voxel's centre shares it alike: it parts the new centres too.
+    rng = np.random.default_rng(seed)
+    normal = rng.normal(size=3)
+    normal /= np.linalg.norm(normal)
+    offset_mm = rng.uniform(-3, 3)
+
+    def height_mm(shape, spacing_mm):
+        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
+        x, y, z = np.meshgrid(*axes, indexing="ij")
+        return x * normal[0] + y * normal[1] + z * normal[2] - offset_mm
+
+    shape = tuple(round(60 / side) for side in from_mm)
+    out = resample_label((height_mm(shape, from_mm) >= 0).astype(np.uint8), 2, from_mm, to_mm)
+    height = height_mm(out.shape, to_mm)
+    within = tuple(slice(2, -2) for _ in range(3))  # at the volume's edge the kernel is cut, and no longer symmetric
+    clear = np.abs(height) > 0.5 * np.abs(normal) @ from_mm  # the old grid's own steps
+    np.testing.assert_array_equal(out[within][clear[within]], (height >= 0)[within][clear[within]])
+    assert clear.mean() > 0.8
+
+
+@pytest.mark.cohort
+def test_volumes_of_real_vertebral_bodies_are_preserved(real_cohorts):
+    ratios = []
+    for case in read_nnunet(real_cohorts / "myosegmentum").cases:
+        raw = case.load()
+        out = resample_label(raw.label, 6, raw.spacing_mm, (4.0, 4.0, 4.0))
+        counts = [np.bincount(label.ravel(), minlength=6)[1:] for label in (out, raw.label)]
+        ratios.append(counts[0] * 4.0**3 / (counts[1] * np.prod(raw.spacing_mm)))
+    np.testing.assert_allclose(np.mean(ratios, axis=0), 1, atol=0.01)
+    assert np.std(ratios, axis=0).max() < 0.02
+
+
+def test_labels_against_the_definition():
+    rng = np.random.default_rng(0)
+    for to_mm in ((1.7, 2.3, 2.9), (0.7, 0.9, 0.6), (1.0, 3.1, 0.4)):
+        label = np.kron(rng.integers(0, 5, (4, 5, 6)), np.ones((3, 2, 2))).astype(np.uint8)
+        label[label == 3] = 0  # a class that is nowhere
+        shares = [resample((label == value).astype(np.float32), (1, 1, 1), to_mm) for value in range(5)]
+        shares[0] -= 1e-5
+        np.testing.assert_array_equal(resample_label(label, 5, (1, 1, 1), to_mm), np.argmax(shares, axis=0))
+
+
 def test_label_is_the_class_with_most_weight_not_the_nearest_voxel():
     label = np.array([0, 0, 0, 1, 0, 1, 1, 1, 2, 1, 2, 2, 2, 2], np.uint8).reshape(1, 1, 14)
     weights = [max(0.0, 1 - abs(d) / 7) for d in range(-3, 7)]
@@ -155,7 +212,7 @@ def test_label_at_the_same_spacing_is_unchanged():
 def test_normalised_tissue_has_zero_mean_and_unit_sd():
     image = np.random.default_rng(0).gamma(2, 50, (20, 20, 20)).astype(np.float32)
     image[:8] = 0
-    out = normalise(image)
+    out = z_score(image).channel
     assert out[8:].mean() == pytest.approx(0, abs=1e-4)
     assert out[8:].std() == pytest.approx(1, abs=1e-4)
     assert np.all(out[:8] == out.min())
@@ -163,20 +220,20 @@ def test_normalised_tissue_has_zero_mean_and_unit_sd():
 
 def test_normalisation_ignores_scale_padding_and_outliers():
     image = np.random.default_rng(0).gamma(2, 50, (20, 20, 20)).astype(np.float32)
-    out = normalise(image)
-    np.testing.assert_allclose(normalise(image * 7), out, atol=1e-4)
-    np.testing.assert_allclose(normalise(np.pad(image, 5))[5:-5, 5:-5, 5:-5], out, atol=1e-4)
+    out = z_score(image).channel
+    np.testing.assert_allclose(z_score(image * 7).channel, out, atol=1e-4)
+    np.testing.assert_allclose(z_score(np.pad(image, 5)).channel[5:-5, 5:-5, 5:-5], out, atol=1e-4)
     bright = image.copy()
     bright[3, 4, 5] = 1e6
     elsewhere = np.arange(8000).reshape(20, 20, 20) != np.ravel_multi_index((3, 4, 5), (20, 20, 20))
-    np.testing.assert_allclose(normalise(bright)[elsewhere], out[elsewhere], atol=0.02)
-    assert normalise(bright).max() < 10
+    np.testing.assert_allclose(z_score(bright).channel[elsewhere], out[elsewhere], atol=0.02)
+    assert z_score(bright).channel.max() < 10
 
 
 def test_negative_intensities_are_kept_in_order():
     image = np.random.default_rng(0).normal(-200, 300, (12, 12, 12)).astype(np.float32)
     order = np.argsort(image.ravel())
-    assert np.all(np.diff(normalise(image).ravel()[order]) >= 0)
+    assert np.all(np.diff(z_score(image).channel.ravel()[order]) >= 0)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])
@@ -192,44 +249,6 @@ def test_channels_are_normalised_on_their_own():
     raw = Volume("a", "a", np.concatenate([raw.image, raw.image[:, ::-1] * 50 + 3]), raw.label, raw.spacing_mm)
     image = prepare(cohort(raw), spacing_mm=(1, 1, 1)).volumes[0].image
     np.testing.assert_allclose(image[0], image[1][::-1], atol=1e-4)
-
-
-# Classes
-
-
-@pytest.mark.parametrize(
-    ("names", "merged"),
-    [
-        (("L1", "L2", "L5"), "vertebra"),
-        (("T12", "Th11", "C7", "sacrum", "S1"), "vertebra"),
-        (("vertebral_body",), "vertebra"),
-        (("L1_vertebra", "l2 body"), "vertebra"),
-        (("L1", "disc"), "foreground"),
-        (("L4-L5",), "foreground"),
-        (("liver", "tumour"), "foreground"),
-    ],
-)
-def test_name_of_the_merged_class(names, merged: str):
-    raw = volume("a", classes=len(names) + 1)
-    prepared = prepare(cohort(raw, class_names=("background", *names)), spacing_mm=(1, 1, 1))
-    assert prepared.class_names == ("background", merged)
-    np.testing.assert_array_equal(prepared.volumes[0].label, raw.label > 0)
-
-
-def test_separate_classes_are_kept():
-    raw = volume("a", classes=3)
-    prepared = prepare(cohort(raw, class_names=("background", "L1", "L2")), spacing_mm=(1, 1, 1), labels="separate")
-    assert prepared.class_names == ("background", "L1", "L2")
-    np.testing.assert_array_equal(prepared.volumes[0].label, raw.label)
-
-
-def test_merging_comes_before_resampling():
-    # In every new voxel background outweighs L1 and L2 alone, but not both together.
-    label = np.tile(np.array([0, 1, 0, 2, 1, 0, 2], np.uint8), (2, 2, 2))
-    assert not resample_label(label, 3, (1, 1, 1), (1, 1, 14)).any()
-    raw = Volume("a", "a", volume(shape=label.shape).image, label, (1.0, 1.0, 1.0))
-    prepared = prepare(cohort(raw, class_names=("background", "L1", "L2")), spacing_mm=(1, 1, 14))
-    assert prepared.volumes[0].label.all()
 
 
 # The whole cohort
@@ -277,6 +296,54 @@ def test_prepared_volumes_are_sorted_resampled_and_described():
         assert v.spacing_mm == (4.0, 4.0, 4.0)
 
 
+def test_cropping_keeps_every_label_and_is_recorded():
+    raw = volume("a", shape=(24, 40, 40), spacing_mm=(2.0, 2.0, 2.0))
+    raw.image[:, :, :16] = 0
+    raw.label[:] = 0
+    raw.label[2:20, 20:36, 8:30] = 1
+    raw.label[3, 9, 3] = 1  # outside the patient
+    plain, cropped = (
+        prepare(cohort(raw), spacing_mm=(2.0, 2.0, 2.0), settings=PreprocessingSettings(crop=crop))
+        for crop in ("none", "body")
+    )
+    (x, y, z) = (slice(*side) for side in cropped.recipe["cases"]["a"]["box"])
+    assert y.start == 9
+    assert plain.recipe["cases"]["a"]["box"] is None
+    np.testing.assert_array_equal(cropped.volumes[0].label, raw.label[x, y, z])
+    assert cropped.volumes[0].label.sum() == raw.label.sum()
+    assert cropped.recipe["cases"]["a"]["prepared_shape"] == [1, *cropped.volumes[0].label.shape]
+
+
+def test_a_fat_fraction_keeps_its_values_beside_a_weighted_image():
+    raw = volume("a")
+    share = np.random.default_rng(5).uniform(0, 0.9, raw.label.shape).astype(np.float32)
+    raw = Volume("a", "a", np.stack([raw.image[0], share * 100]), raw.label, raw.spacing_mm)
+    options = {"spacing_mm": (1, 1, 1)}
+    prepared = prepare(cohort(raw, channel_names=("T2", "PDFF")), **options)
+    np.testing.assert_allclose(prepared.volumes[0].image[1], share, rtol=1e-5)
+    assert abs(prepared.volumes[0].image[0].mean()) < 1e-3
+    assert prepared.recipe["intensities"] == [["T2", "z-score"], ["PDFF", "quantitative"]]
+    relative = prepare(
+        cohort(raw, channel_names=("T2", "PDFF")), settings=PreprocessingSettings(intensity="z-score"), **options
+    )
+    assert abs(relative.volumes[0].image[1].mean()) < 1e-3
+    # What counts is what is done to a channel, not what it is called.
+    assert relative.fingerprint == prepare(cohort(raw, channel_names=("T2", "T1")), **options).fingerprint
+
+
+def test_the_recipe_is_plain_data_that_says_how_each_case_was_prepared():
+    prepared = prepare(cohort(volume("a"), volume("b", seed=1)), spacing_mm=(2, 1, 1))
+    recipe = json.loads(json.dumps(prepared.recipe))
+    assert recipe == prepared.recipe
+    case = recipe["cases"]["b"]
+    assert (recipe["spacing_mm"], case["spacing_mm"], case["shape"]) == ([2.0, 1.0, 1.0], [1.0, 1.0, 1.0], [8, 8, 8])
+    assert case["labelled_voxels"] == np.count_nonzero(prepared.volumes[1].label)
+    numbers = case["intensities"][0]
+    image = resample(volume("b", seed=1).image, (1, 1, 1), (2, 1, 1))
+    expected = (np.clip(image, numbers["low"], numbers["high"]) - numbers["mean"]) / numbers["sd"]
+    np.testing.assert_allclose(prepared.volumes[1].image, expected, atol=1e-5)
+
+
 def test_duplicate_images_are_refused_naming_both_cases():
     first, second = volume("case_1"), volume("case_7")
     relabelled = Volume("case_7", "case_7", second.image, 1 - second.label, second.spacing_mm)
@@ -318,12 +385,15 @@ def test_fingerprint_changes_with_whatever_changes_the_data_and_only_then():
     relabelled = Volume("b", "b", raw[1].image, (raw[1].label + 1) % 3, raw[1].spacing_mm)
     different = [
         prepare(cohort(*raw, class_names=names), spacing_mm=(2, 1, 1)),
-        prepare(cohort(*raw, class_names=names), labels="separate"),
+        prepare(cohort(*raw, class_names=("background", "L1", "L3"))),
+        prepare(cohort(*raw, class_names=names), settings=PreprocessingSettings(crop="body")),
+        prepare(cohort(*raw, class_names=names), settings=PreprocessingSettings(statistics="body")),
+        prepare(cohort(*raw, class_names=names), settings=PreprocessingSettings(intensity="quantitative")),
         prepare(cohort(raw[0], class_names=names)),
         prepare(cohort(raw[0], relabelled, class_names=names)),
         prepare(cohort(raw[0], volume("b", seed=3, classes=3), class_names=names)),
     ]
-    assert len(same | {prepared.fingerprint for prepared in different}) == 6
+    assert len(same | {prepared.fingerprint for prepared in different}) == 9
 
 
 def test_empty_cohort():
@@ -342,8 +412,3 @@ def test_cohort_without_foreground():
 def test_impossible_spacing(spacing_mm):
     with pytest.raises(LossevoError, match="spacing_mm must be three sizes above 0 mm"):
         prepare(cohort(volume()), spacing_mm=spacing_mm)
-
-
-def test_unknown_treatment_of_labels():
-    with pytest.raises(LossevoError, match="labels must be 'merged' or 'separate', got 'both'"):
-        prepare(cohort(volume()), labels="both")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossevo.data import k_folds, split_subjects
+from lossevo.data import CaseFold, k_folds, read_splits, split_subjects, splits_json, stated_folds, subjects_of_folds
 from lossevo.errors import LossevoError
 
 
@@ -74,3 +76,111 @@ def test_folds_are_disjoint_covering_and_even(count: int, k: int, seed: int):
 def test_one_fold_is_no_cross_validation():
     with pytest.raises(LossevoError, match="at least 2 folds, got 1"):
         k_folds(names(5), 1, seed=0)
+
+
+@st.composite
+def cohorts(draw: st.DrawFn, subjects: int = 2) -> dict[str, str]:
+    """Case id -> subject; subjects have one to four cases."""
+    count = draw(st.integers(subjects, 12))
+    series = draw(st.lists(st.integers(1, 4), min_size=count, max_size=count))
+    return {f"{name}_{series}": name for name, many in zip(names(count), series, strict=True) for series in range(many)}
+
+
+OF_CASE = {"a_t1": "a", "a_t2": "a", "b_t1": "b", "c_t1": "c"}
+
+
+class TestSplitsOfNnunet:
+    """``splits_final.json``: folds in cases, which must keep every subject whole."""
+
+    @given(cohort=cohorts(), k=st.integers(2, 5), seed=st.integers(0, 2**32))
+    def test_what_is_written_is_read_and_keeps_subjects_whole(self, tmp_path_factory, cohort, k, seed):
+        subjects = set(cohort.values())
+        folds = k_folds(subjects, min(k, len(subjects)), seed=seed)
+        file = tmp_path_factory.getbasetemp() / "splits_final.json"
+        file.write_text(splits_json(folds, cohort), encoding="utf-8")
+        read = read_splits(file)
+        assert subjects_of_folds(read, cohort, source="file") == folds
+        for fold in read:
+            assert sorted(fold.train + fold.val) == sorted(cohort)
+            assert {cohort[case] for case in fold.train}.isdisjoint(cohort[case] for case in fold.val)
+
+    @given(cohort=cohorts(), data=st.data())
+    def test_any_partition_of_cases_that_parts_a_subject_is_refused_by_name(self, cohort, data):
+        val = data.draw(st.sets(st.sampled_from(sorted(cohort))))
+        train = cohort.keys() - val
+        parted = {cohort[case] for case in train} & {cohort[case] for case in val}
+        folds = [CaseFold(tuple(train), tuple(val))]
+        if parted:
+            with pytest.raises(
+                LossevoError, match=rf"fold 0 trains and tests on the same {len(parted)} .*{min(parted)}"
+            ):
+                subjects_of_folds(folds, cohort, source="file")
+        else:
+            assert subjects_of_folds(folds, cohort, source="file") == (tuple(sorted({cohort[case] for case in val})),)
+
+    @pytest.mark.parametrize(
+        ("train", "val", "message"),
+        [
+            ("a_t1 b_t1", "a_t2 c_t1", r"^here: fold 0 trains and tests .* 1 subject.*: a \(cases a_t1, a_t2\)"),
+            ("a_t1 a_t2 b_t1", "b_t1 c_t1", r"fold 0 trains and tests on the same 1 subject\(s\): b"),
+            ("a_t1 a_t2 b_t1", "c_t1 d e", r"fold 0 has 2 case\(s\) that the cohort has not: d, e; "),
+            ("a_t1 a_t2", "c_t1", r'fold 0 leaves out 1 case\(s\) of the cohort: b_t1; add each to "train" or "val"'),
+        ],
+    )
+    def test_refused(self, train, val, message):
+        with pytest.raises(LossevoError, match=message):
+            subjects_of_folds([CaseFold(tuple(train.split()), tuple(val.split()))], OF_CASE, source="here")
+
+    def test_a_subject_is_tested_once(self):
+        fold = CaseFold(("a_t1", "a_t2", "c_t1"), ("b_t1",))
+        with pytest.raises(LossevoError, match=r"1 subject\(s\) are tested in more than one fold: b;"):
+            subjects_of_folds([fold, fold], OF_CASE, source="here")
+
+    def test_many_names_are_cut_short(self):
+        with pytest.raises(LossevoError, match="x00, x01, x02, x03, x04 and 35 more"):
+            subjects_of_folds([CaseFold(tuple(OF_CASE), tuple(f"x{i:02d}" for i in range(40)))], OF_CASE, source="s")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", "cannot be read"),
+            ("{", "cannot be read"),
+            ("[]", "expected a list of folds .* found an empty list"),
+            ('{"train": ["a"]}', "expected a list of folds .* found a JSON dict"),
+            ('[{"train": ["a"], "val": ["b"]}, {"train": ["a"]}]', 'fold 1 needs "train" and "val"'),
+            ('[{"train": ["a"], "val": []}]', 'fold 0 needs "train" and "val", each a list of at least one case id'),
+            ('[{"train": "a", "val": ["b"]}]', "fold 0 needs"),
+            ('[{"train": [1], "val": ["b"]}]', "fold 0 needs"),
+            ("[[1]]", "fold 0 needs"),
+        ],
+    )
+    def test_files_that_are_none(self, tmp_path: Path, content, message):
+        (tmp_path / "splits.json").write_text(content)
+        with pytest.raises(LossevoError, match=message) as raised:
+            read_splits(tmp_path / "splits.json")
+        assert "splits.json" in str(raised.value)
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path):
+        with pytest.raises(LossevoError, match=r"nowhere\.json: cannot be read"):
+            read_splits(tmp_path / "nowhere.json")
+
+    def test_the_text_is_what_nnunet_reads(self):
+        assert json.loads(splits_json([("a",), ("b", "c")], OF_CASE)) == [
+            {"train": ["b_t1", "c_t1"], "val": ["a_t1", "a_t2"]},
+            {"train": ["a_t1", "a_t2"], "val": ["b_t1", "c_t1"]},
+        ]
+
+
+class TestStatedFolds:
+    """MONAI's datalists number the folds of their cases."""
+
+    def test_a_numbered_fold_is_tested_and_all_else_trained_on(self):
+        assert stated_folds({"a": 0, "b": 1, "c": None, "d": 0}) == (
+            CaseFold(train=("b", "c"), val=("a", "d")),
+            CaseFold(train=("a", "c", "d"), val=("b",)),
+        )
+
+    @pytest.mark.parametrize("folds", [{}, {"a": None}, {"a": 3, "b": 3, "c": None}])
+    def test_fewer_than_two(self, folds):
+        with pytest.raises(LossevoError, match=r"states [01] fold\(s\), expected at least 2"):
+            stated_folds(folds)

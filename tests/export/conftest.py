@@ -22,6 +22,7 @@ _MIXED = (
     " + 0.3 * class_mean(mean((p - mean(p) - batch_mean(y)) * logp * d)) * log(1.3)"
 )
 
+_DICE_BOUNDARY = Expression.parse("1 - foreground_mean(2 * sum(p * y) / sum(p + y)) + foreground_mean(mean(p * d))")
 _EXPRESSIONS = {
     "tversky": expression_of("tversky"),
     "baikal": expression_of("baikal"),
@@ -55,15 +56,29 @@ def exported(
     request: pytest.FixtureRequest, metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
     """Each expression with its files; those of all but the mixed one have not been verified yet."""
-    name, expression = request.param, _EXPRESSIONS[request.param]
-    if name == "mixed":
-        return Exported(name, expression, request.getfixturevalue("mixed").folder)
-    folder = tmp_path_factory.mktemp(name)
-    document = document_of(expression, metadata)
+    if request.param == "mixed":
+        return Exported("mixed", _EXPRESSIONS["mixed"], request.getfixturevalue("mixed").folder)
+    return _written(request.param, tmp_path_factory.mktemp(request.param), metadata)
+
+
+@pytest.fixture(scope="session")
+def tversky(metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A loss that trains."""
+    return _written("tversky", tmp_path_factory.mktemp("tversky"), metadata)
+
+
+@pytest.fixture(scope="session")
+def dice_boundary(metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A loss that trains and measures distances in mm."""
+    return _written("dice_boundary", tmp_path_factory.mktemp("dice_boundary"), metadata)
+
+
+def _written(name: str, folder: Path, metadata: dict[str, Any]) -> Exported:
+    document = document_of(_EXPRESSIONS.get(name, _DICE_BOUNDARY), metadata)
     (folder / "loss.json").write_text(document.to_text(), encoding="utf-8")
     (folder / "loss.py").write_text(source_of(document), encoding="utf-8")
     save_program(document, folder / "loss.pt2")
-    return Exported(name, expression, folder)
+    return Exported(name, document.expression, folder)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from datetime import datetime
@@ -13,13 +14,14 @@ import torch
 import lossevo
 from lossevo.errors import LossevoError
 from lossevo.export import read_document
-from lossevo.export.document import FORMAT, LossDocument, document_of
+from lossevo.export.document import FORMAT, LossDocument, document_of, is_newer
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
 
 
 def _document(**changes: object) -> str:
     document = json.loads(document_of(expression_of("tversky"), {}).to_text())
+    del document["sha256"]
     return json.dumps({**document, **changes})
 
 
@@ -87,6 +89,48 @@ def test_damaged_and_hostile_documents_are_refused_by_name(tmp_path: Path, text:
     assert str(path) in str(caught.value)
 
 
+def test_a_damaged_document_is_refused_or_harmless(tmp_path: Path) -> None:
+    document = document_of(expression_of("tversky"), {"name": "größer"})
+    content = document.to_text().encode()
+    path = tmp_path / "loss.json"
+    for position in range(0, len(content) - 1, 3):
+        for damaged in (content[:position], _flipped(content, position)):
+            path.write_bytes(damaged)
+            with contextlib.suppress(LossevoError):
+                assert read_document(path).expression == document.expression
+
+
+def _flipped(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ (1 << position % 8)]) + content[position + 1 :]
+
+
+def test_a_digit_that_changed_is_noticed_and_may_be_meant(tmp_path: Path) -> None:
+    path = tmp_path / "loss.json"
+    text = document_of(expression_of("tversky"), {}).to_text()
+    path.write_text(text.replace("0.3,", "0.4,"), encoding="utf-8")
+    with pytest.raises(LossevoError, match=r"loss\.json is not what lossevo wrote.*remove its entry 'sha256'"):
+        read_document(path)
+    changed = json.loads(path.read_text(encoding="utf-8"))
+    del changed["sha256"]
+    path.write_text(json.dumps(changed), encoding="utf-8")
+    assert read_document(path).expression.coefficients == (0.4, 0.7)
+
+
+def test_what_only_a_newer_version_knows_asks_for_an_update() -> None:
+    unknown = _expression(structure="class_mean(wavelet(p * y))", coefficients=[])
+    for version, message in (("99.1", "lossevo '99.1' wrote it, newer than"), ("0.0.1", "wavelet[^;]*$")):
+        with pytest.raises(LossevoError, match=message):
+            LossDocument.from_text(_document(expression=unknown, metadata={"lossevo": version}), source="it")
+
+
+@pytest.mark.parametrize(
+    ("version", "than", "expected"),
+    [("2.14.0", "2.13.0+cpu", True), ("2.13.0+cu128", "2.13.0+cpu", False), ("2.9", "2.13", False), (3, "2.0", False)],
+)
+def test_versions_are_compared_by_their_numbers(version: object, than: str, expected: bool) -> None:
+    assert is_newer(version, than) is expected
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "loss.json"
     path.write_bytes(b"\xff\xfe\x00\x01")
@@ -97,6 +141,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_format_is_pinned() -> None:
     # Files of this format are out in the world: a change of the layout needs a new number.
     document = json.loads(LossDocument(expression_of("dice"), {"name": "d"}).to_text())
+    assert document.pop("sha256") == "13422d26d0140690ddf2d0f3e484c9cbf0c30dfef96f884dc4c19dc7cfb6ef23"
     assert document == {
         "format": FORMAT,
         "formula": "1 − μᶠ[2 · Σ[p · y] / Σ[p + y]]",

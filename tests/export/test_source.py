@@ -27,20 +27,22 @@ def _loss_of(source: str, **arguments: object) -> nn.Module:
 
 
 def _random_node(rng: random.Random, kind: Kind, depth: int, values: list[float]) -> Node:
-    if depth <= 1 and kind is Kind.VOXEL:
-        return Node(rng.choice(list(TERMINALS)))
+    leaves = [terminal.name for terminal in TERMINALS.values() if terminal.kind is kind]
+    if depth <= 1 and leaves and (kind is not Kind.SCALAR or rng.random() < 0.2):
+        return Node(rng.choice(leaves))
     if depth <= 1 and kind is Kind.SCALAR:
         if rng.random() < 0.5:
             return constant(rng.randint(-3, 3))
         values.append(rng.uniform(-2, 2))
         return Node(COEFFICIENT, value=len(values) - 1)
-    reductions = [primitive for primitive in PRIMITIVES.values() if primitive.target is kind]
-    if reductions and (depth <= 1 or rng.random() < 0.4):
-        primitive = rng.choice(reductions)
+    makers = [primitive for primitive in PRIMITIVES.values() if primitive.target is kind]
+    if makers and rng.random() < 0.4:
+        primitive = rng.choice(makers)
         return Node(primitive.name, (_random_node(rng, primitive.source, depth - 1, values),))
     primitive = rng.choice([primitive for primitive in PRIMITIVES.values() if primitive.elementwise])
-    kinds = [kind, *(Kind(rng.randint(0, kind)) for _ in range(primitive.arity - 1))]
+    kinds = [kind, *(Kind(rng.randint(0, kind)) for _ in range(primitive.arity - primitive.parameters - 1))]
     rng.shuffle(kinds)
+    kinds += [Kind.SCALAR] * primitive.parameters
     return Node(primitive.name, tuple(_random_node(rng, operand, depth - 1, values) for operand in kinds))
 
 
@@ -48,7 +50,7 @@ def _random_expression(rng: random.Random) -> Expression:
     while True:
         values: list[float] = []
         expression = Expression.of(_random_node(rng, Kind.SCALAR, rng.randint(4, 9), values), values)
-        if expression.terminals & {"p", "logp"} and expression.root.size < 120:
+        if expression.terminals & {"p", "logp", "m"} and expression.root.size < 120:
             return expression
 
 

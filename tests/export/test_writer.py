@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from lossevo.errors import LossevoError
 from lossevo.export import export_loss, writer
+from lossevo.export.document import LossDocument
 from lossevo.export.source import source_of
 from lossevo.export.verification import TOLERANCE, deviation, expected_cases
 from lossevo.losses import expression_of
@@ -84,7 +86,10 @@ def _expression(report: Any) -> Any:
 def test_a_file_that_is_not_the_candidate_is_reported_and_nothing_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "source_of", lambda document: source_of(document).replace("[0.3, 0.7]", "[0.31, 0.7]"))
+    def another(document: LossDocument) -> str:
+        return source_of(replace(document, expression=document.expression.with_coefficients([0.31, 0.7])))
+
+    monkeypatch.setattr(writer, "source_of", another)
     with pytest.raises(LossevoError, match=r"loss\.py is not the loss that was evaluated.*deviates by"):
         export_loss(expression_of("tversky"), tmp_path / "export", metadata={})
     assert list(tmp_path.iterdir()) == []

@@ -5,12 +5,14 @@ Shapes follow the documentation: SCALAR (), REGION (B, C) or (1, C), VOXEL (B, C
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
 
-from lossevo.expression import Expression, Kind, Node
+from lossevo.expression import PRIMITIVES, Expression, Kind, Node
 
 EPSILON = 1e-4
 
@@ -32,6 +34,8 @@ def random_inputs(shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype =
         "y": torch.nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).to(dtype).contiguous(),
         "logp": uniform().log().requires_grad_(),
         "d": 2 * uniform() - 1,
+        "m": (20 * uniform() - 10).requires_grad_(),
+        "t": torch.tensor(0.3, dtype=dtype),
     }
 
 
@@ -55,6 +59,53 @@ def _at_most(x: Tensor, bound: float) -> Tensor:
     return torch.where(x <= bound, x, torch.full_like(x, bound))
 
 
+def _curve(x: Tensor, *parameters: Tensor) -> Tensor:
+    """By de Casteljau's construction from the control points."""
+    increments = torch.stack([torch.ones_like(parameters[0]), *(parameter.abs() for parameter in parameters)])
+    points = [
+        torch.zeros_like(x),
+        *((increments.cumsum(0) / increments.sum(0))[i] + 0 * x for i in range(len(increments))),
+    ]
+    x = x.clamp(0, 1)
+    while len(points) > 1:
+        points = [(1 - x) * a + x * b for a, b in pairwise(points)]
+    return points[0]
+
+
+def _neighbours(x: Tensor) -> Tensor:
+    """The 3^n voxels around each voxel, in a last dimension; beyond the image is its nearest voxel."""
+    axes = range(2, x.ndim)
+    around = []
+    for offsets in product((-1, 0, 1), repeat=len(axes)):
+        index = [slice(None), slice(None)]
+        moved = x
+        for axis, offset in zip(axes, offsets, strict=True):
+            index = (torch.arange(x.shape[axis]) + offset).clamp(0, x.shape[axis] - 1)
+            moved = moved.index_select(axis, index)
+        around.append(moved)
+    return torch.stack(around, -1)
+
+
+def _binomial(axes: int) -> Tensor:
+    weights = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
+    return torch.tensor([math.prod(w) for w in product(weights.tolist(), repeat=axes)], dtype=torch.float64)
+
+
+def _present(r: Tensor, y: Tensor) -> Tensor:
+    """1 for the foreground classes that each row of r has."""
+    voxels = y.flatten(2).sum(2)
+    if r.shape[0] == 1:
+        voxels = voxels.sum(0, keepdim=True)
+    present = (voxels >= 0.5).to(r.dtype)
+    present[:, 0] = 0
+    return present
+
+
+READS_TARGET = frozenset(
+    name for name in PRIMITIVES if name.endswith(("target_mean", "complement_mean", "topk_mean", "log_mean_exp"))
+) | {"present_mean", "frequency_mean"}
+"""Primitives whose meaning takes the target, too."""
+
 MEANINGS: Mapping[str, Callable[..., Tensor]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -71,13 +122,34 @@ MEANINGS: Mapping[str, Callable[..., Tensor]] = {
     "sigmoid": lambda a: torch.special.expit(a),
     "min": torch.minimum,
     "max": torch.maximum,
+    "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),
+    "greater": lambda a, b: torch.special.expit(10 * (a - b)),
+    **{f"curve{n}": _curve for n in range(1, 5)},
+    "avg_pool": lambda x: _neighbours(x).sum(-1) / 3 ** (x.ndim - 2),
+    "gaussian": lambda x: (_neighbours(x) * _binomial(x.ndim - 2).to(x)).sum(-1),
+    "max_pool": lambda x: _neighbours(x).amax(-1),
+    "min_pool": lambda x: _neighbours(x).amin(-1),
+    "morphological_gradient": lambda x: _neighbours(x).amax(-1) - _neighbours(x).amin(-1),
     "sum": lambda x: x.flatten(2).sum(2),
     "mean": lambda x: x.flatten(2).sum(2) / x[0, 0].numel(),
     "batch_sum": lambda x: sum(x[b : b + 1].flatten(2).sum(2) for b in range(x.shape[0])),
     "batch_mean": lambda x: sum(x[b : b + 1].flatten(2).sum(2) for b in range(x.shape[0])) / x[:, 0].numel(),
+    **{
+        f"{prefix}{name}": lambda x, y, over=over, reduce=reduce: reduce(over(x), over(y))
+        for prefix, over in (("", lambda x: x.flatten(2)), ("batch_", lambda x: x.movedim(1, 0).flatten(1)[None]))
+        for name, reduce in (
+            ("target_mean", lambda x, y: (x * y).sum(2) / _away_from_zero(y.sum(2))),
+            ("complement_mean", lambda x, y: (x * (1 - y)).sum(2) / _away_from_zero((1 - y).sum(2))),
+            ("topk_mean", lambda x, y: x.sort(2, descending=True).values[..., : math.ceil(x.shape[2] / 10)].mean(2)),
+            ("log_mean_exp", lambda x, y: x.logsumexp(2) - math.log(x.shape[2])),
+        )
+    },
     "class_mean": lambda r: r.sum() / r.numel(),
     "class_sum": lambda r: r.sum() / r.shape[0],
     "foreground_mean": lambda r: r[:, 1:].sum() / r[:, 1:].numel(),
+    "present_mean": lambda r, y: (r * _present(r, y)).sum() / _away_from_zero(_present(r, y).sum()),
+    "frequency_mean": lambda r, y: (r * y.mean((0, *range(2, y.ndim)))).sum() / r.shape[0],
+    "class_max": lambda r: r.amax(1).mean(),
 }
 
 
@@ -100,6 +172,8 @@ def interpret(expression: Expression, inputs: Mapping[str, Tensor], coefficients
             return coefficients[node.value]
         if node.name in inputs:
             return inputs[node.name]
+        if node.name == "f":
+            return inputs["y"].mean((0, *range(2, like.ndim)))[None]
         operands = [value(child) for child in node.children]
         if node.name == "div" and any(inner.kind is Kind.REGION for inner in node.children[1].walk()):
             denominator = operands[1].detach()
@@ -110,6 +184,8 @@ def interpret(expression: Expression, inputs: Mapping[str, Tensor], coefficients
                 operand.reshape(*operand.shape, *[1] * (like.ndim - 2)) if child.kind is Kind.REGION else operand
                 for operand, child in zip(operands, node.children, strict=True)
             ]
+        if node.name in READS_TARGET:
+            operands.append(inputs["y"])
         return MEANINGS[node.name](*operands)
 
     return value(expression.root)

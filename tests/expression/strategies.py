@@ -25,8 +25,9 @@ def signatures(primitive: Primitive) -> Iterator[tuple[tuple[Kind, ...], Kind]]:
     if primitive.source is not None and primitive.target is not None:
         yield (primitive.source,), primitive.target
         return
-    for kinds in product(Kind, repeat=primitive.arity):
-        yield kinds, max(kinds)
+    operands = primitive.arity - primitive.parameters
+    for kinds in product(Kind, repeat=operands):
+        yield (*kinds, *[Kind.SCALAR] * primitive.parameters), max(kinds)
 
 
 @st.composite
@@ -48,14 +49,20 @@ def expressions(
     for primitive in PRIMITIVES.values():
         for kinds, result in signatures(primitive):
             if primitive.name not in exclude:
-                (elementwise if primitive.elementwise else reductions)[result].append((primitive.name, kinds))
-    terminals = [name for name in TERMINALS if name not in exclude]
+                reduces = primitive.source is not primitive.target
+                (reductions if reduces else elementwise)[result].append((primitive.name, kinds))
+    terminals = {
+        kind: [name for name, terminal in TERMINALS.items() if terminal.kind is kind and name not in exclude]
+        for kind in Kind
+    }
     values: list[float] = []
     drawn: dict[Kind, list[Node]] = {result: [] for result in Kind}
 
     def leaf(wanted: Kind) -> Node:
         if wanted is Kind.VOXEL:
-            return Node(draw(st.sampled_from(terminals)))
+            return Node(draw(st.sampled_from(terminals[wanted])))
+        if terminals[wanted] and draw(st.integers(0, 3)) == 0:
+            return Node(draw(st.sampled_from(terminals[wanted])))
         if wanted is Kind.REGION:
             name, _ = draw(st.sampled_from(reductions[Kind.REGION]))
             return Node(name, (leaf(Kind.VOXEL),))

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lossevo.expression import PRIMITIVES, TERMINALS, Expression, Kind, Node, compile_expression, constant, generate
+from lossevo.expression import (
+    INPUTS,
+    PRIMITIVES,
+    TERMINALS,
+    Expression,
+    Kind,
+    Node,
+    compile_expression,
+    constant,
+    generate,
+)
 from lossevo.expression.codegen import HELPERS, lower
 from lossevo.expression.graph import Graph, reachable
 from lossevo.expression.parser import parse
@@ -46,7 +56,7 @@ def test_every_primitive_means_what_is_documented(name: str, shape: tuple[int, .
     operands = {
         Kind.VOXEL: ("p - 0.3", "d * logp"),
         Kind.REGION: ("mean(p) - 0.3", "batch_mean(p * d)"),
-        Kind.SCALAR: ("class_mean(mean(p)) - 0.3", "-1.5"),
+        Kind.SCALAR: ("class_mean(mean(p)) - 0.3", "-1.5", "2.0", "class_mean(f)", "0.7"),
     }
     to_scalar = {Kind.VOXEL: "class_mean(mean({}))", Kind.REGION: "class_mean({})", Kind.SCALAR: "{}"}
     for kinds, _ in signatures(primitive):
@@ -138,7 +148,7 @@ def test_there_is_one_line_for_each_distinct_operation(expression: Expression) -
     values = [line.split(" = ", 1)[1] for line in code.lines]
     assert len(set(values)) == len(values)
     graph = reachable([lower(expression.root, Graph())])
-    computed = [value for value in graph if value.operands or value.operation == "size"]
+    computed = [value for value in graph if value.operands or value.operation in ("size", "foreground")]
     assert len([value for value in values if ".reshape(" not in value]) == len(computed)
 
 
@@ -207,7 +217,7 @@ def test_the_result_has_the_type_of_the_inputs(dtype: torch.dtype) -> None:
 def test_constants_alone_are_a_number_known_when_compiling(formula: str, value: float) -> None:
     expression = Expression.parse(formula)
     code = generate(expression.root)
-    assert code.lines == code.terminals == code.helpers == ()
+    assert code.lines == code.inputs == code.helpers == ()
     result = compile_expression(expression)({}, torch.tensor([]))
     assert isinstance(result, float)
     assert result == pytest.approx(value, rel=1e-14)
@@ -264,10 +274,10 @@ def test_code_names_all_that_it_uses_and_no_more(expression: Expression) -> None
         if isinstance(node, ast.Name):
             (assigned if isinstance(node.ctx, ast.Store) else used).add(node.id)
     free = used - assigned - {"c", "float", "torch", "_"}
-    assert free - {"spatial"} == {*code.terminals, *code.helpers}
+    assert free - {"spatial"} == {*code.inputs, *code.helpers}
     assert ("spatial" in free) == code.uses_spatial
     assert set(code.helpers) <= set(HELPERS)
-    assert set(code.terminals) <= expression.terminals
+    assert set(code.inputs) <= expression.inputs | {TERMINALS[name].input for name in expression.terminals}
 
 
 def test_code_is_the_same_every_time() -> None:
@@ -285,9 +295,15 @@ def test_code_is_the_same_every_time() -> None:
     )
 
 
-def test_terminals_keep_the_order_of_the_table() -> None:
-    root = Expression.parse("class_mean(mean(d * logp * y * p))").root
-    assert generate(root).terminals == tuple(TERMINALS)
+def test_inputs_keep_their_order() -> None:
+    root = Expression.parse("class_mean(mean(d * logp * y * p * m * t))").root
+    assert generate(root).inputs == INPUTS
+
+
+def test_inputs_are_what_the_terminals_and_primitives_read() -> None:
+    assert Expression.parse("present_mean(mean(p)) + class_mean(f)").inputs == {"p", "y"}
+    assert Expression.parse("class_mean(target_mean(m)) * t").inputs == {"m", "t", "y"}
+    assert Expression.parse("class_mean(mean(p - p))").inputs == frozenset()
 
 
 def test_a_wide_constant_is_no_literal_of_the_text() -> None:

@@ -14,6 +14,7 @@ from lossevo.expression.dangers import is_safe
 from lossevo.expression.differentiation import gradients
 from lossevo.expression.graph import Graph
 from lossevo.expression.intervals import Limits
+from lossevo.expression.neighbourhoods import margin
 from lossevo.expression.values import Extent
 from lossevo.losses import expressible_names, expression_of
 from tests.expression.strategies import expressions, tame_coefficient
@@ -34,7 +35,17 @@ def inputs(shape=(2, CLASSES, 3, 4), *, soft: bool = False, saturated: bool = Fa
     d = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
     logits.requires_grad_()
     logp = logits.log_softmax(1)
-    return {"logits": logits, "labels": labels, "y": y, "d": d, "logp": logp, "p": logp.exp()}
+    t = torch.tensor(0.3, dtype=torch.float64)
+    return {
+        "logits": logits,
+        "labels": labels,
+        "y": y,
+        "d": d,
+        "logp": logp,
+        "p": logp.exp(),
+        "m": margin(logits),
+        "t": t,
+    }
 
 
 def by_autograd(expression: Expression, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -115,9 +126,9 @@ def test_every_rule_of_the_one_hot_target(formula: str) -> None:
 def test_with_labels_only_the_true_class_is_computed() -> None:
     """Focal loss: the power, which costs most, is taken of one number per voxel, and y is never made."""
     code = generate_with_gradient(expression_of("focal").root, hard=True)
-    assert "y" not in code.terminals
+    assert "y" not in code.inputs
     assert "v0 = p.gather(1, labels)" in code.lines
-    assert "logp" not in code.terminals
+    assert "logp" not in code.inputs
     assert not any("one_hot" in line for line in code.lines)
     assert sum("**" in line for line in code.lines) == 1
 

@@ -58,9 +58,18 @@ def test_operators_bind_as_in_mathematics(formula: str, meaning: str) -> None:
 def test_every_primitive_can_be_called_by_its_name(name: str) -> None:
     primitive = PRIMITIVES[name]
     operand = "sum(p)" if primitive.source is Kind.REGION else "p"
-    root, _ = parse(f"{name}({', '.join([operand] * primitive.arity)})")
+    operands = [operand] * (primitive.arity - primitive.parameters) + ["2"] * primitive.parameters
+    root, _ = parse(f"{name}({', '.join(operands)})")
     assert root.name == name
-    assert root == parse(primitive.text.format(*[operand] * primitive.arity))[0]
+    assert root == parse(primitive.text.format(*operands))[0]
+
+
+def test_what_a_curve_looks_like_is_a_scalar() -> None:
+    assert parse("curve2(p, t, class_mean(f))")[0].kind is Kind.VOXEL
+    with pytest.raises(ExpressionError, match=r"curve1 takes scalar values after its first operand, .* a voxel one"):
+        parse("curve1(p, y)")
+    with pytest.raises(ExpressionError, match="max_pool works on a voxel value, but is given a region one"):
+        parse("max_pool(mean(p))")
 
 
 @pytest.mark.parametrize("number", ["2.0", "2.", "2e0", "2E+0", "0.02e2", "20e-1", "0000000002.0"])
@@ -217,7 +226,9 @@ def test_an_error_has_position_and_reason(formula: str, position: int, message: 
     [("summ(p)", "sum"), ("forground_mean(sum(p))", "foreground_mean"), ("sigmoyd(p)", "sigmoid"), ("log_p", "logp")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(word: str, near: str) -> None:
-    with pytest.raises(ExpressionError, match=rf"position 5: unknown name .*did you mean '{near}'\?.*known: p, y"):
+    with pytest.raises(
+        ExpressionError, match=rf"position 5: unknown name .*did you mean '{near}'\?.*loss-language.md lists all"
+    ):
         parse(f"1 - {word}")
 
 
@@ -364,5 +375,5 @@ def test_100_000_damaged_formulas_are_expressions_or_errors() -> None:
             pool.append(text)
             if len(pool) > 500:
                 pool.pop(generator.randrange(len(pool)))
-    assert valid > 5_000
+    assert valid > 3_000
     assert slowest < 1.0

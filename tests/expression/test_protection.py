@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lossevo.expression import COEFFICIENT, Expression, Node, compile_expression, safe_math
-from lossevo.expression.safe_math import EPSILON
+from lossevo.expression.primitives import EPSILON
 
 
 def primitive(name: str, arity: int) -> Callable[..., Tensor]:

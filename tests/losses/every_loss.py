@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lossevo.losses import names
+from lossevo import losses
+from lossevo.losses import describe, names
 
 VARIANTS = [
     ("cross_entropy", {"label_smoothing": 0.1}),
@@ -19,6 +20,7 @@ VARIANTS = [
     ("dice_hausdorff", {"hausdorff": "convolution"}),
     ("unified_focal", {"asymmetric": False, "gamma": 0.9}),
     ("cldice", {"iterations": 2, "include_background": True}),
+    ("cov_weighting", {"parts": ("dice", "focal", "boundary")}),
 ]
 LOSSES = [*((name, {}) for name in names()), *VARIANTS]
 
@@ -30,6 +32,12 @@ def name_of(case):
 
 
 every_loss = pytest.mark.parametrize(("name", "parameters"), LOSSES, ids=[name_of(case) for case in LOSSES])
+
+
+def create(name, **parameters):
+    """The loss; one whose weights adapt to every call in evaluation mode, where they stand still."""
+    loss = losses.create(name, **parameters)
+    return loss.eval() if describe(name).family == "adaptive" else loss
 
 
 def example(classes, spatial, *, batch=2, dtype=torch.float64, seed=0):

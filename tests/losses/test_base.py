@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lossevo.errors import LossevoError
-from lossevo.losses import SegmentationLoss, create, signed_distance_map
+from lossevo.losses import SegmentationLoss, signed_distance_map
 from lossevo.losses.base import one_hot
-from tests.losses.every_loss import assert_same, every_loss, example, value_and_gradient
+from tests.losses.every_loss import assert_same, create, every_loss, example, value_and_gradient
 
 
 @every_loss

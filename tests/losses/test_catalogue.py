@@ -23,6 +23,7 @@ def test_the_losses_of_the_literature_are_there():
         *("hausdorff_erosion", "hausdorff_convolution", "log_hausdorff_dt"),
         *("dice_ce", "dice_focal", "dice_topk", "focal_tversky", "unified_focal"),
         *("generalized_dice_boundary", "dice_hausdorff", "exp_log", "cldice"),
+        *("softadapt", "cov_weighting", "uncertainty_weighting"),
         *("baikal", "baikal_cma"),
     )
 
@@ -31,7 +32,7 @@ def test_the_losses_of_the_literature_are_there():
 def test_every_loss_is_described_and_has_its_papers_defaults(name):
     description = describe(name)
     assert description.name == name
-    assert description.family in {"distribution", "region", "distance", "compound", "learned"}
+    assert description.family in {"distribution", "region", "distance", "compound", "adaptive", "learned"}
     assert all([description.summary, description.formula, description.source])
     loss = create(name, **parameters(name))
     assert isinstance(loss, SegmentationLoss)

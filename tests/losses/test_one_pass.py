@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from lossevo.analysis.cost import saved_bytes
-from lossevo.losses import create
 from lossevo.losses.base import one_hot
 from lossevo.losses.distribution import Focal
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.one_pass import one_pass
 from lossevo.losses.region import Dice, Tversky
-from tests.losses.every_loss import assert_same, every_loss, example, value_and_gradient
+from tests.losses.every_loss import assert_same, create, every_loss, example, value_and_gradient
 
 OWN = [
     *("focal", "topk", "dice", "generalized_dice", "jaccard", "tversky", "asymmetric_similarity"),

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from lossevo.losses import describe, names, parameters
+from lossevo.losses.adaptive_schemes import VARIANTS
 from lossevo.losses.relations import RELATIONS
 from lossevo.losses.scheduled import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "losses"
-FAMILIES = ("distribution", "region", "distance", "compound", "learned")
+FAMILIES = ("distribution", "region", "distance", "compound", "adaptive", "learned")
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 PAGES = {family: (FOLDER / f"{family}.md").read_text(encoding="utf-8") for family in FAMILIES}
 
@@ -38,7 +39,7 @@ def test_every_section_tells_of_the_gradient_and_of_the_source(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_of_code_are_losses_and_parameters(family):
     """A parameter that was renamed is found out here."""
-    known = {*names(), *(key for name in names() for key in parameters(name)), *SCHEDULES}
+    known = {*names(), *(key for name in names() for key in parameters(name)), *SCHEDULES, *VARIANTS}
     words = re.findall(r"`(\w+)(?:=[^`]+)?`", PAGES[family])
     assert set(words) - known <= {"distance_map", "float16", "iter_"}
 

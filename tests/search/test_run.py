@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lossevo.data import MERGED, LabelScheme
+from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError
 from lossevo.search import hall_of_fame
 from lossevo.search.folder import locked
@@ -17,7 +19,7 @@ from lossevo.training import TaskSettings
 from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
 
-FILES = {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "run.json", "subjects.json"}
+FILES = {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "preprocessing.json", "run.json", "subjects.json"}
 TASK = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
 
 
@@ -40,7 +42,10 @@ def folder(tmp_path, cohort) -> Path:
 
 class TestCreate:
     def test_it_writes_down_what_was_asked_and_who_is_who(self, folder, cohort):
-        assert {path.name for path in folder.iterdir()} == {"ledger.sqlite", "run.json", "subjects.json"}
+        assert {path.name for path in folder.iterdir()} == FILES - {"hall_of_fame.csv", "hall_of_fame.json"}
+        prepared = json.loads((folder / "preprocessing.json").read_text())
+        assert prepared["spacing_mm"] == [4.0, 4.0, 4.0]
+        assert list(prepared["cases"]) == sorted(balls(9))
         assert read_config(folder) == config(cohort)
         subjects = Subjects.read(folder)
         parts = [*subjects.train, *subjects.validation, *subjects.untouched]
@@ -58,6 +63,12 @@ class TestCreate:
     def test_an_empty_folder_may_be_used(self, tmp_path, cohort):
         (tmp_path / "empty").mkdir()
         Run.create(tmp_path / "empty", config(cohort))
+
+    def test_the_memory_allowed_decides_nothing(self, folder, tmp_path, cohort):
+        small = Run.create(tmp_path / "small", config(cohort), patch_cache_bytes=0)
+        assert isinstance(small.data.bank, StoredPatchBank)
+        assert small.data.fingerprint == Run.open(folder).data.fingerprint
+        assert Run.open(folder, patch_cache_bytes=0).data.bank.files == small.data.bank.files
 
     def test_preparation_is_told_of(self, tmp_path, cohort):
         told = []
@@ -147,7 +158,7 @@ class TestOpen:
         [
             ({"format": "lossevo.run/2"}, r"run\.json: format 'lossevo\.run/2', but this lossevo reads"),
             ({"format": None}, r"run\.json: format None"),
-            ({"labels": "both"}, r"run\.json: labels: "),
+            ({"labels": "both"}, r"run\.json: labels\.classes: "),
             ({"surprise": 1}, r"run\.json: surprise: "),
             ({"space": {}}, r"run\.json: space\.name: "),
             ({"seed": "x"}, r"run\.json: seed: "),
@@ -217,6 +228,9 @@ class TestCohortSource:
     def test_a_folder_or_the_phantom(self, cohort):
         assert str(CohortSource(path=cohort)) == str(cohort)
         assert len(CohortSource(path=cohort).open().cases) == 9
+        assert CohortSource(path=cohort).open(labels=MERGED).class_names == ("background", "vertebra")
         phantom = CohortSource(phantom_cases=3)
         assert str(phantom) == "embedded phantom, 3 cases"
         assert len(phantom.open(SPACING_MM).cases) == 3
+        levels = LabelScheme(classes="separate", levels="L1-L2")
+        assert phantom.open(SPACING_MM, levels).class_names == ("background", "L1", "L2")

@@ -87,7 +87,7 @@ def check_well_typed(made: Variation, tree: gp.PrimitiveTree) -> None:
                 check(argument)
         elif isinstance(item.value, str):
             assert item.value in space.terminals
-            assert wanted is Voxel
+            assert wanted is {Kind.VOXEL: Voxel, Kind.REGION: Region, Kind.SCALAR: Scalar}[TERMINALS[item.value].kind]
         else:
             assert wanted is (Voxel if space.root == "voxel" else Scalar)
 

@@ -34,6 +34,9 @@ def test_fingerprint_tells_settings_and_data_apart_but_not_the_default_budget():
     assert settings.fingerprint("data") == TaskSettings(budget_steps=999).fingerprint("data")
     assert settings.fingerprint("data") != settings.fingerprint("other data")
     assert settings.fingerprint("data") != TaskSettings(learning_rate=3e-3).fingerprint("data")
+    assert settings.fingerprint("data") != TaskSettings(augmentation="full").fingerprint("data")
+    # How cases are prepared is part of the data's own fingerprint.
+    assert settings.fingerprint("data") == TaskSettings(preprocessing={"crop": "body"}).fingerprint("data")
 
 
 def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):

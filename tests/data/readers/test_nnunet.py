@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from lossevo.data import prepare, read_nnunet
+from lossevo.data import MERGED, prepare, read_cohort, read_nnunet, relabel
+from lossevo.data.readers import scan
 from lossevo.errors import LossevoError
+from tests.data.readers.volumes import SAGITTAL, in_ras, write_itk
 
 SHAPE = (5, 6, 7)
 
@@ -134,6 +136,53 @@ def test_older_style_description(cohort_folder):
     assert cohort.channel_names == ("MRI",)
 
 
+def test_nnunet_v1_lists_files_by_names_that_they_do_not_have(cohort_folder):
+    listed = [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in "ab"]
+    labels = {"0": "background", "1": "L1"}
+    rewrite_description(cohort_folder, modality={"0": "MRI"}, labels=labels, training=listed)
+    found = scan(cohort_folder)
+    assert (found.format, [case.case_id for case in found.cases]) == ("nnunet", ["a", "b"])
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_other_file_endings(write_nnunet_cohort, ending: str):
+    pytest.importorskip("SimpleITK")
+    folder = write_nnunet_cohort({"a": image_and_label(1)}, file_ending=ending)
+    for file in folder.glob("*/*.nii.gz"):
+        voxels = np.asarray(nib.load(file).dataobj)
+        write_itk(file.with_name(file.name.replace(".nii.gz", ending)), voxels, SAGITTAL)
+    volume = read_nnunet(folder).cases[0].load()
+    for array, stored in ((volume.image[0], image_and_label(1)[0]), (volume.label, image_and_label(1)[1])):
+        np.testing.assert_array_equal(array, in_ras(stored))
+
+
+def test_files_named_in_the_description_instead_of_folders(cohort_folder):
+    listed = {
+        "x": {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz"], "label": "labelsTr/b.nii.gz"},
+        "y": {"images": ["imagesTr/b_0000.nii.gz", "imagesTr/a_0000.nii.gz"], "label": "labelsTr/b.nii.gz"},
+    }
+    rewrite_description(cohort_folder, dataset=listed, channel_names={"0": "T1", "1": "T2"})
+    cohort = read_cohort(cohort_folder)
+    assert [case.case_id for case in cohort.cases] == ["x", "y"]
+    volume = cohort.cases[0].load()
+    np.testing.assert_array_equal(volume.image, [image_and_label(seed)[0] for seed in (1, 2)])
+    np.testing.assert_array_equal(volume.label, image_and_label(2)[1])
+    del listed["x"]["images"][1]
+    rewrite_description(cohort_folder, dataset=listed)
+    assert [problem.code for problem in scan(cohort_folder).problems] == ["missing-image"]
+    rewrite_description(cohort_folder, dataset=["x"])
+    with pytest.raises(LossevoError, match=r'dataset\.json: "dataset" must map each case to'):
+        scan(cohort_folder)
+
+
+def test_cases_of_one_patient(cohort_folder):
+    rewrite_description(cohort_folder, subjects={"a": "anna", "b": "anna"})
+    assert read_nnunet(cohort_folder).subjects == ("anna",)
+    rewrite_description(cohort_folder, subjects=["anna"])
+    with pytest.raises(LossevoError, match='"subjects" must map case ids to patients'):
+        read_nnunet(cohort_folder)
+
+
 def test_cases_travel_between_processes(cohort_folder):
     case = pickle.loads(pickle.dumps(read_nnunet(cohort_folder))).cases[0]
     np.testing.assert_array_equal(case.load().label, image_and_label(1)[1])
@@ -177,7 +226,7 @@ def test_description_that_is_no_json(cohort_folder, content: bytes):
         ({"channel_names": {}}, '"channel_names" must map "0", "1"'),
         ({"channel_names": ["T2"]}, '"channel_names" must map "0", "1"'),
         ({"channel_names": {"1": "T2"}}, '"channel_names" must map "0", "1"'),
-        ({"file_ending": ".mha"}, r"file_ending '\.mha' cannot be read, only \.nii\.gz and \.nii"),
+        ({"file_ending": ".png"}, r"file_ending '\.png' cannot be read, only \.nii\.gz, \.nii, \.mha"),
         ({"numTraining": 3}, r"numTraining is 3, but imagesTr holds 2 case\(s\)"),
     ],
 )
@@ -253,6 +302,13 @@ def test_shapes_that_differ(cohort_folder):
 def test_affines_that_differ(cohort_folder, affine):
     save(image_and_label(1)[1], cohort_folder / "labelsTr" / "a.nii.gz", affine)
     refused(cohort_folder, r"a_0000\.nii\.gz: its affine places voxels up to 0\.[56] mm away from where .*a\.nii\.gz")
+
+
+def test_channels_of_different_shapes(write_nnunet_cohort):
+    image, label = image_and_label(1)
+    folder = write_nnunet_cohort({"a": (np.stack([image, image]), label)})
+    save(np.zeros((5, 6, 8), np.uint8), folder / "imagesTr" / "a_0001.nii.gz")
+    refused(folder, r"a_0001\.nii\.gz: shape \(5, 6, 8\) differs from \(5, 6, 7\) of .*a_0000\.nii\.gz; resample all")
 
 
 def test_affines_that_differ_by_rounding_are_the_same(cohort_folder):
@@ -337,7 +393,7 @@ def test_real_cohort(real_cohorts):
     cohort = read_nnunet(real_cohorts / "myosegmentum")
     assert len(cohort.cases) == 38
     assert cohort.class_names == ("background", "L1", "L2", "L3", "L4", "L5")
-    prepared = prepare(cohort)
+    prepared = prepare(relabel(cohort, MERGED))
     assert prepared.class_names == ("background", "vertebra")
     assert prepared.spacing_mm == (4.0, 4.0, 4.0)
     assert len(set(prepared.subject_hashes.values())) == 38

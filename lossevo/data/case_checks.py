@@ -1,0 +1,323 @@
+"""What is wrong with one case: all that its files show, each read once."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossevo.data.files import Affine, largest_distance_mm, pointer, read_header, read_volume_file, spacing_of
+from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, ranges, read_case
+from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity, error, warning
+from lossevo.errors import LossevoError
+
+# Rounded quaternions and 32-bit headers stay far below; what is above was written by two different programs.
+AFFINE_NOTICE_VOXELS = 0.01
+# Header scaling leaves integers off by rounding; interpolation leaves them off by much more.
+INTEGER_TOLERANCE = 1e-3
+
+SPACING_LIMITS_MM = (0.1, 10.0)
+LARGEST_ANISOTROPY = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReport:
+    """What was found in a case, axes towards the patient's right, anterior and superior.
+
+    ``shape`` and ``spacing_mm`` are those of the first file that has them, ``volumes_cm3`` the volume of each class
+    that has voxels. ``image_hashes`` (file, SHA-256 of a channel's voxels) and ``label_hash`` (None without any
+    labelled voxel) know content again under another name, type or stored orientation.
+    """
+
+    case_id: str
+    subject: str
+    channels: int
+    shape: tuple[int, ...] | None
+    spacing_mm: tuple[float, ...] | None
+    volumes_cm3: Mapping[str, float]
+    image_hashes: tuple[tuple[Path, str], ...]
+    label_hash: str | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the case cannot be used as it is."""
+        return any(problem.severity is Severity.ERROR for problem in self.problems)
+
+
+Tell = Callable[[str, Path, str], None]
+
+
+@dataclass(slots=True)
+class _Findings:
+    """The problems of a case as they are found."""
+
+    case_id: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def about(self, files: set[Path] | None) -> bool:
+        """Whether an error was found in one of these files, or (None) at all."""
+        errors = (problem for problem in self.problems if problem.severity is Severity.ERROR)
+        return any(files is None or problem.file in files for problem in errors)
+
+    def error(self, code: str, file: Path, message: str) -> None:
+        self.problems.append(error(code, f"{file}: {message}", file, self.case_id))
+
+    def warning(self, code: str, file: Path, message: str) -> None:
+        self.problems.append(warning(code, f"{file}: {message}", file, self.case_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where the voxels of a file lie; ``affine`` says nothing unless ``placed``."""
+
+    file: Path
+    shape: tuple[int, ...]
+    affine: Affine
+    placed: bool
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        return spacing_of(self.affine)
+
+
+def examine(files: CaseFiles, scan: Scan, class_names: Mapping[int, str]) -> CaseReport:
+    """Read every file of a case, one at a time, and report all that is wrong with it.
+
+    ``class_names`` maps the label values that are of interest, out of ``scan.label_names``, to names.
+    """
+    found = _Findings(files.case_id)
+    image_grids: list[_Grid] = []
+    image_hashes: list[tuple[Path, str]] = []
+    for file in files.images:
+        if stored := _read(file, scan, found):
+            voxels, grid = stored
+            image_grids.append(grid)
+            for channel in np.moveaxis(voxels, -1, 0) if voxels.ndim == 4 else voxels[None]:
+                _check_image(channel, file, found)
+                image_hashes.append((file, content_hash(channel)))
+    if len(image_grids) == len(files.images) and len(image_hashes) != len(scan.channel_names):
+        found.error(
+            "channel-count",
+            files.images[0] if files.images else scan.folder,
+            f"case {files.case_id} has {len(image_hashes)} channel(s), the data set names {len(scan.channel_names)} "
+            f"({', '.join(scan.channel_names)}); all cases need the same channels",
+        )
+
+    label_grids: list[_Grid] = []
+    volumes_cm3: dict[str, float] = {}
+    digest = hashlib.sha256()
+    for label in files.labels:
+        if stored := _read(label.file, scan, found):
+            voxels, grid = stored
+            label_grids.append(grid)
+            voxel_cm3 = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+            for value, count in _check_label(voxels, label, scan, found).items():
+                if name := class_names.get(value):
+                    volumes_cm3[name] = volumes_cm3.get(name, 0.0) + count * voxel_cm3
+            digest.update(f"{label.value}:{content_hash(voxels)}".encode())
+    if files.labels and not volumes_cm3 and not found.about({label.file for label in files.labels}):
+        wanted = listed(dict.fromkeys(class_names.values()))
+        found.warning("empty-label", files.labels[0].file, f"no voxel of {wanted}; leave the case out, or label it")
+
+    # An image that does not know its geometry takes a label's.
+    placed = [grid for grid in (*image_grids, *label_grids) if grid.placed]
+    _check_grids(placed, {label.file for label in files.labels} if scan.resample_labels else set(), found)
+    if not found.about(None):
+        _check_whole(files, scan, found)
+    return CaseReport(
+        case_id=files.case_id,
+        subject=files.subject,
+        channels=len(image_hashes),
+        shape=placed[0].shape if placed else None,
+        spacing_mm=placed[0].spacing_mm if placed else None,
+        volumes_cm3=volumes_cm3,
+        image_hashes=tuple(image_hashes),
+        label_hash=digest.hexdigest() if volumes_cm3 else None,
+        problems=tuple(found.problems),
+    )
+
+
+def content_hash(voxels: NDArray[Any]) -> str:
+    """SHA-256 of shape and voxels as 32-bit floats: the same whatever type and compression they are stored in."""
+    plain = np.ascontiguousarray(voxels, dtype="<f4")
+    digest = hashlib.sha256(str(plain.shape).encode())
+    digest.update(plain.data)
+    return digest.hexdigest()
+
+
+def _read(file: Path, scan: Scan, found: _Findings) -> tuple[NDArray[Any], _Grid] | None:
+    """Voxels of a file and where they lie, or None and an error."""
+    if any(problem.file == file and problem.severity is Severity.ERROR for problem in scan.problems):
+        return None
+    if command := pointer(file):
+        found.error("pointer", file, f"is only a pointer to the content; fetch it with '{command}'")
+        return None
+    if not file.is_file():
+        found.error("missing-file", file, "does not exist; complete the data set, or leave the case out")
+        return None
+    try:
+        _read_to_the_end(file)
+        header = read_header(file)
+        voxels, affine = read_volume_file(file)
+    except EOFError:
+        found.error("truncated-gzip", file, f"ends early, after {file.stat().st_size} bytes; copy it again")
+    except (gzip.BadGzipFile, zlib.error) as problem:
+        found.error("damaged-gzip", file, f"its compressed content is damaged ({problem}); copy it again")
+    except LossevoError as problem:
+        found.problems.append(error("unreadable", str(problem), file, found.case_id))
+    except OSError as problem:
+        found.error("unreadable", file, f"cannot be read ({problem.strerror or problem})")
+    else:
+        grid = _Grid(file, voxels.shape[:3], affine, header.has_geometry)
+        if grid.placed:
+            _check_spacing(grid, header.form_difference_mm, found)
+        return voxels, grid
+    return None
+
+
+def _read_to_the_end(file: Path) -> None:
+    """Decompress all of a gzip file: a reader stops after the last voxel, before the checksum."""
+    if file.suffix == ".gz":
+        with gzip.open(file) as stream:
+            while stream.read(1 << 20):
+                pass
+
+
+def _check_spacing(grid: _Grid, form_difference_mm: float, found: _Findings) -> None:
+    least, most = min(grid.spacing_mm), max(grid.spacing_mm)
+    if least < SPACING_LIMITS_MM[0] or most > SPACING_LIMITS_MM[1] or most > LARGEST_ANISOTROPY * least:
+        found.warning(
+            "extreme-spacing",
+            grid.file,
+            f"voxels of {sides(grid.spacing_mm)} mm; expected {SPACING_LIMITS_MM[0]:g} to {SPACING_LIMITS_MM[1]:g} mm "
+            f"and sides that differ by at most a factor of {LARGEST_ANISOTROPY:g}. A localizer, or a wrong header?",
+        )
+    if form_difference_mm > AFFINE_TOLERANCE_VOXELS * least:
+        found.warning(
+            "sform-qform",
+            grid.file,
+            f"its sform and qform place voxels up to {form_difference_mm:.3g} mm apart, so programs disagree about its "
+            "geometry; lossevo takes the sform. Compare with a viewer and write both alike",
+        )
+
+
+def _check_image(channel: NDArray[Any], file: Path, found: _Findings) -> None:
+    finite = np.isfinite(channel)
+    if not finite.all():
+        count = int(finite.size - np.count_nonzero(finite))
+        found.error("not-finite", file, f"{count} voxel(s) are NaN or infinite; replace them or leave out the case")
+        return
+    signal = channel[channel != 0]
+    if signal.size == 0 or signal.min() == signal.max():
+        value = signal[0] if signal.size else 0
+        found.error("constant-image", file, f"all voxels that are not 0 are {value:g}: no image; leave out the case")
+
+
+def _check_label(voxels: NDArray[Any], label: LabelFile, scan: Scan, found: _Findings) -> dict[int, int]:
+    """Number of voxels of each non-zero value of ``scan.label_names``."""
+    if voxels.ndim != 3:
+        found.error("label-shape", label.file, f"shape {voxels.shape}, expected a label map or mask in 3D")
+        return {}
+    values, counts = np.unique(voxels, return_counts=True)
+    if not np.isfinite(values).all():
+        found.error("not-finite", label.file, "the label has NaN or infinite voxels; expected integers")
+        return {}
+    whole = np.rint(values)
+    off = np.abs(values - whole)
+    if np.max(off, initial=0) > INTEGER_TOLERANCE:
+        count = int(counts[off > INTEGER_TOLERANCE].sum())
+        found.error(
+            "label-not-integer",
+            label.file,
+            f"{count} voxel(s) are not integers, such as {values[off.argmax()]:.4g}; was the label interpolated? "
+            "Resample labels with nearest neighbour",
+        )
+        return {}
+    count_of = {int(value): int(count) for value, count in zip(whole, counts, strict=True) if value != 0}
+    if label.value is not None:
+        if len(count_of) > 1:
+            some = ", ".join(map(str, list(count_of)[:5]))
+            found.error("mask-values", label.file, f"values {some}, expected a mask of one structure (0 and 1)")
+        return {label.value: sum(count_of.values())} if count_of else {}
+    if unknown := {value: count for value, count in count_of.items() if value not in scan.label_names}:
+        told = ", ".join(f"{value} ({count} voxels)" for value, count in list(unknown.items())[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        found.error(
+            "unexpected-label-value",
+            label.file,
+            f"label value(s) {told}{more} are not named in {scan.labels_named_in}, which has 0 and "
+            f"{ranges(scan.label_names)}; name them there or correct the label",
+        )
+    return {value: count for value, count in count_of.items() if value not in unknown}
+
+
+def _check_grids(grids: list[_Grid], resampled: set[Path], found: _Findings) -> None:
+    """Channels and labels against the first image, or labels against each other if there is no image."""
+    for other in grids[1:]:
+        lenient = other.file in resampled
+        _compare(other, grids[0], found.warning if lenient else found.error, found.warning, resampled=lenient)
+
+
+def _check_whole(files: CaseFiles, scan: Scan, found: _Findings) -> None:
+    """The last word is with what reads cases for training."""
+    if any(problem.case_id == files.case_id and problem.severity is Severity.ERROR for problem in scan.problems):
+        return
+    try:
+        read_case(files, scan)
+    except LossevoError as problem:
+        found.problems.append(error("unusable", str(problem), None, files.case_id))
+
+
+def _compare(
+    other: _Grid,
+    reference: _Grid,
+    tell: Tell,
+    warn: Tell,
+    *,
+    resampled: bool,
+) -> None:
+    advice = "it is resampled to the image" if resampled else "resample one to the grid of the other"
+    same_spacing = np.allclose(other.spacing_mm, reference.spacing_mm, rtol=1e-2)
+    if other.shape != reference.shape:
+        tell(
+            "shape-mismatch",
+            other.file,
+            f"shape {other.shape} differs from {reference.shape} of {reference.file}; {advice}",
+        )
+    if not same_spacing:
+        tell(
+            "spacing-mismatch",
+            other.file,
+            f"voxels of {sides(other.spacing_mm)} mm differ from {sides(reference.spacing_mm)} mm of "
+            f"{reference.file}; {advice}",
+        )
+    elif other.shape == reference.shape:
+        distance_mm = largest_distance_mm(other.affine, reference.affine, other.shape)
+        side_mm = min(reference.spacing_mm)
+        if distance_mm > AFFINE_NOTICE_VOXELS * side_mm:
+            serious = distance_mm > AFFINE_TOLERANCE_VOXELS * side_mm
+            (tell if serious else warn)(
+                "affine-mismatch",
+                other.file,
+                f"its origin or direction places voxels up to {distance_mm:.3g} mm away from where {reference.file} "
+                f"has them; {advice if serious else 'so little is ignored'}",
+            )
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """``L5, L4, L3 and 22 more``."""
+    first = list(names)
+    return ", ".join(first[:most]) + (f" and {len(first) - most} more" if len(first) > most else "")
+
+
+def sides(spacing_mm: tuple[float, ...]) -> str:
+    """``1×1×4``."""
+    return "×".join(f"{side:.3g}" for side in spacing_mm)

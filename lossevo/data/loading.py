@@ -1,0 +1,219 @@
+"""From the files of a case to its volume: one orientation, one grid for image and label, label values made classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import io_orientation
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+
+from lossevo.data.cohort import Grid, Volume
+from lossevo.data.files import Affine, Stored, canonical, largest_distance_mm, read_header, read_stored, spacing_of
+from lossevo.data.scan import CaseFiles, LabelFile, Scan
+from lossevo.errors import LossevoError
+
+# Two affines count as one when no voxel of the volume lies further apart than this share of the smallest voxel side:
+# a quaternion in a header is rounded, a label drawn on another grid is off by half a voxel or more.
+AFFINE_TOLERANCE_VOXELS = 0.1
+# Of a label that is resampled to its image; more outside than this means that the two do not belong together.
+LARGEST_SHARE_OUTSIDE = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredCase:
+    """Image (M, X, Y, Z) and label (X, Y, Z) of a case in RAS on the image's grid; label values are the files'."""
+
+    image: NDArray[np.float32]
+    label: NDArray[np.int32]
+    affine: Affine
+
+
+def read_case(files: CaseFiles, scan: Scan) -> StoredCase:
+    """Read, check and re-orient the files of a case.
+
+    Raises:
+        LossevoError: a file cannot be read, shapes or affines differ, image voxels are not finite, or a label has
+            values that are no integers or that ``scan.label_names`` does not have.
+    """
+    labels = [read_stored(label.file) for label in files.labels]
+    images = [_located(read_stored(file), file, files.labels, labels) for file in files.images]
+    first, affine = canonical(images[0])
+    grid = first.shape[:3]
+    for file, stored in zip(files.images, images, strict=True):
+        expected = 3 if len(images) > 1 or len(scan.channel_names) == 1 else 4
+        if stored.voxels.ndim != expected:
+            what = "a 3D volume (one file per channel)" if expected == 3 else "4D, with the channels last"
+            raise LossevoError(f"{file}: shape {stored.voxels.shape}, expected {what}")
+        if expected == 4 and stored.voxels.shape[3] != len(scan.channel_names):
+            raise LossevoError(
+                f"{file}: {stored.voxels.shape[3]} channels, expected {len(scan.channel_names)} "
+                f"({', '.join(scan.channel_names)})"
+            )
+    label = np.zeros(grid, dtype=np.int32)
+    for part, stored in zip(files.labels, labels, strict=True):
+        values, label_affine = canonical(stored)
+        integers = _integers(values, part, scan)
+        if not _same_grid(integers.shape, label_affine, grid, affine):
+            if not scan.resample_labels:
+                label_grid = part.file, integers.shape, label_affine
+                raise _grids_differ(files.images[0], grid, affine, *label_grid, "resample the label to the image")
+            integers = _onto(integers, label_affine, grid, affine, part.file, files.images[0])
+        np.copyto(label, integers if part.value is None else np.int32(part.value), where=integers != 0)
+    return StoredCase(_channels(files.images, images, grid, affine), label, affine)
+
+
+def load_volume(files: CaseFiles, scan: Scan, class_of: Mapping[int, int]) -> Volume:
+    """The volume of a case; ``class_of`` maps each value of its label files to a class.
+
+    Raises:
+        LossevoError: as :func:`read_case`.
+    """
+    case = read_case(files, scan)
+    table = np.zeros(1 + max(class_of), dtype=np.uint8)
+    table[list(class_of)] = list(class_of.values())
+    return Volume(files.case_id, files.subject, case.image, table[case.label], spacing_of(case.affine))
+
+
+def grid_of(files: CaseFiles) -> Grid | None:
+    """The grid of the case's volume, from the image's header; None if that gives no geometry.
+
+    Raises:
+        LossevoError: the header cannot be read.
+    """
+    header = read_header(files.images[0])
+    if not header.has_geometry:
+        return None
+    x, y, z = np.argsort(io_orientation(header.affine)[:, 0])
+    shape, spacing_mm = header.shape, header.spacing_mm
+    return Grid((shape[x], shape[y], shape[z]), (spacing_mm[x], spacing_mm[y], spacing_mm[z]))
+
+
+def label_values(file: Path) -> tuple[int, ...]:
+    """The values that a label map has, without 0.
+
+    Raises:
+        LossevoError: it cannot be read, or has values that are no integers.
+    """
+    values = _whole_values(read_stored(file).voxels, file)
+    return tuple(int(value) for value in values if value != 0)
+
+
+def _located(image: Stored, file: Path, label_files: tuple[LabelFile, ...], labels: list[Stored]) -> Stored:
+    """An image that gives no geometry lies where a label of its size lies."""
+    if image.has_geometry:
+        return image
+    for label in labels:
+        if label.voxels.shape == image.voxels.shape[:3]:
+            return replace(image, affine=label.affine, has_geometry=True)
+    shapes = ", ".join(
+        f"{part.file.name} {label.voxels.shape}" for part, label in zip(label_files, labels, strict=True)
+    )
+    raise LossevoError(
+        f"{file}: gives no position, orientation and slice distance, and no label has its shape "
+        f"{image.voxels.shape[:3]} ({shapes or 'there is none'}); export it again with its geometry"
+    )
+
+
+def _channels(
+    files: tuple[Path, ...], images: list[Stored], grid: tuple[int, ...], affine: Affine
+) -> NDArray[np.float32]:
+    channels: list[NDArray[Any]] = []
+    for file, stored in zip(files, images, strict=True):
+        voxels, channel_affine = canonical(stored)
+        if not _same_grid(voxels.shape[:3], channel_affine, grid, affine):
+            channel_grid = file, voxels.shape[:3], channel_affine
+            raise _grids_differ(*channel_grid, files[0], grid, affine, "resample all channels to one grid")
+        channels.extend([voxels] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0))
+    image = np.empty((len(channels), *grid), dtype=np.float32)
+    for channel, voxels in enumerate(channels):
+        image[channel] = voxels
+        if not np.isfinite(image[channel]).all():
+            count = np.count_nonzero(~np.isfinite(image[channel]))
+            file = files[channel if len(files) > 1 else 0]
+            raise LossevoError(f"{file}: {count} voxel(s) are NaN or infinite; replace them or leave out the case")
+    return image
+
+
+def _same_grid(shape: tuple[int, ...], affine: Affine, other_shape: tuple[int, ...], other: Affine) -> bool:
+    tolerance_mm = AFFINE_TOLERANCE_VOXELS * min(spacing_of(other))
+    return shape == other_shape and largest_distance_mm(affine, other, shape) <= tolerance_mm
+
+
+def _grids_differ(
+    file: Path,
+    shape: tuple[int, ...],
+    affine: Affine,
+    other: Path,
+    other_shape: tuple[int, ...],
+    other_affine: Affine,
+    advice: str,
+) -> LossevoError:
+    if shape != other_shape:
+        return LossevoError(f"{file}: shape {shape} differs from {other_shape} of {other}; {advice}")
+    distance_mm = largest_distance_mm(affine, other_affine, shape)
+    return LossevoError(
+        f"{file}: its affine places voxels up to {distance_mm:.3g} mm away from where {other} has them; {advice}"
+    )
+
+
+def _onto(
+    label: NDArray[np.int32], label_affine: Affine, grid: tuple[int, ...], affine: Affine, file: Path, image_file: Path
+) -> NDArray[np.int32]:
+    """The label resampled to a grid by nearest neighbour."""
+    inside = np.argwhere(label)
+    placed = (np.c_[inside, np.ones(len(inside))] @ (np.linalg.inv(affine) @ label_affine).T)[:, :3]
+    outside = np.mean(((placed < -0.5) | (placed > np.array(grid) - 0.5)).any(axis=1)) if len(inside) else 0.0
+    if outside > LARGEST_SHARE_OUTSIDE:
+        raise LossevoError(
+            f"{file}: {outside:.0%} of its structure lie outside of {image_file}; the two do not belong together, or "
+            "one has a wrong header"
+        )
+    matrix = np.linalg.inv(label_affine) @ affine
+    resampled: NDArray[np.int32] = affine_transform(label, matrix, output_shape=grid, order=0, mode="constant", cval=0)
+    return resampled
+
+
+def _integers(label: NDArray[Any], part: LabelFile, scan: Scan) -> NDArray[np.int32]:
+    if label.ndim != 3:
+        raise LossevoError(f"{part.file}: shape {label.shape}, expected a 3D volume")
+    values = [int(value) for value in _whole_values(label, part.file) if value != 0]
+    if part.value is not None:
+        if len(values) > 1:
+            raise LossevoError(
+                f"{part.file}: values {', '.join(map(str, values[:5]))}, expected a mask of one structure (0 and 1)"
+            )
+    elif unknown := [value for value in values if value not in scan.label_names]:
+        raise LossevoError(
+            f"{part.file}: label value(s) {', '.join(map(str, unknown[:5]))} not named in {scan.labels_named_in}, "
+            f"which has 0, {ranges(scan.label_names)}; name them there or correct the label"
+        )
+    return label.astype(np.int32) if label.dtype.kind in "ui" else np.rint(label).astype(np.int32)
+
+
+def _whole_values(label: NDArray[Any], file: Path) -> NDArray[Any]:
+    """The values of a label, checked to be integers."""
+    values = np.unique(label)
+    if not np.isfinite(values).all():
+        raise LossevoError(f"{file}: the label has NaN or infinite voxels; expected integers")
+    whole = np.rint(values)
+    # Header scaling leaves integers off by rounding; interpolation leaves them off by much more.
+    if values.dtype.kind == "f" and np.abs(values - whole).max() > 1e-3:
+        worst = values[np.abs(values - whole).argmax()]
+        raise LossevoError(f"{file}: label value {worst:.4g} is not an integer; was the label interpolated?")
+    return np.unique(whole)
+
+
+def ranges(values: Mapping[int, str]) -> str:
+    """Values for a message: 1, 2, 3, 7 as "1 to 3, 7"."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(f"{start} to {stop}" if stop > start else f"{start}" for start, stop in runs)

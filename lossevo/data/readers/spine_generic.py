@@ -1,0 +1,92 @@
+"""spine-generic (https://github.com/spine-generic/data-multi-subject): BIDS with labels of several kinds.
+
+Images ``sub-unf01/anat/sub-unf01_T2w.nii.gz``; labels ``derivatives/labels/sub-unf01/anat/…_T2w_label-SC_seg.nii.gz``.
+Kinds that are read: cord (``label-SC_seg``, formerly ``seg-manual``), canal, white and gray matter, lesion, and the
+vertebrae and discs of ``label-spine_dseg`` with the values of TotalSpineSeg. Points (``discs_dlabel``) and rootlets are
+no structures to segment. Each contrast is a case; a case takes part in what it has labels for. The files come with
+``git annex get``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+
+from lossevo.data.labels import disc
+from lossevo.data.readers.bids_names import BidsName, images_of, subject_files
+from lossevo.data.readers.listing import stem
+from lossevo.data.readers.reader import Reader
+from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error, warning
+
+_C, _T, _L = ([f"{region}{n}" for n in range(1, count + 1)] for region, count in (("C", 7), ("T", 12), ("L", 6)))
+_DISCS = [disc(upper, lower) for upper, lower in pairwise([*_C[1:], *_T, *_L[:5]])]
+# TotalSpineSeg's numbers; white and gray matter and lesion, of which it has none, come behind them.
+SPINE_MAP = {
+    **dict(enumerate(_C, start=11)),
+    **dict(enumerate(_T, start=21)),
+    **dict(enumerate(_L, start=41)),
+    50: "sacrum",
+    **dict(zip([*range(63, 68), *range(71, 83), *range(91, 96)], _DISCS, strict=True)),
+    100: disc("L5", "S1"),
+}
+# Later ones lie inside earlier ones, and win where they overlap.
+KINDS = {"spine": None, "canal": 2, "SC": 1, "WM": 201, "GM": 202, "lesion": 203}
+LABEL_NAMES = {**SPINE_MAP, 1: "cord", 2: "canal", 201: "white matter", 202: "gray matter", 203: "lesion"}
+
+
+def _labels(path: Path) -> dict[Path, str]:
+    """Label files and their kinds, newer names last."""
+    found = {}
+    for file in subject_files(path / "derivatives" / "labels"):
+        name = BidsName.of(file)
+        kind = name.entities.get("label")
+        if kind is None and name.entities.get("seg") == "manual":
+            found[file] = "SC"
+        elif kind in KINDS and name.suffix == ("dseg" if kind == "spine" else "seg"):
+            found[file] = kind
+    return dict(sorted(found.items(), key=lambda item: "label" in BidsName.of(item[0]).entities))
+
+
+def _scan(path: Path) -> Scan:
+    images = [file for file in subject_files(path) if not BidsName.of(file).is_label]
+    kinds_of: dict[Path, dict[str, Path]] = defaultdict(dict)
+    problems: list[Problem] = []
+    for file, kind in _labels(path).items():
+        fitting = images_of(file, images)
+        if len(fitting) == 1:
+            kinds_of[fitting[0]][kind] = file
+        else:
+            message = f"{file}: {len(fitting)} images fit its name, expected one"
+            problems.append(error("ambiguous-label" if fitting else "missing-image", message, file))
+    cases = tuple(
+        CaseFiles(
+            stem(image),
+            f"sub-{BidsName.of(image).entities['sub']}",
+            (image,),
+            tuple(LabelFile(kinds_of[image][kind], value) for kind, value in KINDS.items() if kind in kinds_of[image]),
+        )
+        for image in images
+        if image in kinds_of
+    )
+    unlabelled = [image for image in images if image not in kinds_of]
+    if unlabelled:
+        message = f"{path}: {len(unlabelled)} images without label ({unlabelled[0].name}, …) are left out"
+        problems.append(warning("missing-label", message, unlabelled[0]))
+    if not cases:
+        problems.append(error("empty", f"{path}: no image with a label: the cohort is empty", path))
+    kinds = {kind for found in kinds_of.values() for kind in found}
+    names = {
+        value: name
+        for value, name in LABEL_NAMES.items()
+        if any(KINDS[kind] == value or (kind == "spine" and value in SPINE_MAP) for kind in kinds)
+    }
+    return Scan("spine-generic", path, cases, names, ("MR",), tuple(problems), labels_named_in="TotalSpineSeg's table")
+
+
+SPINE_GENERIC = Reader(
+    "spine-generic",
+    "sub-…/anat/ and derivatives/labels/sub-…/anat/…_label-SC_seg.nii.gz",
+    lambda path: bool(_labels(path)),
+    _scan,
+)

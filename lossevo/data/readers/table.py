@@ -1,0 +1,76 @@
+"""Cases listed in a file, whatever the kind of file: one row each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lossevo.data.files import read_header
+from lossevo.data.readers.listing import unique_ids
+from lossevo.data.scan import CaseFiles, LabelFile, Problem, error
+from lossevo.errors import LossevoError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One listed case; paths as written, relative to the list's folder."""
+
+    images: tuple[str, ...]
+    label: str
+    subject: str | None = None
+    case_id: str | None = None
+    fold: int | None = None
+
+
+def cases_from(rows: Sequence[Row], source: Path) -> tuple[tuple[CaseFiles, ...], list[Problem]]:
+    """The cases of a list; those whose files are missing become problems."""
+    folder = source.parent
+    names = unique_ids([folder / row.images[0] for row in rows], folder)
+    ids = [row.case_id or name for row, name in zip(rows, names, strict=True)]
+    problems: list[Problem] = []
+    if not rows:
+        problems.append(error("empty", f"{source}: lists no case with image and label: the cohort is empty", source))
+    for case_id, count in Counter(ids).items():
+        if count > 1:
+            problems.append(
+                error("duplicate-case", f"{source}: {count} cases called {case_id}; list it once", source, case_id)
+            )
+    cases = []
+    channels = len(rows[0].images) if rows else 0
+    for case_id, row in zip(ids, rows, strict=True):
+        images = tuple(folder / image for image in row.images)
+        label = folder / row.label
+        missing = [file for file in (*images, label) if not (file.is_symlink() or file.exists())]
+        if missing:
+            code = "missing-label" if missing[0] == label else "missing-image"
+            message = f"{missing[0]}: no such file, but {source} lists it; copy it there or correct the list"
+            problems.append(error(code, message, missing[0], case_id))
+        elif len(images) != channels:
+            message = f"{source}: {case_id} has {len(images)} image(s), the first case {channels}; list all channels"
+            problems.append(error("channel-count", message, source, case_id))
+        else:
+            cases.append(CaseFiles(case_id, row.subject or subject_of(case_id), images, (LabelFile(label),), row.fold))
+    return tuple(sorted(cases, key=lambda case: case.case_id)), problems
+
+
+def subject_of(case_id: str) -> str:
+    """The patient that a name in the style of BIDS begins with, else the whole name."""
+    match = re.match(r"(sub-[a-zA-Z0-9]+)(_|$)", case_id)
+    return match[1] if match else case_id
+
+
+def channel_names_of(cases: Sequence[CaseFiles]) -> tuple[str, ...]:
+    """Names for channels that have none; how many there are in a 4D file is in the first one's header."""
+    if not cases:
+        return ("image",)
+    count = len(cases[0].images)
+    if count == 1:
+        try:
+            shape = read_header(cases[0].images[0]).shape
+        except LossevoError:
+            return ("image",)  # reading the case will say what is wrong
+        count = shape[3] if len(shape) == 4 else 1
+    return ("image",) if count == 1 else tuple(f"channel {channel}" for channel in range(count))

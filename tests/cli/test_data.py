@@ -1,0 +1,186 @@
+"""``lossevo data``: check, show, convert, phantom."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lossevo.data import read_cohort, read_splits
+from lossevo.data.cache import KINDS, default_cache
+from tests.cohorts import write_balls
+
+
+@pytest.fixture
+def balls(cohort, tmp_path) -> Path:
+    """A cohort that may be spoilt: nine cases."""
+    return Path(shutil.copytree(cohort, tmp_path / "balls"))
+
+
+class TestCheck:
+    def test_a_clean_cohort(self, cli, tmp_path):
+        said = cli("data", "check", write_balls(tmp_path / "ten", 10))
+        assert (said.status, said.err) == (0, "")
+        assert re.search(r"ball_00 +16×24×24 +4×4×4 +1 +vertebra\s\d+\.\d", said.out)
+        assert re.search(
+            r"ten \(nnunet\): 10 cases of 10 subjects, checked in .* s: no errors, 0 warnings\n$", said.out
+        )
+        assert "subject  " not in said.out
+
+    def test_warnings_alone_are_status_0(self, cli, balls):
+        said = cli("data", "check", balls)
+        assert said.status == 0
+        assert "warning: " in said.out
+        assert said.out.endswith("no errors, 1 warning\n")
+
+    def test_errors_are_status_2_and_all_are_told(self, cli, balls):
+        label = balls / "labelsTr" / "ball_04.nii.gz"
+        volume = nib.load(label)
+        voxels = np.asarray(volume.dataobj).copy()
+        voxels[0, 0, 0] = 7
+        nib.save(nib.Nifti1Image(voxels, volume.affine), label)
+        broken = balls / "imagesTr" / "ball_06_0000.nii.gz"
+        broken.write_bytes(broken.read_bytes()[:500])
+        said = cli("data", "check", balls)
+        assert (said.status, said.err) == (2, "")
+        assert f"error: {label}: label value(s) 7 (1 voxels) are not named in dataset.json" in said.out
+        assert f"error: {broken}: ends early, after 500 bytes; copy it again" in said.out
+        assert re.search(r"ball_04 .* unexpected-label-value", said.out)
+        assert re.search(r"ball_06 .* truncated-gzip", said.out)
+        assert "2 errors, 1 warning" in said.out
+
+    def test_json_is_all_there_is(self, cli, balls):
+        (balls / "labelsTr" / "ball_04.nii.gz").write_bytes(b"")
+        said = cli("data", "check", balls, "--json")
+        assert (said.status, said.err) == (2, "")
+        document = json.loads(said.out)
+        assert document["errors"] >= 1
+        assert {problem["case"] for problem in document["problems"] if problem["severity"] == "error"} == {"ball_04"}
+        assert len(document["cases"]) == 9
+
+    def test_many_warnings_of_a_kind_are_summed_up(self, cli, balls):
+        for file in (balls / "labelsTr").iterdir():
+            volume = nib.load(file)
+            nib.save(nib.Nifti1Image(np.zeros(volume.shape, np.uint8), volume.affine), file)
+        said = cli("data", "check", balls)
+        assert said.status == 0
+        assert said.out.count("warning: ") == 3 + 1
+        assert "and 6 more warnings 'empty-label'; --json lists all" in said.out
+
+    def test_subjects_with_several_cases(self, cli, balls):
+        document = json.loads((balls / "dataset.json").read_text())
+        document["subjects"] = {f"ball_{number:02d}": f"patient{number % 3}" for number in range(9)}
+        (balls / "dataset.json").write_text(json.dumps(document))
+        said = cli("data", "check", balls)
+        assert re.search(r"ball_04 +patient1 ", said.out)
+        assert "note: 3 of 3 subjects have several cases (9 in all)" in said.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["nowhere"], "nowhere: no such folder or file"),
+            ([".", "--format", "niftii"], "unknown format 'niftii'"),
+            (["BALLS", "--levels", "L1-L9"], "--levels"),
+            (["BALLS", "--labels", "both"], "--labels is 'both'"),
+        ],
+    )
+    def test_refused(self, cli, balls, arguments, message):
+        said = cli("data", "check", *(balls if argument == "BALLS" else argument for argument in arguments))
+        assert (said.status, said.out) == (2, "")
+        assert said.err.startswith("lossevo: ")
+        assert message in said.err
+
+
+class TestShow:
+    def test_pictures(self, cli, balls, tmp_path):
+        out = tmp_path / "pictures"
+        said = cli("data", "show", balls, "--out", out, "--cases", 2)
+        assert (said.status, said.err) == (0, "")
+        assert f"Written to {out}: contact_sheet.png and 2 cases, each in three planes" in said.out
+        pngs = sorted(file.name for file in out.glob("*.png"))
+        assert pngs == ["ball_00.png", "ball_01.png", "contact_sheet.png"]
+        assert cli("data", "show", balls, "--out", out, "--cases", 1).status == 0
+
+    def test_what_cannot_be_read_is_said(self, cli, balls, tmp_path):
+        broken = balls / "imagesTr" / "ball_00_0000.nii.gz"
+        broken.write_bytes(broken.read_bytes()[:-200])
+        said = cli("data", "show", balls, "--out", tmp_path / "pictures", "--cases", 2)
+        assert said.status == 0
+        assert f"Not drawn: {broken}" in said.out
+        assert "and 1 cases" in said.out
+
+    def test_out_is_needed_and_nothing_is_overwritten(self, cli, balls):
+        assert cli("data", "show", balls).err == "lossevo: --out is missing; name a new folder for the pictures\n"
+        said = cli("data", "show", balls, "--out", balls)
+        assert said.status == 2
+        assert "exists already and holds no overlays" in said.err
+
+
+class TestConvert:
+    def test_to_nnunet(self, cli, balls, tmp_path):
+        out = tmp_path / "raw" / "Dataset101_Balls"
+        said = cli("data", "convert", balls, out, "--name", "Balls")
+        assert (said.status, said.err) == (0, "")
+        assert f"Written to {out}: 9 cases of 9 subjects, classes vertebra\n" in said.out
+        assert len(read_cohort(out).cases) == 9
+        assert json.loads((out / "dataset.json").read_text())["name"] == "Balls"
+        again = cli("data", "convert", balls, out)
+        assert again.status == 2
+        assert "exists already; nothing is overwritten" in again.err
+
+    def test_splits_are_told_of(self, cli, balls, tmp_path):
+        document = json.loads((balls / "dataset.json").read_text())
+        document["subjects"] = {f"ball_{number:02d}": f"patient{number % 3}" for number in range(9)}
+        (balls / "dataset.json").write_text(json.dumps(document))
+        said = cli("data", "convert", balls, tmp_path / "out")
+        assert "splits_final.json (copy it to nnUNet_preprocessed/DATASET)" in said.out
+        assert len(read_splits(tmp_path / "out" / "splits_final.json")) == 3
+
+
+class TestPhantom:
+    @pytest.mark.parametrize(("region", "classes"), [("lumbar", "L1, L2, L3, L4, L5"), ("cervical", "C2, C3")])
+    def test_is_a_data_set(self, cli, tmp_path, region, classes):
+        out = tmp_path / region
+        spacing = ("--spacing", 8, 8, 8) if region == "lumbar" else ("--spacing", 4, 3, 3)
+        said = cli("data", "phantom", out, "--region", region, "--cases", 2, "--seed", 4, *spacing)
+        assert (said.status, said.err) == (0, "")
+        assert f"Written to {out}: 2 cases, classes {classes}" in said.out
+        assert "error" not in cli("data", "check", out).out.replace("no errors", "")
+        again = tmp_path / "again"
+        cli("data", "phantom", again, "--region", region, "--cases", 2, "--seed", 4, *spacing)
+        for one, two in zip(read_cohort(out).cases, read_cohort(again).cases, strict=True):
+            np.testing.assert_array_equal(one.load().image, two.load().image)
+
+    def test_refused(self, cli, tmp_path):
+        said = cli("data", "phantom", tmp_path / "out", "--spacing", 100, 1, 1)
+        assert said.status == 2
+        assert "spacing" in said.err
+        assert not (tmp_path / "out").exists()
+
+
+class TestCache:
+    def test_size_and_clearing(self, cli, monkeypatch, tmp_path):
+        monkeypatch.setenv("LOSSEVO_CACHE", str(tmp_path / "cache"))
+        assert cli("data", "cache").out == f"{tmp_path / 'cache'}: 0.0 MB\n"
+        entry = default_cache().put(KINDS[0], "ab12", {"n": 1}, image=np.zeros(500_000, np.float32))
+        assert entry is not None
+        assert cli("data", "cache").out == f"{tmp_path / 'cache'}: 2.0 MB\n"
+        assert cli("data", "cache", "--clear").out == f"{tmp_path / 'cache'}: 2.0 MB removed\n"
+        assert not entry.exists()
+
+    def test_off(self, cli, monkeypatch):
+        monkeypatch.setenv("LOSSEVO_CACHE", "off")
+        assert "LOSSEVO_CACHE is off" in cli("data", "cache").out
+
+
+@pytest.mark.parametrize("command", ["check", "show", "convert", "phantom", "cache"])
+def test_every_command_has_examples(cli, command):
+    said = cli("data", command, "--help")
+    assert (said.status, said.err) == (0, "")
+    examples = said.out[said.out.index("Examples:") : said.out.index("Options:")]
+    assert re.search(rf"\n +lossevo data {command}\b", examples)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lossevo.data import LabelScheme, read_cohort
+from lossevo.data.readers import scan
+from lossevo.data.scan import Severity
+from lossevo.errors import LossevoError
+from tests.data.readers.volumes import image, label, write_nifti
+
+TABLE = "index\tname\tabbreviation\n0\tbackground\tBG\n1\tL1\tL1\n2\tL2\tL2\n"
+
+
+@pytest.fixture
+def bids(tmp_path):
+    """One subject with two sessions, another with two contrasts."""
+    manual = tmp_path / "derivatives" / "manual"
+    for name in ("sub-01/ses-a/anat/sub-01_ses-a", "sub-01/ses-b/anat/sub-01_ses-b", "sub-02/anat/sub-02"):
+        write_nifti(tmp_path / f"{name}_T2w.nii.gz", image(len(name)))
+    write_nifti(tmp_path / "sub-02/anat/sub-02_T1w.nii.gz", image(9))
+    write_nifti(manual / "sub-01/ses-a/anat/sub-01_ses-a_desc-final_dseg.nii.gz", label(1, 2, seed=1))
+    write_nifti(manual / "sub-01/ses-b/anat/sub-01_ses-b_dseg.nii.gz", label(1, 2, seed=2))
+    write_nifti(manual / "sub-02/anat/sub-02_space-T2w_dseg.nii.gz", label(1, 2, seed=3))
+    (manual / "dseg.tsv").write_text(TABLE)
+    (manual / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    return tmp_path
+
+
+def test_sessions_of_a_subject_stay_together(bids, detected, codes):
+    found = detected("bids", bids)
+    assert codes(found) == []
+    assert "1 images without segmentation (sub-02_T1w.nii.gz, …) are left out" in found.problems[0].message
+    assert [(case.case_id, case.subject) for case in found.cases] == [
+        ("sub-01_ses-a_T2w", "sub-01"),
+        ("sub-01_ses-b_T2w", "sub-01"),
+        ("sub-02_T2w", "sub-02"),
+    ]
+    assert found.label_names == {1: "L1", 2: "L2"}
+    volume = read_cohort(bids).cases[2].load()
+    np.testing.assert_array_equal(volume.label, label(1, 2, seed=3))
+
+
+def test_the_nearest_table_counts_and_tables_agree(bids, codes):
+    table = bids / "derivatives/manual/sub-02/anat/sub-02_space-T2w_dseg.tsv"
+    table.write_text(TABLE.replace("L2\t", "disc\t"))
+    assert codes(scan(bids)) == ["contradicting-names"]
+    table.write_text(TABLE + "3\tcanal\tSC\n")
+    assert scan(bids).label_names == {1: "L1", 2: "L2", 3: "canal"}
+
+
+def test_without_table_the_maps_tell_their_values(bids, codes):
+    (bids / "derivatives/manual/dseg.tsv").unlink()
+    assert scan(bids).label_names == {1: "label 1", 2: "label 2"}
+    (bids / "derivatives/manual/sub-02/anat/sub-02_space-T2w_dseg.nii.gz").write_bytes(b"")
+    assert codes(scan(bids)) == ["unreadable-label"]
+
+
+def test_masks_are_drawn_over_maps(bids):
+    mask = label(1, seed=8)
+    write_nifti(bids / "derivatives/manual/sub-02/anat/sub-02_space-T2w_label-lesion_mask.nii.gz", mask)
+    assert scan(bids).label_names == {1: "L1", 2: "L2", 3: "lesion"}
+    cohort = read_cohort(bids)  # the cases without the mask say nothing of lesions
+    assert [case.case_id for case in cohort.cases] == ["sub-02_T2w"]
+    np.testing.assert_array_equal(cohort.cases[0].load().label, np.where(mask, 3, label(1, 2, seed=3)))
+    assert len(read_cohort(bids, labels=LabelScheme(levels="L1-L2")).cases) == 3
+
+
+def test_several_pipelines_need_a_choice(bids):
+    other = bids / "derivatives" / "auto"
+    write_nifti(other / "sub-02/anat/sub-02_T2w_desc-cord_mask.nii.gz", label(1))
+    with pytest.raises(
+        LossevoError, match=r"several pipelines .* \(derivatives/auto, derivatives/manual\); give the f"
+    ):
+        scan(bids)
+    found = scan(other)
+    assert (found.format, found.label_names) == ("bids", {1: "cord"})
+    assert [case.case_id for case in found.cases] == ["sub-02_T2w"]
+    assert len(scan(bids / "derivatives" / "manual").cases) == 3
+
+
+def test_a_segmentation_that_fits_two_images_or_none(bids, codes):
+    manual = bids / "derivatives/manual/sub-02/anat"
+    (manual / "sub-02_space-T2w_dseg.nii.gz").rename(manual / "sub-02_dseg.nii.gz")
+    found = scan(bids)
+    assert codes(found) == ["ambiguous-label"]
+    assert "2 images fit its name (sub-02_T1w.nii.gz, sub-02_T2w.nii.gz), expected one" in found.problems[0].message
+    (manual / "sub-02_dseg.nii.gz").rename(manual / "sub-02_acq-x_FLAIR_desc-a_dseg.nii.gz")
+    assert codes(scan(bids)) == ["missing-image"]
+    assert codes(scan(bids), Severity.WARNING) == ["missing-label"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("value\tname\n1\tL1\n", "expected tab-separated columns index and name"),
+        ("index,name\n1,L1\n", "expected tab-separated columns index and name"),
+        ("index\tname\none\tL1\n", "with a whole number and a name in each line"),
+        ("index\tname\n1\n", "with a whole number and a name in each line"),
+        ("index\tname\n1\tL1\n1\tL2\n", "an index comes twice"),
+        ("index\tname\n0\tbackground\n", "expected at least one structure, with an index above 0"),
+    ],
+)
+def test_what_is_wrong_with_a_table(bids, content, message):
+    (bids / "derivatives/manual/dseg.tsv").write_text(content)
+    with pytest.raises(LossevoError, match=rf"dseg\.tsv: .*{message}"):
+        scan(bids)

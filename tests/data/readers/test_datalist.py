@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lossevo.data import read_cohort
+from lossevo.data.readers import scan
+from lossevo.data.scan import Severity
+from lossevo.errors import LossevoError
+from tests.data.readers.volumes import SHAPE, image, label, write_nifti
+
+
+def write_list(file, **document):
+    file.write_text(json.dumps(document))
+
+
+@pytest.fixture
+def decathlon(tmp_path):
+    """Medical Segmentation Decathlon: 4D images, names of label values, macOS twins."""
+    root = tmp_path / "Task01_Spine"
+    items = []
+    for number in (3, 1, 20):
+        write_nifti(root / "imagesTr" / f"SP_{number}.nii.gz", image(number, (*SHAPE, 2)))
+        write_nifti(root / "labelsTr" / f"SP_{number}.nii.gz", label(1, 2, seed=number))
+        (root / "imagesTr" / f"._SP_{number}.nii.gz").touch()
+        items.append({"image": f"./imagesTr/SP_{number}.nii.gz", "label": f"./labelsTr/SP_{number}.nii.gz"})
+    write_list(
+        root / "dataset.json",
+        name="Spine",
+        tensorImageSize="4D",
+        modality={"0": "T1", "1": "T2"},
+        labels={"0": "background", "1": "L1", "2": "L2"},
+        numTraining=3,
+        numTest=1,
+        training=items,
+        test=["./imagesTs/SP_2.nii.gz"],
+    )
+    return root
+
+
+@pytest.fixture
+def monai(tmp_path):
+    """A datalist with folds: channels in files of their own, no names of label values."""
+    items = []
+    for number in range(3):
+        for channel in range(2):
+            write_nifti(tmp_path / f"p{number}" / f"t{channel + 1}.nii.gz", image(10 * number + channel))
+        write_nifti(tmp_path / f"p{number}" / "seg.nii.gz", label(1, 4, seed=number))
+        images = [f"p{number}/t1.nii.gz", f"p{number}/t2.nii.gz"]
+        items.append({"image": images, "label": f"p{number}/seg.nii.gz", "fold": number % 2})
+    del items[2]["fold"]
+    write_list(tmp_path / "folds.json", training=items, testing=[{"image": "x.nii.gz"}])
+    return tmp_path
+
+
+def test_decathlon(decathlon, detected, codes):
+    found = detected("datalist", decathlon)
+    assert codes(found) == codes(found, Severity.WARNING) == []
+    assert found.channel_names == ("T1", "T2")
+    cohort = read_cohort(decathlon)
+    assert cohort.class_names == ("background", "L1", "L2")
+    assert cohort.subjects == ("SP_1", "SP_20", "SP_3")
+    volume = cohort.cases[0].load()
+    np.testing.assert_array_equal(volume.image, np.moveaxis(image(1, (*SHAPE, 2)), -1, 0))
+    assert cohort.cases[0].grid.shape == SHAPE
+    np.testing.assert_array_equal(volume.label, label(1, 2, seed=1))
+
+
+def test_monai_with_folds(monai, detected, codes):
+    found = detected("datalist", monai)
+    assert codes(found) == []
+    assert [case.fold for case in found.cases] == [0, 1, None]
+    assert [case.case_id for case in found.cases] == ["p0_t1", "p1_t1", "p2_t1"]
+    assert (found.channel_names, found.label_names) == (("channel 0", "channel 1"), {1: "label 1", 4: "label 4"})
+    cohort = read_cohort(monai)
+    volume = cohort.cases[1].load()
+    np.testing.assert_array_equal(volume.image, [image(10), image(11)])
+    np.testing.assert_array_equal(volume.label, np.array([0, 1, 0, 0, 2])[label(1, 4, seed=1)])
+
+
+def test_subjects_cases_and_the_validation_list(monai):
+    items = json.loads((monai / "folds.json").read_text())["training"]
+    items[0] |= {"subject": "patient", "case": "first"}
+    items[1] |= {"subject": "patient"}
+    write_list(monai / "folds.json", training=items[:1], validation=items[1:], labels={"background": 0, "a": 1, "b": 4})
+    found = scan(monai / "folds.json")
+    assert [(case.case_id, case.subject) for case in found.cases] == [
+        ("first", "patient"),
+        ("p1_t1", "patient"),
+        ("p2_t1", "p2_t1"),
+    ]
+    assert found.label_names == {1: "a", 4: "b"}
+
+
+def test_several_lists_need_a_choice(monai):
+    (monai / "other.json").write_bytes((monai / "folds.json").read_bytes())
+    with pytest.raises(LossevoError, match=r"2 datalists \(folds\.json, other\.json\); give one of the files"):
+        scan(monai)
+    assert scan(monai / "other.json").format == "datalist"
+
+
+def test_what_is_wrong_with_a_list(monai, codes):
+    items = json.loads((monai / "folds.json").read_text())["training"]
+    absent = items[1] | {"label": "p1/absent.nii.gz"}
+    other = items[2] | {"image": items[2]["image"][:1]}
+    write_list(
+        monai / "folds.json",
+        training=[items[0], items[0], absent, other, {"image": "x"}, "y", items[1] | {"fold": "a"}],
+    )
+    found = scan(monai)
+    assert codes(found) == [
+        "invalid-item", "invalid-item", "invalid-item", "duplicate-case", "missing-label", "channel-count",
+    ]  # fmt: skip
+    assert "folds.json: training[4] is {'image': 'x'}, expected" in found.problems[0].message
+
+
+def test_a_4d_image_of_another_number_of_channels(decathlon):
+    write_nifti(decathlon / "imagesTr" / "SP_1.nii.gz", image(1, (*SHAPE, 3)))
+    with pytest.raises(LossevoError, match=r"SP_1\.nii\.gz: 3 channels, expected 2 \(T1, T2\)"):
+        read_cohort(decathlon).cases[0].load()
+    write_nifti(decathlon / "imagesTr" / "SP_1.nii.gz", image(1))
+    with pytest.raises(LossevoError, match=r"SP_1\.nii\.gz: shape .* expected 4D, with the channels last"):
+        read_cohort(decathlon).cases[0].load()
+
+
+def test_no_list_at_all(tmp_path):
+    with pytest.raises(LossevoError, match="no JSON file with a list 'training'"):
+        scan(tmp_path, format="datalist")

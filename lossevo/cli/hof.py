@@ -165,7 +165,8 @@ def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
 def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     from rich.markup import escape
 
-    from lossevo.cli.tables import LEGEND, score_text
+    from lossevo.cli.tables import score_text
+    from lossevo.expression import legend
 
     def section(title: str, *lines: str) -> None:
         out.print(f"\n[bold]{title}[/bold]")
@@ -175,7 +176,8 @@ def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     out.print(f"[bold]{entry.id}[/bold]  rank {entry.rank}, {escape(entry.origin)}", highlight=False)
     out.print(f"Dice {escape(score_text(entry))}, complexity {entry.complexity:g}", highlight=False)
     section("Formula", entry.unicode)
-    out.print(f"  {LEGEND.splitlines()[1]}", style="dim", highlight=False, soft_wrap=True)
+    for symbol, meaning in legend(entry.expression):
+        out.print(f"  {escape(f'{symbol:<8} {meaning}')}", style="dim", highlight=False, soft_wrap=True)
     section("Text (Expression.parse reads it)", entry.formula)
     simple = details["simplified"]
     if simple is not None and not simple["note"]:

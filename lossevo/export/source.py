@@ -19,7 +19,7 @@ from types import CodeType, FunctionType
 
 from lossevo.errors import LossevoError
 from lossevo.export.document import DOCUMENT_FILE, FORMAT, LossDocument
-from lossevo.expression import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Code, Expression, generate, unicode
+from lossevo.expression import DISTANCE_SCALE_MM, Code, Expression, generate, legend, unicode
 from lossevo.expression.codegen import HELPERS
 from lossevo.expression.neighbourhoods import margin
 from lossevo.losses import base, signed_distance
@@ -101,7 +101,7 @@ def _docstring(document: LossDocument) -> str:
         "",
         *_wrapped(f"    L = {unicode(expression)}", indent="        "),
         "",
-        *_table(_legend(expression)),
+        *_table(legend(expression)),
         "",
         f"Numbers are rounded here; the class holds them exactly. Where it comes from ({DOCUMENT_FILE} says more):",
         "",
@@ -117,17 +117,6 @@ def _docstring(document: LossDocument) -> str:
         "The result is a scalar, computed in float32 (float64 if the logits are) even under autocast.",
     ]
     return f'"""{_escaped(lines)}\n"""'
-
-
-def _legend(expression: Expression) -> Iterator[tuple[str, str]]:
-    """Symbol and meaning of what the formula uses, except the plainest arithmetic."""
-    used = {node.name for node in expression.root.walk()}
-    for terminal in TERMINALS.values():
-        if terminal.name in used:
-            yield terminal.symbol, terminal.meaning
-    for primitive in PRIMITIVES.values():
-        if primitive.name in used - {"add", "sub", "mul", "neg"}:
-            yield primitive.symbol.format(*"abcde"), primitive.meaning
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lossevo.expression.canonical_form import canonical
 from lossevo.expression.primitives import DISTANCE_SCALE_MM, PRIMITIVES, TERMINALS, Kind, Primitive, Terminal
-from lossevo.expression.rendering import latex, structure_text, text, tree, unicode
+from lossevo.expression.rendering import latex, legend, structure_text, text, tree, unicode
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, ExpressionError, Node, constant, renumber
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "constant",
     "generate",
     "latex",
+    "legend",
     "renumber",
     "structure_text",
     "text",

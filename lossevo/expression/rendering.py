@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +40,17 @@ def unicode(expression: Expression) -> str:
     Σ sum, μ mean; index ᴮ over the batch, ᶜ over classes, ᶠ over foreground classes.
     """
     return _render(expression.root, _UNICODE, lambda slot: _short(expression.coefficients[slot]))[0]
+
+
+def legend(expression: Expression) -> Iterator[tuple[str, str]]:
+    """Symbol and meaning of what the Unicode formula uses, except the plainest arithmetic."""
+    used = {node.name for node in expression.root.walk()}
+    for terminal in TERMINALS.values():
+        if terminal.name in used:
+            yield terminal.symbol, terminal.meaning
+    for primitive in PRIMITIVES.values():
+        if primitive.name in used - {"add", "sub", "mul", "neg"}:
+            yield primitive.symbol.format(*"abcde"), primitive.meaning
 
 
 def latex(expression: Expression) -> str:

@@ -169,6 +169,7 @@ class _Writer:
         self.uses.update(results)
         self.names: dict[Value, str] = {}
         self.lifted: dict[Value, str] = {}
+        self.spare: list[str] = []
         self.lines: list[str] = []
 
     def code(self) -> Code:
@@ -240,6 +241,8 @@ class _Writer:
             made = "log_at_true(logits, p, labels)"
         else:
             made = (operation.inplace if target else operation.torch).format(*written)
+            if target is None and self.spare and value.extent is Extent.VOXEL and self._takes_memory(value, operands):
+                made = f"torch.{_WITH_MEMORY[value.operation]}({', '.join(written)}, out={self.spare.pop()})"
         if target:
             name = self.names[target]
             self.lines.append(made)
@@ -248,15 +251,24 @@ class _Writer:
         for operand in set(operands):
             self.uses[operand] -= operands.count(operand)
             if self.frugal and not self.uses[operand] and operand.operands and operand is not target:
-                self.lines.append(f"del {self.names[operand]}")
+                if not self.spare and _owns_memory(operand):
+                    self.spare.append(self.names[operand])
+                else:
+                    self.lines.append(f"del {self.names[operand]}")
         return name
+
+    def _takes_memory(self, value: Value, operands: Sequence[Value]) -> bool:
+        """Whether ``value`` can be made in memory of a map that is no longer needed: new memory costs more than most
+        operations.
+        """
+        return value.operation in _WITH_MEMORY and not _is_python(operands[0])
 
     def _may_overwrite(self, target: Value, others: Sequence[Value], value: Value) -> bool:
         """Whether ``value`` can be written into the memory of an operand."""
         return (
             self.frugal
-            and bool(target.operands)
-            and target.extent is value.extent is Extent.VOXEL
+            and _owns_memory(target)
+            and value.extent is Extent.VOXEL
             and bool(OPERATIONS[value.operation].inplace)
             and self.uses[target] == 1
             and target not in others
@@ -273,6 +285,18 @@ class _Writer:
             self.lifted[operand] = f"{name}_map"
             self.lines.append(f"{name}_map = {name}.reshape(*{name}.shape, *[1 for _ in spatial])")
         return self.lifted[operand]
+
+
+_WITH_MEMORY: Mapping[str, str] = MappingProxyType(
+    {name: name for name in ("add", "sub", "mul", "div", "log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid")}
+    | {"neg": "neg", "power": "pow", "minimum": "minimum", "maximum": "maximum"}
+)
+"""Operations that can be told where to write, and PyTorch's names of them."""
+
+
+def _owns_memory(value: Value) -> bool:
+    """Whether it is a map with memory of its own, which may be written to."""
+    return bool(value.operands) and value.extent is Extent.VOXEL and value.operation != "spread"
 
 
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})

@@ -45,12 +45,30 @@ def gradient_of_logits(result: Value) -> Value:
     """
     probability, log_probability, margin = (result.graph.input(name) for name in ("p", "logp", "m"))
     a, b, by_margin = gradients(result, (probability, log_probability, margin))
-    shift = (probability * a)("across_classes") + b("across_classes")
+    shift = _across_product(probability, a) + b("across_classes")
     dense, true = split(a)
     gradient = probability * (dense - shift) + b
     if true.number != 0:
         gradient = gradient + (at_true(probability) * true)("one_hot")
     return gradient if by_margin.number == 0 else gradient + by_margin("margin_gradient")
+
+
+def _across_product(x: Value, a: Value) -> Value:
+    """Σ_c x a, term by term where that takes no map of products but one that is there already."""
+    if a.operation in ("add", "sub") and all(_has_product(x, term) for term in a.operands):
+        first, second = (_across_product(x, term) for term in a.operands)
+        return first + second if a.operation == "add" else first - second
+    return (x * a)("across_classes")
+
+
+def _has_product(x: Value, term: Value) -> bool:
+    if term.extent.low or term.operation in ("add", "sub"):
+        return term.extent.low or all(_has_product(x, part) for part in term.operands)
+    factors = term.operands if term.operation == "mul" else (term,)
+    return any(
+        factor.extent is Extent.VOXEL and x.graph.knows("mul", *sorted((x, factor), key=lambda v: v.index))
+        for factor in factors
+    )
 
 
 def _taken(value: Value) -> Sequence[Extent]:

@@ -116,7 +116,23 @@ def _add(a: Value, b: Value) -> Value | None:
         return b - a.operands[0]
     if a is b:
         return 2 * a
-    return _with_truths(a, b, minus=False)
+    return _with_truths(a, b, minus=False) or _with_like_terms(a, b)
+
+
+def _with_like_terms(a: Value, b: Value) -> Value | None:
+    """``v k + v l`` as ``v (k + l)``, also where ``v k`` is one term of two."""
+    for x, y in ((a, b), (b, a)):
+        if (product := _low_factor(y)) is None or product[0].extent.low:
+            continue
+        v, k = product
+        for term, others in (
+            (x, ()),
+            *(((x.operands[i], (x.operands[1 - i],)) for i in (0, 1)) if x.operation == "add" else ()),
+        ):
+            like = _low_factor(term)
+            if like is not None and like[0] is v:
+                return sum(others, start=v * (like[1] + k))
+    return None
 
 
 def _sub(a: Value, b: Value) -> Value | None:
@@ -222,6 +238,9 @@ def _over_voxels(operation: str) -> Callable[[Value], Value | None]:
         if x.operation == "one_hot":
             by_class = x.operands[0]("by_class")
             return by_class if operation == "sum" else by_class / x.graph.size("voxels")
+        if x.operation == "add" and all(part.operation == "input" and part.detail in ("p", "y") for part in x.operands):
+            a, b = x.operands
+            return a(operation) + b(operation)
         if x.operation == "plus_true" and (x.operands[1].number or 0) > 0 and x.operands[0].operation == "input":
             dense, truth = x.operands
             return dense(operation) + truth("one_hot")(operation)

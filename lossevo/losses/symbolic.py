@@ -16,6 +16,7 @@ from lossevo.expression import (
     compile_with_gradient,
     unicode,
 )
+from lossevo.expression.cost import labels_pay
 from lossevo.expression.neighbourhoods import margin
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.inputs import LossInputs
@@ -40,9 +41,6 @@ assert {*_READ, "t"} == {*INPUTS}
 
 EPOCHS = 100
 """In so many steps the progress of a training goes from 0 to 1."""
-
-LEAST_CLASSES_FOR_LABELS = 4
-"""To gather and scatter costs as much as to compute with two or three classes (``benchmarks/expressions.py``)."""
 
 
 class _OnDemand(Mapping[str, Tensor]):
@@ -116,8 +114,8 @@ class ExpressionLoss(SegmentationLoss):
         logits = inputs.logits.detach()
         # What concerns a voxel's true class alone is computed there alone, where that pays; on a GPU it would be added
         # up in no fixed order.
-        labels = inputs.given_target.shape[1] == 1
-        hard = labels and logits.device.type == "cpu" and logits.shape[1] >= LEAST_CLASSES_FOR_LABELS
+        has_labels = inputs.given_target.shape[1] == 1 and logits.device.type == "cpu"
+        hard = has_labels and labels_pay(self.expression.root, logits.shape[1])
         with torch.no_grad():
             needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map), self.progress)
             value, gradient = compile_with_gradient(self.expression, hard=hard)(needed, coefficients)

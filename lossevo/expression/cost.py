@@ -1,0 +1,60 @@
+"""What the generated gradient of an expression costs, estimated: with labels, or with a one-hot target.
+
+With labels, what concerns a voxel's true class is computed once per voxel instead of once per voxel and class, but has
+to be gathered and scattered. What pays depends on the number of classes and on how dear the operations are. The unit is
+a product, per number, on a CPU. ``benchmarks/labels.py`` measures both: where one is much faster it is chosen, and
+where they are close, or new memory happens to be cheap, the other may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+from lossevo.expression.codegen import lower
+from lossevo.expression.differentiation import gradient_of_logits
+from lossevo.expression.graph import Graph, reachable
+from lossevo.expression.trees import Node
+from lossevo.expression.values import Extent, Value
+
+_DEAR: Mapping[str, float] = MappingProxyType(
+    {"power": 14, "softplus": 10, "tanh": 8, "guard": 8, "log": 6, "exp": 6, "sigmoid": 6, "below": 4, "sum": 0.5}
+    | dict.fromkeys(("minimum", "maximum", "at_least", "at_most", "sqrt", "sign"), 2)
+)
+"""Elementwise operations and sums that cost something else than a product."""
+
+_PER_VOXEL: Mapping[str, float] = MappingProxyType(
+    {"one_hot": 16, "plus_true": 16, "at_true": 14, "by_class": 20, "lookup": 6}
+)
+"""What labels cost: per voxel, however many classes there are."""
+
+_INPUTS: Mapping[str, float] = MappingProxyType({"p": 10, "logp": 8, "y": 1.5})
+_MEMORY = 3
+"""New memory for a map, which about half of all operations on maps need."""
+
+
+@lru_cache(maxsize=4096)
+def labels_pay(root: Node, classes: int) -> bool:
+    """Whether loss and gradient of a tree are computed sooner with labels than with a one-hot target."""
+    return _cost(root, classes, hard=True) < _cost(root, classes, hard=False)
+
+
+def _cost(root: Node, classes: int, *, hard: bool) -> float:
+    loss = lower(root, Graph(hard=hard))
+    values = reachable([loss, gradient_of_logits(loss)])
+    users = (value for value in values if any(operand.detail == "logp" for operand in value.operands))
+    only_true_log = hard and all(value.operation == "at_true" for value in users)
+    return sum(_of(value, classes, only_true_log=only_true_log) for value in values)
+
+
+def _of(value: Value, classes: int, *, only_true_log: bool) -> float:
+    if value.operation == "input":
+        if value.detail == "logp" and only_true_log:
+            return 5 * classes + 6  # two maxima over the classes, and a logarithm, see labels.log_at_true
+        return (_INPUTS[str(value.detail)] + _MEMORY) * classes if value.detail in _INPUTS else 0.0
+    if value.operation in _PER_VOXEL:
+        return _PER_VOXEL[value.operation] + ((1 + _MEMORY) * classes if value.operation == "one_hot" else 0)
+    largest = max((value.extent, *(operand.extent for operand in value.operands)))
+    numbers = {Extent.VOXEL: classes, Extent.PIXEL: 1}.get(largest, 0)
+    return (_DEAR.get(value.operation, 1.0) + (_MEMORY / 2 if value.extent is Extent.VOXEL else 0)) * numbers

@@ -142,7 +142,7 @@ def milliseconds(losses: Sequence[Loss], logits: Tensor, rounds: int) -> list[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--random", type=int, default=50, help="random screened expressions of 20 nodes and more")
+    parser.add_argument("--random", type=int, default=200, help="random screened expressions of 20 nodes and more")
     parser.add_argument("--size", default="2x6x48", metavar="BxCxS")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--csv", type=Path)

@@ -14,6 +14,21 @@ from lossevo.errors import LossevoError, nearest
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value.__hash__ and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            if key.value.__hash__:
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read(model: type[Model], path: Path, *, expects: str) -> Model:
     """The YAML file ``path`` as a ``model``; ``expects`` lists some of its keys, for the message.
 
@@ -22,7 +37,7 @@ def read(model: type[Model], path: Path, *, expects: str) -> Model:
         word.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise LossevoError(f"{path}: no such file; expected YAML with {expects}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as problem:

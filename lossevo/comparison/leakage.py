@@ -132,4 +132,7 @@ def _same_source(recorded: CohortSource | None, cohort: CohortSource) -> bool:
         return False
     if recorded.path is None or cohort.path is None:
         return recorded.path is cohort.path and recorded.phantom_seed == cohort.phantom_seed
-    return recorded.path.resolve() == cohort.path.resolve()
+    # Two lists in one folder, or a folder within the other, speak of the same patients.
+    paths = (recorded.path.resolve(), cohort.path.resolve())
+    one, other = (path.parent if path.suffix in (".csv", ".json") else path for path in paths)
+    return one == other or one in other.parents or other in one.parents

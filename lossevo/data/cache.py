@@ -15,6 +15,7 @@ lie in uncompressed zip archives (NumPy's ``.npz``), whose checksums tell a dama
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -102,17 +103,14 @@ class Cache:
         return found
 
     def find(self, kind: str, key: str) -> Path | None:
-        """The file of a complete, undamaged entry, if there is one; a damaged one is removed."""
+        """The file of a complete, undamaged entry, if there is one; :meth:`put` replaces a damaged one."""
         file = self._place(kind, key, ".npz")
         try:
             with zipfile.ZipFile(file) as archive:
                 if archive.testzip() is None:
                     return file
-        except FileNotFoundError:
-            return None
         except (OSError, zipfile.BadZipFile, EOFError, ValueError):
             pass
-        _remove(file)
         return None
 
     def put(self, kind: str, key: str, record: Mapping[str, Any], **arrays: NDArray[Any]) -> Path | None:
@@ -124,7 +122,12 @@ class Cache:
 
     def size_bytes(self) -> int:
         """Bytes on disk."""
-        return sum(file.stat().st_size for kind in KINDS for file in (self.folder / kind).rglob("*") if file.is_file())
+        total = 0
+        for kind in KINDS:
+            for file in (self.folder / kind).rglob("*"):
+                with contextlib.suppress(FileNotFoundError):  # a search is writing
+                    total += file.stat().st_size if file.is_file() else 0
+        return total
 
     def clear(self) -> int:
         """Remove every entry; returns the bytes freed. A search that reads from the cache must not be running.

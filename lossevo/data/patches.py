@@ -162,7 +162,9 @@ def store_patch_bank(prepared: PreparedCohort, cutting: Cutting, cache: Cache) -
         LossevoError: the cache cannot be written.
     """
     volumes, classes = prepared.volumes, len(prepared.class_names)
-    with reading_pool(max(volume.voxels for volume in volumes)) as pool:
+    # One-hot labels and distances of every class, in double precision on the way.
+    bytes_per_voxel = 16 + 10 * classes
+    with reading_pool(max(volume.voxels for volume in volumes), bytes_per_voxel=bytes_per_voxel) as pool:
         files = list(pool.map(lambda volume: _stored(volume, classes, cutting, cache), volumes))
     subject = _subjects(volumes, cutting.patches_per_volume)
     return StoredPatchBank(tuple(file for part in files for file in part), subject, volumes[0].channels)

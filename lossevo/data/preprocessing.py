@@ -110,19 +110,23 @@ def prepare(
 
     volumes: list[AnyVolume] = []
     records: dict[str, Mapping[str, Any]] = {}
-    case_of_image: dict[str, str] = {}
+    case_of_image: dict[str, tuple[str, str]] = {}
     images_of_subject: dict[str, list[str]] = {}
     fingerprint = hashlib.sha256(preparation.identity.encode())
     cases = sorted(cohort.cases, key=lambda case: case.case_id)
     with reading_pool(max(math.prod(case.grid.shape) if case.grid else 0 for case in cases)) as pool:
         for done, (volume, record) in enumerate(pool.map(preparation, cases), start=1):
-            twin = case_of_image.setdefault(record["image_sha256"], volume.case_id)
-            if twin != volume.case_id:
+            images = record["image_sha256"].split(",")
+            twins = [case_of_image.setdefault(image, (volume.case_id, volume.subject)) for image in images]
+            others = [(twin, subject) for twin, subject in twins if twin != volume.case_id]
+            # Of one patient, several cases may share a contrast.
+            if len(others) == len(images) or any(subject != volume.subject for _, subject in others):
+                twin, _ = others[0]
                 raise LossevoError(
                     f"cohort {cohort.name}: {twin} and {volume.case_id} hold the same image, which would leak from "
                     "training into validation; remove one of them"
                 )
-            images_of_subject.setdefault(volume.subject, []).append(record["image_sha256"])
+            images_of_subject.setdefault(volume.subject, []).extend(images)
             source = (record["spacing_mm"], record["image_sha256"], record["label_sha256"])
             fingerprint.update(json.dumps([volume.case_id, volume.subject, *source]).encode())
             volumes.append(volume)
@@ -132,7 +136,7 @@ def prepare(
     if not any(record["labelled_voxels"] for record in records.values()):
         raise LossevoError(f"cohort {cohort.name}: no label has any foreground at {_sides(spacing_mm)} mm")
     # Each image for itself: a subject is also known by one series out of several.
-    subject_hashes = {subject: ",".join(sorted(hashes)) for subject, hashes in sorted(images_of_subject.items())}
+    subject_hashes = {subject: ",".join(sorted({*hashes})) for subject, hashes in sorted(images_of_subject.items())}
     return PreparedCohort(
         cohort.name,
         cohort.class_names,
@@ -241,7 +245,9 @@ class _Preparation:
         return _Prepared(StoredVolume(case_id, subject, self._spacing_mm, channels, math.prod(shape), file), record)
 
     def _made(self, raw: Volume) -> _Prepared:
-        image_sha256, label_sha256 = _hash_of(raw.image), _hash_of(raw.label)
+        # Channel by channel: a patient is the same with fewer contrasts.
+        image_sha256 = ",".join(_hash_of(channel[None]) for channel in raw.image)
+        label_sha256 = _hash_of(raw.label)
         image, label = raw.image, raw.label
         box: Box | None = None
         if self._settings.crop == "body":
@@ -276,9 +282,9 @@ class _Preparation:
 
 
 @contextmanager
-def reading_pool(largest_voxels: int) -> Iterator[ThreadPoolExecutor]:
+def reading_pool(largest_voxels: int, *, bytes_per_voxel: int = 16) -> Iterator[ThreadPoolExecutor]:
     """Threads for work on volumes of up to so many voxels (0: unknown): as many as there are cores and memory for."""
-    fitting = READING_BYTES // (16 * max(largest_voxels, 1))
+    fitting = READING_BYTES // (bytes_per_voxel * max(largest_voxels, 1))
     pool = ThreadPoolExecutor(max(1, min(fitting, os.cpu_count() or 1, 8)))
     try:
         yield pool

@@ -86,7 +86,7 @@ def read_splits(file: str | Path) -> tuple[CaseFold, ...]:
     """
     try:
         document = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise LossevoError(
             f"{file}: cannot be read ({problem}); expected nnU-Net's splits_final.json, a list of folds with the case "
             'ids of "train" and "val"'

@@ -18,6 +18,7 @@ from lossevo.errors import LossevoError
 from lossevo.export.document import DOCUMENT_FILE, read_document
 from lossevo.export.program import PROGRAM_FILE, ProgramLoss, export_program, load_program
 from lossevo.export.source import CLASS_NAME, SOURCE_FILE, check_intact
+from lossevo.losses import arguments
 from lossevo.losses.symbolic import ExpressionLoss
 
 
@@ -47,6 +48,7 @@ def load(
         path = path / DOCUMENT_FILE
     if not path.is_file():
         raise LossevoError(f"{path} does not exist; give the folder of an export or one of its files")
+    spacing_mm = arguments.spacing("spacing_mm", spacing_mm)
     loss: nn.Module
     match path.suffix:
         case ".json":

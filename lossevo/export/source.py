@@ -149,6 +149,7 @@ _FORWARD = '''\
             if logits.shape[1] == 1:
                 logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
                 if target.is_floating_point() and target.shape[1] == 1:
+                    target = target.to(logits.dtype)
                     target = torch.cat([1 - target, target], dim=1)'''
 
 _DISTANCE_MAP = """\
@@ -157,6 +158,8 @@ _DISTANCE_MAP = """\
                 distance_map = signed_distance_in_torch(one_hot(target, logits.shape[1]), spacing_mm)
             elif distance_map.shape[1] == 1 and logits.shape[1] == 2:
                 distance_map = torch.cat([-distance_map, distance_map], dim=1)
+            if not torch.compiler.is_compiling():
+                distance_map = distance_map.as_subclass(Tensor)
             if distance_map.shape != logits.shape:
                 raise ValueError(f"distance_map has shape {_shape(distance_map)}, expected {_shape(logits)}")"""
 

@@ -36,9 +36,10 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Arguments of a loss, and what the candidate gives for them."""
+    """Arguments of a loss, after how many steps of its schedule, and what the candidate gives for them."""
 
     name: str
+    steps: int
     logits: Tensor
     target: Tensor
     distance_map: Tensor | None
@@ -77,14 +78,14 @@ def verify(folder: Path, files: Sequence[str], expression: Expression) -> dict[s
         (folder / _REPORT).unlink(missing_ok=True)
     for file, problem in report["problems"].items():
         raise LossevoError(f"the exported {file} does not work in a fresh process: {problem}")
-    deviations = {file: Deviation(**found) for file, found in report["deviations"].items()}
-    for file, found in deviations.items():
+    by_file = {file: Deviation(**found) for file, found in report["deviations"].items()}
+    for file, found in by_file.items():
         if not max(found.value, found.gradient) <= TOLERANCE:
             raise LossevoError(
                 f"the exported {file} is not the loss that was evaluated: in the case '{found.worst_case}' its value"
                 f" deviates by {found.value:.1e} and its gradient by {found.gradient:.1e} ({TOLERANCE:.0e} is allowed)"
             )
-    return deviations
+    return by_file
 
 
 def _in_fresh_process(folder: Path, files: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -114,13 +115,13 @@ def compare(folder: Path, files: Sequence[str]) -> None:
 
     torch.set_num_threads(1)
     cases = [Case(**case) for case in torch.load(folder / _EXPECTED, weights_only=True)]
-    deviations, problems = {}, {}
+    found, problems = {}, {}
     for file in files:
         try:
-            deviations[file] = asdict(_worst(_through_autograd(load(folder / file)), cases))
+            found[file] = asdict(_worst(_through_autograd(load(folder / file)), cases))
         except Exception as problem:
             problems[file] = f"{type(problem).__name__}: {problem}"
-    report = {"deviations": deviations, "problems": problems}
+    report = {"deviations": found, "problems": problems}
     (folder / _REPORT).write_text(json.dumps(report), encoding="utf-8")
 
 
@@ -131,14 +132,21 @@ def _through_autograd(loss: nn.Module) -> nn.Module:
     return loss
 
 
+def deviations(loss: nn.Module, cases: Sequence[Case]) -> list[Deviation]:
+    """How far a loss is from what the candidate gives in each case, moved on by as many steps."""
+    found = []
+    done = 0
+    for case in cases:
+        done = _advanced(loss, done, case.steps)
+        value, gradient = value_and_gradient(loss, case.logits, case.target, case.distance_map)
+        found.append(Deviation(deviation(value, case.value), deviation(gradient, case.gradient), case.name))
+    return found
+
+
 def _worst(loss: nn.Module, cases: Sequence[Case]) -> Deviation:
     # A network that holds its loss switches it, too.
     nn.Sequential(loss).train().eval().train()
-    found = []
-    for case in cases:
-        value, gradient = value_and_gradient(loss, case.logits, case.target, case.distance_map)
-        found.append(Deviation(deviation(value, case.value), deviation(gradient, case.gradient), case.name))
-    return max(found, key=lambda one: max(one.value, one.gradient))
+    return max(deviations(loss, cases), key=lambda one: max(one.value, one.gradient))
 
 
 def expected_cases(expression: Expression) -> list[Case]:
@@ -146,15 +154,18 @@ def expected_cases(expression: Expression) -> list[Case]:
     loss = _through_autograd(ExpressionLoss(expression))
     generator = torch.Generator().manual_seed(0)
     cases = []
-    for name, channels, shape in (
-        ("labels", 2, (2, 8, 10, 12)),
-        ("one-hot target", 4, (1, 5, 6, 7)),
-        ("one logit", 1, (2, 6, 5, 4)),
-        ("2D", 3, (2, 9, 11)),
-        ("saturated logits", 2, (1, 6, 7, 5)),
-        ("empty foreground", 4, (2, 4, 6, 5)),
-        ("float64", 3, (2, 4, 5, 3)),
+    done = 0
+    for steps, name, channels, shape in (
+        (0, "labels", 2, (2, 8, 10, 12)),
+        (1, "one-hot target", 4, (1, 5, 6, 7)),
+        (20, "one logit", 1, (2, 6, 5, 4)),
+        (37, "one logit, shares in bfloat16", 1, (2, 5, 4)),
+        (50, "2D", 3, (2, 9, 11)),
+        (64, "saturated logits", 2, (1, 6, 7, 5)),
+        (99, "empty foreground", 4, (2, 4, 6, 5)),
+        (101, "float64", 3, (2, 4, 5, 3)),
     ):
+        done = _advanced(loss, done, steps)
         batch, *spatial = shape
         logits = 3 * torch.randn(batch, channels, *spatial, generator=generator, dtype=torch.float64)
         labels = torch.randint(0, max(2, channels), (batch, 1, *spatial), generator=generator)
@@ -166,22 +177,33 @@ def expected_cases(expression: Expression) -> list[Case]:
         if name == "empty foreground":
             labels = torch.zeros_like(labels)
         target = one_hot(labels, channels).float() if name == "one-hot target" else labels
+        if name.endswith("bfloat16"):
+            target = torch.rand(labels.shape, generator=generator).bfloat16()
         logits = logits if name == "float64" else logits.float()
-        cases.append(Case(name, logits, target, distance_map, *value_and_gradient(loss, logits, target, distance_map)))
+        found = value_and_gradient(loss, logits, target, distance_map)
+        cases.append(Case(name, steps, logits, target, distance_map, *found))
     return cases
+
+
+def _advanced(loss: nn.Module, done: int, steps: int) -> int:
+    """Move the loss on from one number of steps to another; one that does not change may have no ``step()``."""
+    for _ in range(done, steps):
+        if callable(step := getattr(loss, "step", None)):
+            step()
+    return steps
 
 
 def own_gradient(expression: Expression) -> Deviation:
     """How far the gradient that the candidate was trained with is from that of its formula, in float64."""
-    loss = ExpressionLoss(expression)
-    cases = [replace(case, logits=case.logits.double()) for case in expected_cases(expression)]
-    loss.has_own_gradient = False
-    by_autograd = [value_and_gradient(loss, case.logits, case.target, case.distance_map) for case in cases]
-    loss.has_own_gradient = True
-    return _worst(
-        loss,
-        [replace(case, value=v, gradient=g) for case, (v, g) in zip(cases, by_autograd, strict=True)],
-    )
+    formula = _through_autograd(ExpressionLoss(expression))
+    cases = []
+    done = 0
+    for case in expected_cases(expression):
+        done = _advanced(formula, done, case.steps)
+        logits = case.logits.double()
+        value, gradient = value_and_gradient(formula, logits, case.target, case.distance_map)
+        cases.append(replace(case, logits=logits, value=value, gradient=gradient))
+    return _worst(ExpressionLoss(expression), cases)
 
 
 def value_and_gradient(

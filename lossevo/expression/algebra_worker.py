@@ -64,6 +64,7 @@ _PROTECTED: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "exp": sympy.exp,
     }
 )
+_MOST_BYTES: Final = 4 * 2**30
 _MANY_OPERATIONS: Final = 200
 """Of a formula with more, SymPy is not asked for what takes it minutes."""
 
@@ -432,10 +433,15 @@ def _chained(name: str, operands: Iterable[Node]) -> Node:
 
 def main() -> None:
     """The process: an expression in, shorter ones out; its argument says after how many seconds it ends at the latest,
-    because who should kill it may have been killed.
+    because who should kill it may have been killed. Its memory is limited, too.
     """
-    if hasattr(signal, "alarm"):
+    if sys.platform != "win32":
+        import resource
+
         signal.alarm(int(sys.argv[1]) + 1)
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        allowed = _MOST_BYTES if most == resource.RLIM_INFINITY else min(_MOST_BYTES, most)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
     expression = Expression.from_json(json.load(sys.stdin))
     json.dump({"candidates": [candidate.to_json() for candidate in candidates(expression)]}, sys.stdout)
 

@@ -220,7 +220,7 @@ class _Writer:
             "images": f"{like}.shape[0]",
             "classes": f"{like}.shape[1]",
             "voxels": f"{like}[0, 0].numel()",
-            "foreground": f"({like}.new_ones({like}.shape[1]).cumsum(0) > 1).type_as({like})[None]",
+            "foreground": f"torch.nn.functional.pad({like}.new_zeros(1), (0, {like}.shape[1] - 1), value=1.0)[None]",
         }
         self.lines.append(f"{name} = {made[name]}")
         return name

@@ -214,6 +214,16 @@ def _neg(a: Value) -> Value | None:
     return None
 
 
+def _plus_true(x: Value, s: Value) -> Value | None:
+    """All that is added at the true class at once: chains of it would double with every product."""
+    if s.number == 0:
+        return x
+    if x.operation == "plus_true":
+        return x.operands[0]("plus_true", x.operands[1] + s)
+    truth = _truth(x)
+    return None if truth is None else (truth + s)("one_hot")
+
+
 def _power(a: Value, b: Value) -> Value | None:
     if b.number == 1:
         return a
@@ -339,6 +349,7 @@ _RULES: Mapping[str, Callable[..., Value | None]] = MappingProxyType(
         "total": lambda x: x * (x.graph.size("images") * x.graph.size("voxels")) if x.extent.low else None,
         "across_classes": _across_classes,
         "by_class": _by_class,
+        "plus_true": _plus_true,
         **dict.fromkeys(("avg_pool", "gaussian", "max_pool", "largest"), _if_constant),
         "batch_largest": _over_images("batch_largest", lambda x: x),
         "top_weights": _top_weights,

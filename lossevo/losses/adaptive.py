@@ -41,7 +41,7 @@ class AdaptiveWeighting(SegmentationLoss):
         parts: the losses by name; of equal ones the second is called ``tversky_2``.
         weights: w (n,) of the next call, float64.
         factors: what each part is multiplied by before all else (n,), float64; not part of the state.
-        latest: the values L (n,) in the last call; one that was not finite is passed over.
+        latest: the values L (n,) in the last call that counted: in training mode, with gradient, all values finite.
         calls: number of calls in training mode, int64.
         record: the weights of every ``stride``-th call, (512, n).
         stride: doubled, and every other row dropped, when the record is full; int64.
@@ -106,15 +106,21 @@ class AdaptiveWeighting(SegmentationLoss):
     def _weighted(self, values: list[Tensor]) -> Tensor:
         stacked = torch.stack(values)
         stacked = self.factors.to(stacked) * stacked
-        if not self.training:
+        # Also in training mode no call without gradient is a step of a training.
+        if not (self.training and torch.is_grad_enabled()):
             return stacked.sum()
+        before = {name: buffer.clone() for name, buffer in self.named_buffers(recurse=False)}
         value = (self.weights.to(stacked) * stacked).sum() + self.regulariser().to(stacked)
         self._write_record()
         seen = stacked.detach().to(self.latest)
-        self.latest.copy_(torch.where(seen.isfinite(), seen, self.latest))
+        self.latest.copy_(seen)
         # Not in place: the backward pass needs the weights of this call.
         self.weights = self.observe(self.latest)
         self.calls += 1
+        # A call with a value that is not finite counts for nothing.
+        counts = seen.isfinite().all()
+        for name, old in before.items():
+            setattr(self, name, torch.where(counts, getattr(self, name), old))
         return value
 
     def _write_record(self) -> None:

@@ -100,9 +100,9 @@ class ExpressionLoss(SegmentationLoss):
         """
         return cls(Expression.from_json(document))
 
-    def compute(self, inputs: LossInputs) -> Tensor:
-        """The formula's value, a scalar tensor."""
-        values = _OnDemand(inputs, self.progress)
+    def compute(self, inputs: LossInputs, progress: Tensor | None = None) -> Tensor:
+        """The formula's value, a scalar tensor; ``progress`` is that of the training, by default as it stands."""
+        values = _OnDemand(inputs, self._progress() if progress is None else progress)
         result = compile_expression(self.expression)(values, self._coefficients(inputs))
         return torch.as_tensor(result, dtype=inputs.logits.dtype, device=inputs.logits.device)
 
@@ -111,18 +111,24 @@ class ExpressionLoss(SegmentationLoss):
         coefficients = self._coefficients(inputs)
         if coefficients.requires_grad or (inputs.distance_map is not None and inputs.distance_map.requires_grad):
             return self.compute(inputs)
-        logits = inputs.logits.detach()
+        logits, progress = inputs.logits.detach(), self._progress()
         # What concerns a voxel's true class alone is computed there alone, where that pays; on a GPU it would be added
         # up in no fixed order.
         has_labels = inputs.given_target.shape[1] == 1 and logits.device.type == "cpu"
         hard = has_labels and labels_pay(self.expression.root, logits.shape[1])
         with torch.no_grad():
-            needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map), self.progress)
+            needed = _OnDemand(LossInputs(logits, inputs.given_target, inputs.distance_map), progress)
             value, gradient = compile_with_gradient(self.expression, hard=hard)(needed, coefficients)
         if not isinstance(value, Tensor) or not isinstance(gradient, Tensor):
             # It does not depend on the logits.
             return self.compute(inputs)
-        return with_own_gradient(inputs.logits, value, gradient.expand_as(logits), lambda: self.compute(inputs))
+        return with_own_gradient(
+            inputs.logits, value, gradient.expand_as(logits), lambda: self.compute(inputs, progress)
+        )
+
+    def _progress(self) -> Tensor | None:
+        """The progress now: the buffer itself moves on, perhaps before a backward pass."""
+        return None if self.progress is None else self.progress.clone()
 
     def step(self) -> None:
         """Move the progress of the training on by a hundredth; it stays at 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -46,6 +47,19 @@ def draw_order(
     return np.concatenate(epochs)[:wanted].reshape(steps, batch_size), flips
 
 
+def mirrored_classes(class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """What each class becomes in a mirror: ``psoas left`` becomes ``psoas right``, if there is such a class; None if a
+    class of one side has no counterpart, so that nothing may be mirrored.
+
+    >>> mirrored_classes(["background", "psoas left", "psoas right", "L1"])
+    (0, 2, 1, 3)
+    """
+    index = {name.lower(): value for value, name in enumerate(class_names)}
+    other = {"left": "right", "right": "left"}
+    swapped = [re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda side: other[side[0]], name) for name in index]
+    return tuple(index[name] for name in swapped) if all(name in index for name in swapped) else None
+
+
 class PatchStore:
     """A patch bank that hands out batches on ``device``.
 
@@ -55,15 +69,21 @@ class PatchStore:
     Args:
         bank: in memory or on disk.
         augmentation: what ``full`` augmentation does; without it patches are mirrored only.
+        mirrored: what each class becomes in a mirror, see :func:`mirrored_classes`; by default itself.
 
     Raises:
         LossevoError: a bank on disk is not on this machine's disk.
     """
 
     def __init__(
-        self, bank: PatchBank | StoredPatchBank, device: torch.device, augmentation: Augmentation | None = None
+        self,
+        bank: PatchBank | StoredPatchBank,
+        device: torch.device,
+        augmentation: Augmentation | None = None,
+        mirrored: Sequence[int] | None = None,
     ) -> None:
         self.device = device
+        self._mirrored = torch.tensor(mirrored, device=device) if mirrored and [*mirrored] != sorted(mirrored) else None
         self._augmentation = augmentation
         self._bank = bank
         self._held: dict[ArrayName, Tensor] = {}
@@ -80,11 +100,20 @@ class PatchStore:
         mirrored = torch.from_numpy(flips).to(self.device)[:, :, None, None, None, None]
         with closing(self._picked(rows, names)) as picked:
             for step, (parts, mirror) in enumerate(zip(picked, mirrored, strict=True)):
-                image, label, *rest = (torch.where(mirror, part.flip(LEFT_RIGHT_AXIS), part) for part in parts)
+                image, label, *rest = (
+                    torch.where(mirror, self._in_mirror(name, part.flip(LEFT_RIGHT_AXIS)), part)
+                    for name, part in zip(names, parts, strict=True)
+                )
                 distance_map = rest[0] if rest else None
                 if self._augmentation is not None and draws is not None:
                     image, label, distance_map = self._augmentation(image, label, distance_map, draws, step)
                 yield Batch(image, label.long(), None if distance_map is None else distance_map.float())
+
+    def _in_mirror(self, name: ArrayName, part: Tensor) -> Tensor:
+        """A part of a batch with the classes of left and right exchanged."""
+        if self._mirrored is None or name == "image":
+            return part
+        return self._mirrored[part.long()].to(part.dtype) if name == "label" else part[:, self._mirrored]
 
     def _picked(self, rows: NDArray[np.int64], names: Sequence[ArrayName]) -> Generator[list[Tensor]]:
         """The arrays of the patches of each line of ``rows``, on the device; labels with an axis for the channel."""

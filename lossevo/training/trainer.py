@@ -15,7 +15,7 @@ from lossevo.data.augmentation import Augmentation, draw
 from lossevo.data.cohort import AnyVolume
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
-from lossevo.training.batches import PatchStore, draw_order
+from lossevo.training.batches import PatchStore, draw_order, mirrored_classes
 from lossevo.training.inference import predict
 from lossevo.training.metrics import dice_per_class, mean_dice
 from lossevo.training.network import build_network
@@ -48,7 +48,8 @@ class Trainer:
         settings, spacing_mm = data.settings, data.volumes[0].spacing_mm
         full = settings.augmentation == "full"
         augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
-        self._patches = PatchStore(data.bank, self.device, augmentation)
+        self._mirrored = mirrored_classes(data.class_names)
+        self._patches = PatchStore(data.bank, self.device, augmentation, self._mirrored)
 
     def train(self, request: TrainingRequest) -> TrainingResult:
         """Train with AdamW on a one-cycle schedule and validate by the Dice of the argmax over whole volumes.
@@ -87,7 +88,7 @@ class Trainer:
             batch_size=settings.batch_size,
             steps=request.budget_steps,
             seed=request.seed,
-            flip_probability=settings.flip_probability,
+            flip_probability=settings.flip_probability if self._mirrored is not None else 0.0,
         )
         draws = (
             draw(request.seed, steps=request.budget_steps, batch_size=settings.batch_size)

@@ -170,6 +170,7 @@ def test_jobs_run_on_all_nodes_and_survive_the_loss_of_one(machines):
 def test_the_cluster_goes_on_and_its_cpus_are_free_again(machines):
     process = machines["head"].start(*search(jobs=2))
     output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     first, *outcomes = map(json.loads, output.splitlines())
     assert first["workers"] in (1, 2)  # Ray takes half a minute to be sure that a node is gone
     assert [outcome["status"] for outcome in outcomes] == ["done", "done"]

@@ -70,6 +70,12 @@ class TestSeen:
         others = {name: f"other content of {name}" for name in "abcde"}
         assert seen_subjects(record("ab", "c", "de", cohort=HERE), others, cohort=ELSEWHERE) == set()
 
+    def test_another_list_or_sub_folder_of_the_same_data_is_the_same_cohort(self):
+        others = {name: f"the other contrast of {name}" for name in "abcde"}
+        for one, other in (("data/t1.csv", "data/t2.csv"), ("data", "data/t2.csv"), ("data/X", "data")):
+            searched, tested = (CohortSource(path=Path(path)) for path in (one, other))
+            assert seen_subjects(record("ab", "c", "de", cohort=searched), others, cohort=tested) == {"a", "b", "c"}
+
     def test_changed_content_in_the_same_folder_is_known_by_name(self):
         changed = {name: f"content of {name}, re-saved" for name in "abcde"}
         assert seen_subjects(record("ab", "c", "de", cohort=HERE), changed, cohort=HERE) == {"a", "b", "c"}

@@ -396,6 +396,22 @@ def test_fingerprint_changes_with_whatever_changes_the_data_and_only_then():
     assert len(same | {prepared.fingerprint for prepared in different}) == 9
 
 
+def test_a_subject_is_recognised_by_one_channel_of_several():
+    """Of water and fat, a copy may hold the water alone."""
+    rng = np.random.default_rng(5)
+    image = rng.normal(size=(2, 8, 9, 10)).astype(np.float32)
+    label = np.zeros((8, 9, 10), np.uint8)
+    label[3:5, 3:6, 3:6] = 1
+    both = Volume("a", "a", image, label, (4.0, 4.0, 4.0))
+    water = Volume("b", "b", image[:1], label, (4.0, 4.0, 4.0))
+    of_both = prepare(cohort(both, channel_names=("water", "fat")), spacing_mm=(4.0, 4.0, 4.0)).subject_hashes["a"]
+    of_water = prepare(cohort(water), spacing_mm=(4.0, 4.0, 4.0)).subject_hashes["b"]
+    assert of_water in of_both.split(",")
+    fat_too = Volume("c", "c", np.stack([image[0], image[0] + 1]), label, (4.0, 4.0, 4.0))
+    with pytest.raises(LossevoError, match="a and c hold the same image"):
+        prepare(cohort(both, fat_too, channel_names=("water", "fat")), spacing_mm=(4.0, 4.0, 4.0))
+
+
 def test_empty_cohort():
     with pytest.raises(LossevoError, match="cohort test: it has no cases"):
         prepare(cohort())

@@ -21,7 +21,7 @@ from lossevo.errors import LossevoError
 from lossevo.export.document import document_of
 from lossevo.export.program import save_program
 from lossevo.export.source import source_of
-from lossevo.export.verification import deviation, expected_cases, own_gradient, value_and_gradient
+from lossevo.export.verification import deviation, deviations, expected_cases, own_gradient, value_and_gradient
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 
@@ -41,9 +41,8 @@ def test_every_file_is_the_candidate_bit_for_bit(exported: Exported, file: str) 
     # Its own gradient equals the formula's up to rounding; see the next test.
     loss.has_own_gradient = False
     assert loss.uses_distance_map == ("d" in exported.expression.terminals)
-    for case in expected_cases(exported.expression):
-        value, gradient = value_and_gradient(loss, case.logits, case.target, case.distance_map)
-        assert (case.name, deviation(value, case.value), deviation(gradient, case.gradient)) == (case.name, 0, 0)
+    for found in deviations(loss, expected_cases(exported.expression)):
+        assert (found.worst_case, found.value, found.gradient) == (found.worst_case, 0, 0)
 
 
 def test_the_gradient_that_the_candidate_was_trained_with_is_the_formulas(exported: Exported) -> None:

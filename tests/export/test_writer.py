@@ -17,8 +17,10 @@ from lossevo.errors import LossevoError
 from lossevo.export import export_loss, writer
 from lossevo.export.document import LossDocument
 from lossevo.export.source import source_of
-from lossevo.export.verification import TOLERANCE, deviation, expected_cases
+from lossevo.export.verification import TOLERANCE, deviation, deviations, expected_cases
+from lossevo.expression import Expression
 from lossevo.losses import expression_of
+from lossevo.losses.symbolic import ExpressionLoss
 
 
 def test_report_and_files(mixed: Any, metadata: dict[str, Any]) -> None:
@@ -136,3 +138,13 @@ def test_deviation_is_relative_and_strict_about_what_is_not_finite() -> None:
     for found in (nan, inf, expected.double(), expected[:1]):
         assert deviation(found, expected) > TOLERANCE
     assert deviation(expected, nan) > TOLERANCE
+
+
+def test_a_file_that_forgets_the_progress_of_a_training_is_not_the_candidate(tmp_path: Path) -> None:
+    """At the start of a training the second term is 0, whatever a file makes of it."""
+    changing = Expression.parse("class_mean(mean(square(p - y))) + t * class_mean(mean(abs(p - y)))")
+    loss = ExpressionLoss(changing)
+    assert max(found.value for found in deviations(loss, expected_cases(changing))) == 0
+    stuck = ExpressionLoss(changing)
+    stuck.step = lambda: None  # type: ignore[method-assign]
+    assert max(found.value for found in deviations(stuck, expected_cases(changing))) > TOLERANCE

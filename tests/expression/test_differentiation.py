@@ -182,3 +182,23 @@ def test_hard_targets_are_numbers_per_voxel() -> None:
     assert (y * p)("sum").operation == "by_class"
     assert (p + y).operation == "plus_true"
     assert p("across_classes").number == 1
+
+
+@pytest.mark.parametrize("inner", ["p - y", "p + y", "1 - y", "p * (1 - y)"])
+@pytest.mark.parametrize("squares", [2, 8, 30])
+def test_products_with_the_target_do_not_multiply(inner: str, squares: int) -> None:
+    """What is added at the true class is one number per voxel, however often it is multiplied out."""
+    formula = inner
+    for _ in range(squares):
+        formula = f"square({formula})"
+    expression = Expression.parse(f"class_mean(mean({formula}))")
+    for hard in (False, True):
+        assert len(generate_with_gradient(expression.root, hard=hard).lines) < 60 * squares
+    if squares < 8:
+        for hard in (False, True):
+            assert_same(expression, inputs(), hard=hard)
+
+
+def test_what_is_added_nowhere_is_not_added() -> None:
+    code = generate_with_gradient(Expression.parse("class_mean(mean(square(square(1 - y) * p)))").root, hard=True)
+    assert not any("0.0, labels" in line for line in code.lines)

@@ -107,16 +107,28 @@ def test_extreme_predictions_leave_everything_finite(name, scale):
 
 
 @every_scheme
-def test_a_value_that_is_not_finite_is_passed_over(name):
+@pytest.mark.parametrize("calls", [0, 4])
+def test_a_value_that_is_not_finite_counts_for_nothing(name, calls):
+    """In the first call, too: 0 is no value that was ever seen."""
     loss = quick(name)
-    run(loss, 4)
+    run(loss, calls)
     other = copy.deepcopy(loss)
     logits, target = example(3, (3, 4, 5))
-    assert loss(torch.nan * logits, target).isnan()
-    latest = other.latest.clone()
-    other.weights = other.observe(latest)
-    other.calls += 1
-    assert run(loss, 3) == run(other, 3)
+    assert loss((torch.nan * logits).requires_grad_(), target).isnan()
+    assert run(loss, 5) == run(other, 5)
+    torch.testing.assert_close(loss.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+@every_scheme
+def test_a_call_without_gradient_is_no_step(name):
+    loss = quick(name)
+    run(loss, 3)
+    other = copy.deepcopy(loss)
+    logits, target = example(3, (3, 4, 5))
+    with torch.no_grad():
+        value = loss(logits, target)
+    torch.testing.assert_close(value, other.eval()(logits, target))
+    torch.testing.assert_close(loss.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
 @every_scheme
@@ -295,13 +307,12 @@ def test_the_record_stays_small_and_spans_the_training():
     logits, target = example(2, (1, 2), batch=1)
     size = {key: value.shape for key, value in loss.state_dict().items()}
     used = []
-    with torch.no_grad():
-        for call in range(2 * RECORD_ROWS + 3):
-            used.append(loss.weights[0].item())
-            loss((1 + call % 7) * logits, target)
-            if call + 1 in (RECORD_ROWS, RECORD_ROWS + 1, 2 * RECORD_ROWS, 2 * RECORD_ROWS + 1):
-                record = loss.weights_record()
-                stride = 1 if call < RECORD_ROWS else 2 if call < 2 * RECORD_ROWS else 4
-                assert [row["call"] for row in record] == list(range(0, call + 1, stride))
-                assert [row["dice"] for row in record] == used[::stride]
+    for call in range(2 * RECORD_ROWS + 3):
+        used.append(loss.weights[0].item())
+        loss((1 + call % 7) * logits, target)
+        if call + 1 in (RECORD_ROWS, RECORD_ROWS + 1, 2 * RECORD_ROWS, 2 * RECORD_ROWS + 1):
+            record = loss.weights_record()
+            stride = 1 if call < RECORD_ROWS else 2 if call < 2 * RECORD_ROWS else 4
+            assert [row["call"] for row in record] == list(range(0, call + 1, stride))
+            assert [row["dice"] for row in record] == used[::stride]
     assert {key: value.shape for key, value in loss.state_dict().items()} == size

@@ -137,3 +137,33 @@ def test_a_schedule_is_an_expression_of_the_progress(epochs: int) -> None:
     found, found_gradient = _value_and_gradient(expression, logits, labels)
     torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found_gradient, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_progress_of_a_loss_is_that_of_its_call(dtype: torch.dtype) -> None:
+    """A step between forward and backward pass, or before a second derivative, changes nothing."""
+    logits, labels = _case("random", 3, (4, 5))
+    logits = logits.to(dtype).requires_grad_()
+    for own in (True, False):
+        gradients = []
+        for steps in (0, 7):
+            loss = ExpressionLoss(Expression.parse("(0.5 + t) * class_mean(mean(square(p - y)))"))
+            loss.has_own_gradient = own
+            value = loss(logits, labels)
+            for _ in range(steps):
+                loss.step()
+            (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+            gradients.append(gradient.detach())
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
+def test_a_gradient_that_is_changed_in_place_was_the_caller_s_own() -> None:
+    logits, labels = _case("random", 3, (4, 5))
+    logits.requires_grad_()
+    for loss in (ExpressionLoss(expression_of("dice")), create("dice")):
+        value = loss(logits, labels)
+        (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+        kept = first.clone()
+        first.mul_(2)
+        (second,) = torch.autograd.grad(value, logits, retain_graph=True)
+        torch.testing.assert_close(second, kept)

@@ -14,7 +14,7 @@ from lossevo.data.augmentation import Augmentation, context_size, draw
 from lossevo.data.cache import Cache
 from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_bank, store_patch_bank
 from lossevo.errors import LossevoError
-from lossevo.training.batches import Batch, PatchStore, draw_order
+from lossevo.training.batches import Batch, PatchStore, draw_order, mirrored_classes
 
 ROWS = np.array([3, 5, 8, 9, 11])
 
@@ -159,3 +159,26 @@ def test_a_worker_without_the_shared_disk_is_not_made(banks, tmp_path):
     elsewhere = StoredPatchBank((tmp_path / "elsewhere.npz",), ("a",), 2)
     with pytest.raises(LossevoError, match="Workers on other machines need LOSSEVO_CACHE on a disk that all share"):
         PatchStore(elsewhere, torch.device("cpu"))
+
+
+def test_left_becomes_right_in_a_mirror() -> None:
+    assert mirrored_classes(["background", "Psoas left", "psoas right", "L1", "left_kidney", "right_kidney"]) == (
+        *(0, 2, 1, 3, 5, 4),
+    )
+    assert mirrored_classes(["background", "vertebra", "cleft"]) == (0, 1, 2)
+    assert mirrored_classes(["background", "psoas left", "L1"]) is None
+
+
+def test_a_mirrored_patch_has_its_sides_exchanged() -> None:
+    """Labels and distance maps: what lies on the left of a mirrored image is the left one again."""
+    label = np.zeros((1, 4, 1, 1), np.uint8)
+    label[0, :, 0, 0] = (1, 0, 0, 2)
+    distance = np.stack([np.full((4, 1, 1), value, np.float16) for value in range(3)])[None]
+    image = np.arange(4, dtype=np.float32).reshape(1, 1, 4, 1, 1)
+    store = PatchStore(PatchBank(image, label, distance, ("a",)), torch.device("cpu"), mirrored=(0, 2, 1))
+    rows, flips = np.zeros((1, 2), np.int64), np.array([[False, True]])
+    (batch,) = store.batches(rows, flips, with_distance=True)
+    assert batch.label[:, 0, :, 0, 0].tolist() == [[1, 0, 0, 2], [1, 0, 0, 2]]
+    assert batch.image[1, 0, :, 0, 0].tolist() == [3, 2, 1, 0]
+    assert batch.distance_map is not None
+    assert batch.distance_map[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [0, 2, 1]]

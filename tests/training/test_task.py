@@ -94,3 +94,10 @@ def test_the_example_in_the_documentation_is_a_task(tmp_path):
 
     task = load_task(file)
     assert (task.network, task.fusion, task.learning_rate) == ("se_norm_unet", "bspline", 3e-3)
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    file = tmp_path / "task.yaml"
+    file.write_text("batch_size: 2\nlearning_rate: 0.1\nbatch_size: 4\n")
+    with pytest.raises(LossevoError, match=r"task\.yaml: cannot be read as YAML: .*'batch_size' is given twice"):
+        load_task(file)

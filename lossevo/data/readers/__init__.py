@@ -131,11 +131,22 @@ def read_nnunet(path: str | Path) -> Cohort:
     return read_cohort(path, format="nnunet")
 
 
+def _is_detached(file: Path) -> bool:
+    """Whether a file is, or may be, a header that names another file with the voxels."""
+    ending = file.suffix.lower()
+    if ending not in (".mha", ".nrrd"):
+        return ending in (".mhd", ".nhdr")
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(65536).lower()
+    except OSError:
+        return True
+    return b"data file:" in head or not re.search(rb"elementdatafile\s*=\s*local|^nrrd", head)
+
+
 def _reading(files: CaseFiles, found: Scan, class_of: Mapping[int, int]) -> str:
     """Everything besides the bytes of a case's files that its volume depends on (:attr:`Case.reading`)."""
-    if any(
-        file.suffix.lower() in (".mhd", ".nhdr") for file in (*files.images, *(label.file for label in files.labels))
-    ):
+    if any(_is_detached(file) for file in (*files.images, *(label.file for label in files.labels))):
         return ""  # voxels lie in yet another file, whose bytes nobody would look at
     masks = [label.value for label in files.labels]
     return json.dumps(

@@ -81,14 +81,16 @@ def _scan(path: Path) -> Scan:
 def _row(item: dict[str, Any]) -> Row:
     images = item["image"] if isinstance(item["image"], list) else [item["image"]]
     fold = item.get("fold")
+    if fold is not None and (isinstance(fold, bool) or not isinstance(fold, int)):
+        raise ValueError
     if not images or not all(isinstance(name, str) and name for name in (*images, item["label"])):
         raise ValueError
     return Row(
         images=tuple(images),
         label=item["label"],
-        subject=str(item["subject"]) if "subject" in item else None,
-        case_id=str(item["case"]) if "case" in item else None,
-        fold=None if fold is None else int(fold),
+        subject=None if item.get("subject") is None else str(item["subject"]),
+        case_id=None if item.get("case") is None else str(item["case"]),
+        fold=fold,
     )
 
 

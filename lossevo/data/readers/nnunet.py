@@ -63,6 +63,15 @@ def _scan(folder: Path) -> Scan:
         )
     broken = {problem.case_id for problem in problems}
     subjects = _subjects(description.get("subjects", {}), file)
+    for case_id in sorted(subjects.keys() - images.keys() - labels.keys()):
+        problems.append(
+            error(
+                "unknown-case",
+                f'{file}: "subjects" names {case_id!r}, which is no case here; correct it there, or a patient with a '
+                "misspelt case would be parted in splits",
+                file,
+            )
+        )
     cases = tuple(
         CaseFiles(
             case_id,

@@ -178,6 +178,9 @@ def test_files_named_in_the_description_instead_of_folders(cohort_folder):
 def test_cases_of_one_patient(cohort_folder):
     rewrite_description(cohort_folder, subjects={"a": "anna", "b": "anna"})
     assert read_nnunet(cohort_folder).subjects == ("anna",)
+    rewrite_description(cohort_folder, subjects={"a": "anna", "B": "anna"})
+    with pytest.raises(LossevoError, match="\"subjects\" names 'B', which is no case here"):
+        read_nnunet(cohort_folder)
     rewrite_description(cohort_folder, subjects=["anna"])
     with pytest.raises(LossevoError, match='"subjects" must map case ids to patients'):
         read_nnunet(cohort_folder)

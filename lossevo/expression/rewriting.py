@@ -209,6 +209,8 @@ def _neg(a: Value) -> Value | None:
         return a.operands[1] - a.operands[0]
     if a.operation == "one_hot":
         return (-a.operands[0])("one_hot")
+    if a.operation == "plus_true":
+        return (-a.operands[0])("plus_true", -a.operands[1])
     if (product := _low_factor(a)) is not None and not product[0].extent.low:
         return product[0] * -product[1]
     return None

@@ -184,7 +184,7 @@ def test_hard_targets_are_numbers_per_voxel() -> None:
     assert p("across_classes").number == 1
 
 
-@pytest.mark.parametrize("inner", ["p - y", "p + y", "1 - y", "p * (1 - y)"])
+@pytest.mark.parametrize("inner", ["p - y", "p + y", "1 - y", "p * (1 - y)", "y * p - d"])
 @pytest.mark.parametrize("squares", [2, 8, 30])
 def test_products_with_the_target_do_not_multiply(inner: str, squares: int) -> None:
     """What is added at the true class is one number per voxel, however often it is multiplied out."""

@@ -126,7 +126,7 @@ def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", f"localhost:{port}")
     with pytest.raises(LossevoError, match=f"cannot reach a Ray cluster at localhost:{port}: .*refused"):
         _join("auto")
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 15
 
 
 def test_a_listener_that_is_no_ray_head_is_refused_in_bounded_time(monkeypatch):

@@ -7,7 +7,7 @@ follow from what it has seen; the schemes are in :mod:`lossevo.losses.adaptive_s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,13 @@ from lossevo.errors import LossevoError
 from lossevo.losses import arguments
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.inputs import LossInputs
+from lossevo.losses.trajectory import Trajectory
 
 Parts = Sequence[str | Mapping[str, Any]]
 """Losses to be weighed: names of the catalogue, or specifications as ``from_spec`` takes them."""
 
 PARTS: Parts = ("dice", "cross_entropy")
 """Those of dice_ce, which is their sum with equal weights."""
-
-RECORD_ROWS = 512
 
 
 class AdaptiveWeighting(SegmentationLoss):
@@ -43,24 +42,23 @@ class AdaptiveWeighting(SegmentationLoss):
         factors: what each part is multiplied by before all else (n,), float64; not part of the state.
         latest: the values L (n,) in the last call that counted: in training mode, with gradient, all values finite.
         calls: number of calls in training mode, int64.
-        record: the weights of every ``stride``-th call, (512, n).
-        stride: doubled, and every other row dropped, when the record is full; int64.
+        record: the weights of at most 512 calls.
     """
 
     factors: Tensor
     weights: Tensor
     latest: Tensor
     calls: Tensor
-    record: Tensor
-    stride: Tensor
 
     def __init__(
         self, parts: Parts, factors: Sequence[float] | None, *, spacing_mm: Sequence[float] | None = None
     ) -> None:
         super().__init__(spacing_mm=spacing_mm)
-        self.parts = nn.ModuleDict(_named(parts))
+        self.parts = nn.ModuleDict(named_parts(parts))
         self.uses_distance_map = any(part.uses_distance_map for part in self._parts())
-        self._share_spacing()
+        if learning := [name for name, part in self.parts.items() if hasattr(part, "wants_lookahead")]:
+            raise LossevoError(f"parts has {learning[0]!r}, whose parameters nobody would learn; give what it wraps")
+        share_spacing(self, self._parts())
         count = len(self.parts)
         chosen = (1.0,) * count if factors is None else arguments.positive_numbers("factors", factors)
         if len(chosen) != count:
@@ -69,8 +67,7 @@ class AdaptiveWeighting(SegmentationLoss):
         self.register_buffer("weights", torch.ones(count, dtype=torch.float64))
         self.register_buffer("latest", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("record", torch.zeros(RECORD_ROWS, count, dtype=torch.float64))
-        self.register_buffer("stride", torch.ones((), dtype=torch.int64))
+        self.record = Trajectory([f"w_{name}" for name in self.parts])
 
     def compute(self, inputs: LossInputs) -> Tensor:
         """See the class."""
@@ -93,15 +90,9 @@ class AdaptiveWeighting(SegmentationLoss):
         for part in self._parts():
             part.step()
 
-    def weights_record(self) -> list[dict[str, float]]:
-        """The weights that were in use, ``[{"call": 0, "dice": 1.0, "boundary": 1.0}, ...]``.
-
-        At most 512 calls in training mode, evenly spaced from the first on. Rows of a table, for example
-        ``pandas.DataFrame(loss.weights_record()).plot(x="call")``.
-        """
-        stride = int(self.stride)
-        rows = self.record[: -(-int(self.calls) // stride)].tolist()
-        return [{"call": stride * k, **dict(zip(self.parts, row, strict=True))} for k, row in enumerate(rows)]
+    def trajectory(self) -> list[dict[str, float]]:
+        """The weights that were in use, ``[{"step": 0, "w_dice": 1.0, "w_boundary": 1.0}, ...]``; a step is a call."""
+        return self.record.table(self.calls)
 
     def _weighted(self, values: list[Tensor]) -> Tensor:
         stacked = torch.stack(values)
@@ -111,7 +102,7 @@ class AdaptiveWeighting(SegmentationLoss):
             return stacked.sum()
         before = {name: buffer.clone() for name, buffer in self.named_buffers(recurse=False)}
         value = (self.weights.to(stacked) * stacked).sum() + self.regulariser().to(stacked)
-        self._write_record()
+        self.record.write(self.calls, self.calls, self.weights)
         seen = stacked.detach().to(self.latest)
         self.latest.copy_(seen)
         # Not in place: the backward pass needs the weights of this call.
@@ -123,28 +114,10 @@ class AdaptiveWeighting(SegmentationLoss):
             setattr(self, name, torch.where(counts, getattr(self, name), old))
         return value
 
-    def _write_record(self) -> None:
-        full = self.calls == RECORD_ROWS * self.stride
-        thinned = torch.cat([self.record[::2], torch.zeros_like(self.record[::2])])
-        self.record.copy_(torch.where(full, thinned, self.record))
-        self.stride.copy_(torch.where(full, 2 * self.stride, self.stride))
-        row = (self.calls // self.stride).view(1)
-        due = self.calls % self.stride == 0
-        self.record.index_copy_(0, row, torch.where(due, self.weights, self.record[row]))
-
     def _parts(self) -> Iterator[SegmentationLoss]:
         for part in self.parts.values():
             assert isinstance(part, SegmentationLoss)
             yield part
-
-    def _share_spacing(self) -> None:
-        """One spacing for all: the one given, else that of the parts, which must not contradict each other."""
-        known = {self.spacing_mm, *(part.spacing_mm for part in self._parts())} - {None}
-        if len(known) > 1:
-            raise LossevoError(f"parts have different spacings, {sorted(map(str, known))}: give spacing_mm once")
-        for spacing_mm in known:
-            assert spacing_mm is not None
-            self.use_spacing(spacing_mm)
 
 
 def shares(sizes: Tensor) -> Tensor:
@@ -153,7 +126,26 @@ def shares(sizes: Tensor) -> Tensor:
     return torch.where(total > 0, len(sizes) * sizes / total, 1.0)
 
 
-def _named(parts: object) -> dict[str, nn.Module]:
+def share_spacing(loss: SegmentationLoss, parts: Iterable[SegmentationLoss]) -> None:
+    """One spacing for a loss and its parts: the one given, else that of the parts.
+
+    Raises:
+        LossevoError: they contradict each other.
+    """
+    known = {loss.spacing_mm, *(part.spacing_mm for part in parts)} - {None}
+    if len(known) > 1:
+        raise LossevoError(f"parts have different spacings, {sorted(map(str, known))}: give spacing_mm once")
+    for spacing_mm in known:
+        assert spacing_mm is not None
+        loss.use_spacing(spacing_mm)
+
+
+def named_parts(parts: object) -> dict[str, nn.Module]:
+    """Two or more losses by name; of equal names the second is called ``tversky_2``.
+
+    Raises:
+        LossevoError: not such a list, or not a loss.
+    """
     # Only here: the catalogue knows the schemes.
     from lossevo.losses.catalogue import from_spec
 
@@ -167,7 +159,7 @@ def _named(parts: object) -> dict[str, nn.Module]:
     for part in parts:
         spec = {"name": part} if isinstance(part, str) else part
         loss = from_spec(spec)
-        name = str(spec.get("name", "expression"))
+        name = str(spec.get("name") or next(iter(spec)))
         count[name] += 1
         named[name if count[name] == 1 else f"{name}_{count[name]}"] = loss
     return named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lossevo.errors import LossevoError
@@ -66,6 +66,7 @@ class TrainingResult:
         curve: ``[step, mean training loss since the point before]``, at most 60 points.
         validation_curve: ``[step, mean foreground Dice]``; the last point is ``[budget_steps, score]``.
         seconds: wall time of the training, validation included.
+        trajectory: what moved in the loss, see :meth:`~lossevo.losses.SegmentationLoss.trajectory`; mostly nothing.
     """
 
     score: float
@@ -73,10 +74,15 @@ class TrainingResult:
     curve: list[list[float]]
     validation_curve: list[list[float]]
     seconds: float
+    trajectory: list[dict[str, float]] = field(default_factory=list)
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-able form."""
-        return asdict(self)
+        payload = asdict(self)
+        if not self.trajectory:
+            # As before there were trajectories: old ledgers hold the same.
+            del payload["trajectory"]
+        return payload
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> TrainingResult:

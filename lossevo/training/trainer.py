@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore, draw_order, mirrored_classes
 from lossevo.training.inference import predict
+from lossevo.training.lookahead import LearningLoss, look_ahead
 from lossevo.training.metrics import dice_per_class, mean_dice
 from lossevo.training.network import build_network
 from lossevo.training.request import TrainingRequest, TrainingResult
@@ -48,8 +50,10 @@ class Trainer:
         settings, spacing_mm = data.settings, data.volumes[0].spacing_mm
         full = settings.augmentation == "full"
         augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
-        self._mirrored = mirrored_classes(data.class_names)
-        self._patches = PatchStore(data.bank, self.device, augmentation, self._mirrored)
+        mirrored = mirrored_classes(data.class_names)
+        self.patches = PatchStore(data.bank, self.device, augmentation, mirrored)
+        # Where a class of one side has no counterpart nothing may be mirrored.
+        self.flip_probability = settings.flip_probability if mirrored is not None else 0.0
 
     def train(self, request: TrainingRequest) -> TrainingResult:
         """Train with AdamW on a one-cycle schedule and validate by the Dice of the argmax over whole volumes.
@@ -88,7 +92,7 @@ class Trainer:
             batch_size=settings.batch_size,
             steps=request.budget_steps,
             seed=request.seed,
-            flip_probability=settings.flip_probability if self._mirrored is not None else 0.0,
+            flip_probability=self.flip_probability,
         )
         draws = (
             draw(request.seed, steps=request.budget_steps, batch_size=settings.batch_size)
@@ -100,9 +104,13 @@ class Trainer:
         validation_curve: list[list[float]] = []
         cases: dict[str, tuple[float | None, ...]] = {}
         parameters = list(network.parameters())
+        learning = loss if isinstance(loss, LearningLoss) else None
 
-        batches = self._patches.batches(order, flips, with_distance=loss.uses_distance_map, draws=draws)
-        for step, batch in enumerate(batches, start=1):
+        batches = self.patches.batches(order, flips, with_distance=loss.uses_distance_map, draws=draws)
+        for step, (batch, following) in enumerate(pairwise(chain(batches, (None,))), start=1):
+            assert batch is not None
+            if learning is not None and following is not None and learning.wants_lookahead(step - 1):
+                look_ahead(learning, network, optimiser, batch, following, step - 1)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = network(batch.image)
             logits = logits.float()
@@ -130,6 +138,7 @@ class Trainer:
             curve=curve.thinned(CURVE_POINTS),
             validation_curve=validation_curve,
             seconds=time.perf_counter() - started,
+            trajectory=loss.trajectory(),
         )
 
     def _select(self, request: TrainingRequest) -> tuple[NDArray[np.int64], list[AnyVolume]]:

@@ -22,8 +22,8 @@ class TrainingWorker:
         # Workers share the machine's cores: two threads in each of two processes on two cores are seven times slower
         # than one. And the number of threads decides the order of sums, hence the last bits of a result.
         torch.set_num_threads(1)
-        self._trainer = Trainer(payload)
+        self.trainer = Trainer(payload)
 
     def __call__(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """Train; raises what :meth:`Trainer.train` raises."""
-        return self._trainer.train(TrainingRequest.from_payload(payload)).to_payload()
+        return self.trainer.train(TrainingRequest.from_payload(payload)).to_payload()

@@ -10,12 +10,12 @@ import torch
 
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
-from lossevo.losses import create, describe, names, signed_distance_map
-from lossevo.losses.adaptive import RECORD_ROWS
+from lossevo.losses import create, describe, names, parameters, signed_distance_map
 from lossevo.losses.base import one_hot
+from lossevo.losses.trajectory import ROWS
 from tests.losses.every_loss import assert_same, example, value_and_gradient
 
-SCHEMES = [name for name in names() if describe(name).family == "adaptive"]
+SCHEMES = [name for name in names() if describe(name).family == "adaptive" and "parts" in parameters(name)]
 PARTS = ("dice", "cross_entropy", "boundary")
 every_scheme = pytest.mark.parametrize("name", SCHEMES)
 
@@ -210,6 +210,7 @@ def test_parts_are_names_or_specifications_of_any_loss():
         (["dice", "cross_entrpy"], "unknown loss 'cross_entrpy' .did you mean 'cross_entropy'"),
         (["dice", {"name": "focal", "parameters": {"gama": 1}}], "has no parameter 'gama'"),
         (["dice", 3], "loss specification 3"),
+        (["dice", "adaptive"], "parts has 'adaptive', whose parameters nobody would learn"),
         (
             [
                 {"name": "boundary", "parameters": {"spacing_mm": [4, 1]}},
@@ -265,7 +266,7 @@ def test_a_training_that_is_resumed_goes_on_exactly(name):
     loss.step()
     resumed.step()
     assert run(resumed, 7, seed=20) == run(loss, 7, seed=20)
-    assert resumed.weights_record() == loss.weights_record()
+    assert resumed.trajectory() == loss.trajectory()
 
 
 @every_scheme
@@ -274,7 +275,7 @@ def test_the_same_calls_give_the_same_and_a_copy_is_on_its_own(name):
     first = run(loss, 4)
     twin = copy.deepcopy(loss)
     run(twin, 3)
-    assert len(loss.weights_record()) == 4
+    assert len(loss.trajectory()) == 4
     assert run(quick(name), 4) == first
 
 
@@ -291,15 +292,16 @@ def test_half_precision_of_a_network_leaves_the_numbers_as_they_are(name):
 @every_scheme
 def test_the_record_tells_the_weights_of_every_call(name):
     loss = quick(name)
-    assert loss.weights_record() == []
+    assert loss.trajectory() == []
     expected = []
     for call in range(5):
-        expected.append({"call": call, **dict(zip(PARTS, loss.weights.tolist(), strict=True))})
+        weights = dict(zip(PARTS, loss.weights.tolist(), strict=True))
+        expected.append({"step": call, **{f"w_{part}": weight for part, weight in weights.items()}})
         loss(*example(3, (3, 4), seed=call))
         loss.step()
     loss.eval()(*example(3, (3, 4)))
-    assert loss.weights_record() == expected
-    assert expected[4] != {**expected[0], "call": 4}
+    assert loss.trajectory() == expected
+    assert expected[4] != {**expected[0], "step": 4}
 
 
 def test_the_record_stays_small_and_spans_the_training():
@@ -307,12 +309,12 @@ def test_the_record_stays_small_and_spans_the_training():
     logits, target = example(2, (1, 2), batch=1)
     size = {key: value.shape for key, value in loss.state_dict().items()}
     used = []
-    for call in range(2 * RECORD_ROWS + 3):
+    for call in range(2 * ROWS + 3):
         used.append(loss.weights[0].item())
         loss((1 + call % 7) * logits, target)
-        if call + 1 in (RECORD_ROWS, RECORD_ROWS + 1, 2 * RECORD_ROWS, 2 * RECORD_ROWS + 1):
-            record = loss.weights_record()
-            stride = 1 if call < RECORD_ROWS else 2 if call < 2 * RECORD_ROWS else 4
-            assert [row["call"] for row in record] == list(range(0, call + 1, stride))
-            assert [row["dice"] for row in record] == used[::stride]
+        if call + 1 in (ROWS, ROWS + 1, 2 * ROWS, 2 * ROWS + 1):
+            record = loss.trajectory()
+            stride = 1 if call < ROWS else 2 if call < 2 * ROWS else 4
+            assert [row["step"] for row in record] == list(range(0, call + 1, stride))
+            assert [row["w_dice"] for row in record] == used[::stride]
     assert {key: value.shape for key, value in loss.state_dict().items()} == size

@@ -35,6 +35,16 @@ def test_result_survives_json():
     assert TrainingResult.from_payload(json.loads(json.dumps(result.to_payload()))) == result
 
 
+def test_a_trajectory_survives_json_and_without_one_a_result_is_written_as_ever():
+    result = TrainingResult(score=0.5, cases={}, curve=[], validation_curve=[], seconds=1.0)
+    assert [*result.to_payload()] == ["score", "cases", "curve", "validation_curve", "seconds"]
+    assert TrainingResult.from_payload(result.to_payload()).trajectory == []
+    result = TrainingResult(
+        **{**result.to_payload(), "trajectory": [{"step": 0, "w_fp": 0.3}, {"step": 5, "w_fp": 0.4}]}
+    )
+    assert TrainingResult.from_payload(json.loads(json.dumps(result.to_payload()))) == result
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

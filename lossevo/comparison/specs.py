@@ -1,0 +1,88 @@
+"""Losses of the catalogue with parameters, as contenders: a YAML file of names and specifications.
+
+::
+
+    adaptive_tversky: {name: adaptive, parameters: {loss: tversky, every: 10}}
+    tversky_recall: {name: tversky, parameters: {w_fp: 0.1, w_fn: 0.9}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from lossevo.comparison.contenders import Contender, contenders_from
+from lossevo.configuration_file import checked, read
+from lossevo.errors import LossevoError
+from lossevo.losses import create, describe
+
+_EXPECTS = "NAME: {name: LOSS, parameters: {...}}"
+
+
+class _Specs(RootModel[dict[str, dict[str, Any]]]):
+    """The file."""
+
+
+class _Spec(BaseModel):
+    """A loss of the catalogue and what is chosen of its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_specs(path: Path) -> tuple[Contender, ...]:
+    """The losses of a file, in its order, under its names.
+
+    Raises:
+        LossevoError: no such file, not YAML of this form, or no such loss or parameter.
+    """
+    found = []
+    for name, document in read(_Specs, path, expects=_EXPECTS).root.items():
+        source = f"{path}: {name}"
+        spec = checked(_Spec, document, source)
+        try:
+            create(spec.name, **spec.parameters)
+        except LossevoError as problem:
+            raise LossevoError(f"{source}: {problem}") from None
+        chosen = ", ".join(f"{key}={value}" for key, value in spec.parameters.items())
+        found.append(
+            Contender(
+                name=name,
+                spec=spec.model_dump(),
+                formula=describe(spec.name).formula,
+                origin=f"{spec.name}({chosen}) of {path.name}",
+            )
+        )
+    if not found:
+        raise LossevoError(f"{path}: it names no loss; expected {_EXPECTS}")
+    return tuple(found)
+
+
+def contenders_with_specs(
+    losses: Iterable[str] = (),
+    hof: Iterable[str] = (),
+    loss_files: Iterable[Path] = (),
+    specs: Path | None = None,
+) -> tuple[Contender, ...]:
+    """Those of :func:`contenders_from`, and after them those of the file ``specs``.
+
+    Raises:
+        LossevoError: as :func:`contenders_from` and :func:`read_specs`, a name that is taken, or the same loss twice.
+    """
+    given = list(losses), list(hof), list(loss_files)
+    if specs is None:
+        return contenders_from(*given)
+    contenders = list(contenders_from(*given)) if any(given) else []
+    for added in read_specs(specs):
+        for other in contenders:
+            if other.name == added.name:
+                raise LossevoError(f"{specs}: {added.name}: a loss of this name is compared already; name it otherwise")
+            if other.identity == added.identity:
+                raise LossevoError(f"the same loss twice: {other.name}, and {added.name} of {specs}; leave one out")
+        contenders.append(added)
+    return tuple(contenders)

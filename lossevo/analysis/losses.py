@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from lossevo.losses import SegmentationLoss, describe, from_spec, parameters
 
-EVOLVED = "evolved"
-"""The family of losses that come from a run or a file; all others have their family from the catalogue."""
+EVOLVED, METALEARNED = "evolved", "meta-learned"
+"""Families of losses that come from a run or a file; all others have their family from the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class AnalysedLoss:
         """
         known = describe(name)
         return cls(name, known.family, known.formula, known.source, {"name": name}, known.summary, known.purpose)
+
+    @classmethod
+    def found(cls, name: str, formula: str, source: str, spec: Mapping[str, Any]) -> Self:
+        """A loss of a run or a file."""
+        return cls(name, METALEARNED if "learned" in spec else EVOLVED, formula, source, spec)
 
     def module(self, spacing_mm: tuple[float, float, float]) -> SegmentationLoss:
         """The loss itself, for images of this spacing; if it has a schedule, it stands at its beginning.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ class ProfilePoint:
     gradient: float
 
 
-def profile(loss: AnalysedLoss) -> list[ProfilePoint]:
+def profile(loss: AnalysedLoss, probabilities: Sequence[float] = PROBABILITIES) -> list[ProfilePoint]:
     """The profile of a loss on the ball that fills 5 % of its cube, for both classes.
 
     For a loss that is a mean of one term per voxel this is the term itself: cross-entropy has -log p and the gradient
@@ -48,7 +49,7 @@ def profile(loss: AnalysedLoss) -> list[ProfilePoint]:
     points = []
     for target, swept in ((1, scene.target), (0, ~scene.target)):
         scale = swept.numel() / int(swept.sum())
-        for p in PROBABILITIES:
+        for p in probabilities:
             value, gradient = scenes.value_and_gradient(module, scene, torch.where(swept, scenes.logit(p), right))
             pull = float(gradient[swept].mean()) * swept.numel()
             points.append(ProfilePoint(loss.name, target, p, value, scale * (value - best), pull))

@@ -75,11 +75,11 @@ def analyze(
 
 
 def _loss(contender: Contender) -> AnalysedLoss:
-    from lossevo.analysis import EVOLVED, AnalysedLoss
+    from lossevo.analysis import AnalysedLoss
 
     if "name" in contender.spec:
         return AnalysedLoss.of_catalogue(contender.spec["name"])
-    return AnalysedLoss(contender.name, EVOLVED, contender.formula, contender.origin, contender.spec)
+    return AnalysedLoss.found(contender.name, contender.formula, contender.origin, contender.spec)
 
 
 @contextmanager

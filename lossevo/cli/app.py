@@ -14,6 +14,7 @@ from lossevo.cli.evaluate import evaluate
 from lossevo.cli.export import export
 from lossevo.cli.hof import hof
 from lossevo.cli.losses import losses
+from lossevo.cli.metalearn import metalearn
 from lossevo.cli.search import search
 from lossevo.errors import LossevoError
 
@@ -25,8 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with 'lossevo search': it needs no data, uses an embedded phantom and takes a few minutes.",
 )
-for command in (search, hof, export, evaluate, analyze):
-    app.command(no_args_is_help=command is not search)(command)
+for command in (search, metalearn, hof, export, evaluate, analyze):
+    app.command(no_args_is_help=command not in (search, metalearn))(command)
 app.add_typer(losses, name="losses")
 app.add_typer(data, name="data")
 

@@ -212,7 +212,8 @@ def cache(
 ) -> None:
     """Say where prepared volumes are cached and how much they take, or clear the cache.
 
-    LOSSEVO_CACHE names another folder, or is 'off'.
+    LOSSEVO_CACHE names another folder, or is 'off'. Beyond LOSSEVO_CACHE_LIMIT (50GiB; or 'off') what was used longest
+    ago is removed when more is written, but nothing that a running process uses.
 
     \b
     Examples:
@@ -226,7 +227,8 @@ def cache(
     elif clear:
         print(f"{found.folder}: {found.clear() / 1e6:.1f} MB removed")
     else:
-        print(f"{found.folder}: {found.size_bytes() / 1e6:.1f} MB")
+        limit = "no limit" if found.limit_bytes is None else f"of at most {found.limit_bytes / 1e6:.0f} MB"
+        print(f"{found.folder}: {found.size_bytes() / 1e6:.1f} MB, {limit}")
 
 
 def _required(out: Path | None) -> Path:

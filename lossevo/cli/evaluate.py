@@ -26,6 +26,14 @@ def evaluate(
     ] = None,
     hof: options.Hof = None,
     loss_file: options.LossFile = None,
+    specs: Annotated[
+        Path | None,
+        typer.Option(
+            "--specs",
+            help="YAML file of hand-crafted losses with parameters: NAME: {name: LOSS, parameters: {...}}.",
+            show_default=False,
+        ),
+    ] = None,
     data: options.Data = None,
     format: options.Format = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Number of folds.", show_default="3")] = None,
@@ -73,7 +81,8 @@ def evaluate(
 
     Same folds, initial weights, batches and steps for every loss. Folds are drawn over the subjects that the searches
     of the evolved losses have never seen; everybody else is only trained on. Without --data the embedded phantom is
-    used. Writes cases.csv, summary.csv, comparisons.csv, summary.json, table.md, and the folds as splits_final.json.
+    used. Writes cases.csv, summary.csv, comparisons.csv, summary.json, table.md, and the folds as splits_final.json; of
+    losses that adapt trajectories.csv and figures/trajectory-LOSS.png and .svg.
 
     \b
     Examples:
@@ -81,6 +90,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses all --seeds 3 --out catalogue
       lossevo evaluate --data DIR --losses dice,dice_ce --hof runs/mine:1 \
 --folds 3 --steps 150 --seeds 3 --out cmp
+      lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
     import json
@@ -94,6 +104,7 @@ def evaluate(
         "--losses": losses,
         "--hof": hof,
         "--loss-file": loss_file,
+        "--specs": specs,
         "--data": data,
         "--format": format,
         "--folds": folds,
@@ -120,6 +131,7 @@ def evaluate(
             losses,
             hof,
             loss_file,
+            specs,
             options.cohort_source(data, format),
             folds,
             splits,
@@ -138,6 +150,11 @@ def evaluate(
     with options.resumable(comparison.folder, "evaluate"), watcher(screen, ComparisonFormat()) as watch:
         report = comparison.run(make, listener=watch)
     watch.conclude()
+    if report.trajectories:
+        from lossevo.report.files import write_pictures
+        from lossevo.report.trajectory_figures import trajectory_pictures
+
+        write_pictures(trajectory_pictures(report.trajectories), comparison.folder / "figures")
     if as_json:
         print(json.dumps(to_document(report), indent=1, ensure_ascii=False))
     else:
@@ -148,6 +165,7 @@ def _configuration(
     losses: str | None,
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
+    specs: Path | None,
     source: CohortSource,
     folds: int | None,
     splits: str | None,
@@ -160,14 +178,14 @@ def _configuration(
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
-    from lossevo.comparison import configure, contenders_from
+    from lossevo.comparison import configure, contenders_with_specs
     from lossevo.training import load_task
 
     if folds is not None and splits is not None:
         raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
     return configure(
-        contenders_from(names, hof or (), loss_file or ()),
+        contenders_with_specs(names, hof or (), loss_file or (), specs),
         source,
         task=load_task(task) if task else None,
         steps=steps,
@@ -216,8 +234,9 @@ def _print(screen: Console, comparison: Comparison, report: Report) -> None:
         screen.print(rows_table(comparison_rows(report)))
     for note in report.notes:
         screen.print(f"- {note}", style="dim", highlight=False, markup=False)
+    more = ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
     screen.print(
-        f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, summary.json",
+        f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, summary.json{more}",
         highlight=False,
         markup=False,
     )

@@ -29,16 +29,16 @@ def export(
       lossevo export runs/mine 1 --out my_loss
       python -c "import lossevo; print(lossevo.load('my_loss'))"
     """
-    from dataclasses import asdict
-
     from lossevo.cli.tables import console
+    from lossevo.comparison import SearchRecord
     from lossevo.export import export_loss
-    from lossevo.search import Subjects, hall_of_fame, read_config
+    from lossevo.search import hall_of_fame
 
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise LossevoError(f"{out} is not empty; name a new folder, or replace what is there with --overwrite")
     entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)
-    config = read_config(run)
+    search = SearchRecord.of_run(run)
+    seen = search.model_dump(mode="json")
     metadata = {
         "name": entry.id,
         "origin": entry.origin,
@@ -47,18 +47,18 @@ def export(
         "seeds": entry.seeds,
         "complexity": entry.complexity,
         "task": {
-            "cohort": str(config.cohort),
-            "labels": config.model_dump(mode="json")["labels"],
-            "spacing_mm": config.spacing_mm,
-            "settings": config.task.model_dump(mode="json"),
+            "cohort": str(search.cohort),
+            "labels": seen["labels"],
+            "spacing_mm": seen["spacing_mm"],
+            "settings": seen["task"],
         },
         # Kept with the loss so that a later comparison can leave out whom its search has seen.
-        "subjects": asdict(Subjects.read(run)),
+        "subjects": seen["subjects"],
     }
     screen = console()
     with screen.status("exporting") as status:
         report = export_loss(
-            entry.expression,
+            entry.definition,
             out,
             metadata=metadata,
             overwrite=overwrite,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lossevo.search import Entry
 
 _BARS = "▁▂▃▄▅▆▇█"
+_PROFILED = ("value", "gradient")
+_PROBABILITIES = (0.01, 0.1, 0.3, 0.7, 0.9, 0.99)
+"""Where value and gradient of a loss network are shown."""
 
 
 def hof(
@@ -41,7 +44,8 @@ def hof(
 
     The list holds the hand-crafted losses, trained under the same budget, too. One loss is shown with its formula as
     it was trained and simplified, LaTeX, tree, coefficients, lineage and training curves. LaTeX and picture are of the
-    simplified formula, which has the same values and gradients.
+    simplified formula, which has the same values and gradients. A loss network, which has no formula, is shown by what
+    it takes, and by its value and gradient.
 
     \b
     Examples:
@@ -68,10 +72,13 @@ def hof(
     if show is not None:
         entry = hall_of_fame.find(entries, show, run)
         out = console(quiet=as_json)
-        simple = None if no_simplify else _simplified(entry.expression, out)
-        details = _details(run, entry, simple)
-        if tree is not None:
-            write_tree(entry.expression if simple is None else simple.expression, tree)
+        if "learned" in entry.spec and tree is None:
+            details = {**_network_details(entry, entries), **_history(run, entry)}
+        else:
+            simple = None if no_simplify else _simplified(entry.expression, out)
+            details = {**_formula_details(entry, simple), **_history(run, entry)}
+            if tree is not None:
+                write_tree(entry.expression if simple is None else simple.expression, tree)
         if as_json:
             print(json.dumps(details, indent=1, ensure_ascii=False))
         else:
@@ -104,29 +111,59 @@ def _simplified(expression: Expression, out: Console) -> Simplified:
         return simplified(expression, lambda candidate: judging.result()(candidate))
 
 
-def _details(run: Path, entry: Entry, simple: Simplified | None) -> dict[str, Any]:
-    """Everything known of one loss, as plain data."""
+def _formula_details(entry: Entry, simple: Simplified | None) -> dict[str, Any]:
+    """Everything known of a formula, as plain data."""
     from dataclasses import asdict
 
     from lossevo.expression import latex, tree, unicode
-    from lossevo.search import Ledger
 
     expression = entry.expression
+    return {
+        **asdict(entry),
+        "latex": latex(expression),
+        "simplified": None
+        if simple is None
+        else {
+            "formula": str(simple.expression),
+            "unicode": unicode(simple.expression),
+            "latex": latex(simple.expression),
+            "complexity": simple.expression.complexity,
+            "note": simple.note,
+        },
+        "tree": tree(expression),
+    }
+
+
+def _network_details(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Everything known of a loss network, as plain data: no formula, but what its value and gradient do."""
+    from dataclasses import asdict
+
+    from lossevo.analysis import AnalysedLoss
+    from lossevo.analysis.profiles import profile
+    from lossevo.losses.neural import LossNetwork
+
+    network = LossNetwork.from_json(entry.spec["learned"])
+    analysed = AnalysedLoss.found(entry.id, entry.unicode, entry.origin, entry.spec)
+    return {
+        **asdict(entry),
+        "inputs": list(network.inputs),
+        "sizes": list(network.sizes),
+        "activation": network.activation,
+        "profile": [
+            {"target": point.target, "p": point.p, "value": point.value, "gradient": point.gradient}
+            for point in profile(analysed, _PROBABILITIES)
+        ],
+        "distilled": next((other.id for other in entries if other.origin.startswith("distilled")), None),
+    }
+
+
+def _history(run: Path, entry: Entry) -> dict[str, Any]:
+    """Where a loss comes from, and its trainings."""
+    from lossevo.search import Ledger
+
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
         trainings = [training for training in ledger.trainings() if training.subject == entry.id]
         return {
-            **asdict(entry),
-            "latex": latex(expression),
-            "simplified": None
-            if simple is None
-            else {
-                "formula": str(simple.expression),
-                "unicode": unicode(simple.expression),
-                "latex": latex(simple.expression),
-                "complexity": simple.expression.complexity,
-                "note": simple.note,
-            },
-            "tree": tree(expression),
             "lineage": _lineage(ledger, entry.id),
             "trainings": [
                 {
@@ -143,8 +180,9 @@ def _details(run: Path, entry: Entry, simple: Simplified | None) -> dict[str, An
 
 def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
     """The loss and its ancestors, each once, breadth first."""
-    from lossevo.expression import Expression, unicode
+    from lossevo.losses.definitions import definition_in, formula_of
     from lossevo.search.candidate import Origin
+    from lossevo.search.hall_of_fame import spec_of_entry
 
     waiting, known, lineage = [(id_, 0)], {id_}, []
     while waiting:
@@ -153,7 +191,7 @@ def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
         if document is None:
             continue
         origin = Origin.from_json(document["origin"])
-        formula = unicode(Expression.from_json(document["loss"]))
+        formula = formula_of(definition_in(spec_of_entry(document["loss"])))
         lineage.append({"id": current, "generation": generation, "origin": str(origin), "formula": formula})
         for parent in origin.parents:
             if parent not in known:
@@ -166,7 +204,6 @@ def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     from rich.markup import escape
 
     from lossevo.cli.tables import score_text
-    from lossevo.expression import legend
 
     def section(title: str, *lines: str) -> None:
         out.print(f"\n[bold]{title}[/bold]")
@@ -176,6 +213,52 @@ def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     out.print(f"[bold]{entry.id}[/bold]  rank {entry.rank}, {escape(entry.origin)}", highlight=False)
     out.print(f"Dice {escape(score_text(entry))}, complexity {entry.complexity:g}", highlight=False)
     section("Formula", entry.unicode)
+    if "profile" in details:
+        _print_network(out, section, details)
+    else:
+        _print_formula(out, section, entry, details)
+    if details["lineage"]:
+        section(
+            "Lineage", *(f"{'  ' * step['generation']}{step['id']}  {step['origin']}" for step in details["lineage"])
+        )
+    section("Trainings", *(_training_line(training) for training in details["trainings"]))
+
+
+def _print_network(out: Console, section: Callable[..., None], details: dict[str, Any]) -> None:
+    from lossevo.cli.tables import rows_table
+    from lossevo.losses.neural import LEGEND
+
+    for name in details["inputs"]:
+        out.print(f"  {name:<12} {LEGEND[name]}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    sizes = " → ".join(map(str, details["sizes"]))
+    section("Network", f"{sizes}, {details['activation']}, no biases, softplus at its end")
+    points = {(point["target"], point["p"]): point for point in details["profile"]}
+    rows = [
+        {"p": f"{p:g}"}
+        | {
+            f"{what}, target {target}": f"{round(points[target, p][what], 4) + 0.0:.4f}"
+            for target in (1, 0)
+            for what in _PROFILED
+        }
+        for p in _PROBABILITIES
+    ]
+    section(
+        "Value and gradient of a voxel over its probability p of being foreground",
+        "The value is 0 where it is right with 0.99; the gradient is by its logit, and descent goes against it.",
+    )
+    out.print(rows_table(rows))
+    readable = details["distilled"]
+    section(
+        "Readable form",
+        f"{readable}, which was distilled from it; see it with --show {readable}" if readable else "none in this run",
+    )
+
+
+def _print_formula(out: Console, section: Callable[..., None], entry: Entry, details: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    from lossevo.expression import legend
+
     for symbol, meaning in legend(entry.expression):
         out.print(f"  {escape(f'{symbol:<8} {meaning}')}", style="dim", highlight=False, soft_wrap=True)
     section("Text (Expression.parse reads it)", entry.formula)
@@ -189,8 +272,6 @@ def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     section("Tree", *details["tree"].splitlines())
     coefficients = entry.expression.coefficients
     section("Coefficients", ", ".join(f"c{slot} = {value:g}" for slot, value in enumerate(coefficients)) or "none")
-    section("Lineage", *(f"{'  ' * step['generation']}{step['id']}  {step['origin']}" for step in details["lineage"]))
-    section("Trainings", *(_training_line(training) for training in details["trainings"]))
 
 
 def _training_line(training: dict[str, Any]) -> str:

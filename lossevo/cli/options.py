@@ -124,6 +124,16 @@ def cohort_source(data: Path | None, format: str | None) -> CohortSource:
     return CohortSource(path=data.resolve() if data else None, format=format)
 
 
+def free_folder(name: str, source: CohortSource) -> Path:
+    """A folder under ``runs`` that does not exist yet."""
+    path = source.path
+    cohort = "phantom" if path is None else path.stem if path.is_file() else path.name
+    number = 1
+    while (folder := Path("runs") / f"{name}-{cohort}-{number}").exists():
+        number += 1
+    return folder
+
+
 def label_scheme(labels: str | None, levels: str | None) -> LabelScheme | None:
     """What is segmented, None if neither option is given.
 

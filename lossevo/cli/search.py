@@ -101,7 +101,7 @@ def search(
         config = _configuration(
             space or "segmentation", source, budget, task, steps, scheme, spacing, seed or 0, window
         )
-        opened = _run(out, run or _free_folder(config), config, memory)
+        opened = _run(out, run or options.free_folder(config.space.name, source), config, memory)
     _describe(out, opened)
     with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
@@ -139,15 +139,6 @@ def _configuration(
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
     )
-
-
-def _free_folder(config: RunConfig) -> Path:
-    path = config.cohort.path
-    cohort = "phantom" if path is None else path.stem if path.is_file() else path.name
-    number = 1
-    while (folder := Path("runs") / f"{config.space.name}-{cohort}-{number}").exists():
-        number += 1
-    return folder
 
 
 def _run(out: Console, folder: Path, config: RunConfig | None, memory: int) -> Run:

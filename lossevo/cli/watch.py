@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from lossevo import comparison, search
+    from lossevo import comparison, metalearning, search
 
 
 class Format(Protocol):
@@ -52,13 +52,13 @@ class Watcher(ABC):
     ) -> None:
         return
 
-    def __call__(self, event: search.Event | comparison.Event) -> None:
+    def __call__(self, event: search.Event | comparison.Event | metalearning.Event) -> None:
         """Show an event."""
         self._progress = event.progress
         self._show(event)
 
     @abstractmethod
-    def _show(self, event: search.Event | comparison.Event) -> None: ...
+    def _show(self, event: search.Event | comparison.Event | metalearning.Event) -> None: ...
 
     def conclude(self) -> None:
         """Say how many trainings there were and how fast, if this process did any."""
@@ -86,7 +86,7 @@ class PlainLog(Watcher):
 
     _replayed = 0
 
-    def _show(self, event: search.Event | comparison.Event) -> None:
+    def _show(self, event: search.Event | comparison.Event | metalearning.Event) -> None:
         """Print the event; outcomes replayed from the ledger are only counted."""
         if event.kind == "arrived":
             return
@@ -94,7 +94,8 @@ class PlainLog(Watcher):
             self._replayed += 1
             return
         self._tell_replayed()
-        self._print(self._form.line(event.message, event.progress) if event.kind == "training" else event.message)
+        counted = event.kind in ("training", "step")
+        self._print(self._form.line(event.message, event.progress) if counted else event.message)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -127,10 +128,11 @@ class LiveView(Watcher):
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def _show(self, event: search.Event | comparison.Event) -> None:
+    def _show(self, event: search.Event | comparison.Event | metalearning.Event) -> None:
         """Redraw; what is no training (a new leader, a new phase) is kept above the view."""
-        if event.kind == "training":
-            self._recent.append(event.message)
+        if event.kind in ("training", "step"):
+            if event.message:
+                self._recent.append(event.message)
         elif event.kind not in ("arrived", "replayed"):
             stamp = f"[dim]{time.strftime('%H:%M:%S')}[/dim]"
             self._live.console.print(f"{stamp} {escape(event.message)}", highlight=False)
@@ -187,7 +189,47 @@ class ComparisonFormat:
         return f"{_count(progress)} trainings: {_pace(progress)}"
 
 
-def _count(progress: search.Progress | comparison.Progress) -> str:
+class MetaFormat:
+    """The progress of a meta-training."""
+
+    def figures(self, progress: metalearning.Progress) -> list[tuple[str, RenderableType]]:
+        """Phase, outer loss, best so far, speed."""
+        return [
+            (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
+            ("done", _count(progress)),
+            ("outer loss", _outer_loss(progress)),
+            ("best", _best_learned(progress)),
+            ("speed", _busy(progress)),
+        ]
+
+    def line(self, message: str, progress: metalearning.Progress) -> str:
+        """Phase and count, what happened, outer loss, best so far, speed."""
+        where = f"[{progress.phase} {progress.done}/{progress.total}]"
+        told = [part for part in (message, _outer_loss(progress), _best_learned(progress), _busy(progress)) if part]
+        return f"{where} {' | '.join(told)}"
+
+    def summary(self, progress: metalearning.Progress) -> str:
+        """Where it ended."""
+        return f"{_best_learned(progress)}; {progress.workers} workers {progress.busy_share:.0%} busy"
+
+
+def _outer_loss(progress: metalearning.Progress) -> str:
+    if math.isnan(progress.after):
+        return ""
+    return f"outer loss {progress.before:.4f} → {progress.after:.4f}"
+
+
+def _best_learned(progress: metalearning.Progress) -> str:
+    best, baseline = ("–" if math.isnan(v) else f"{v:.4f}" for v in (progress.best_score, progress.best_baseline))
+    return f"best learned {best}, hand-crafted {baseline}"
+
+
+def _busy(progress: metalearning.Progress) -> str:
+    workers = f"{progress.workers} worker{'s' if progress.workers != 1 else ''}"
+    return f"{workers} {progress.busy_share:.0%} busy, ETA of this phase {duration(progress.eta_s)}"
+
+
+def _count(progress: search.Progress | comparison.Progress | metalearning.Progress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
     return f"{progress.done} of {progress.total}{failed}"
 

@@ -10,12 +10,16 @@ from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.report import LossResult, PairResult, Protocol, Report
+from lossevo.comparison.specs import contenders_with_specs, read_specs
 from lossevo.comparison.tables import comparison_rows, markdown, summary_rows, to_document
+from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
     "Contender",
     "SearchRecord",
     "contenders_from",
+    "contenders_with_specs",
+    "read_specs",
     "Comparison",
     "ComparisonConfig",
     "configure",
@@ -29,6 +33,7 @@ __all__ = [
     "PairResult",
     "Protocol",
     "Report",
+    "LossTrajectory",
     "comparison_rows",
     "markdown",
     "summary_rows",

@@ -7,16 +7,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.data import LabelScheme
 from lossevo.errors import LossevoError
 from lossevo.export.document import read_document
-from lossevo.expression import Expression, unicode
 from lossevo.losses import create, describe, from_spec, names
-from lossevo.search import CohortSource, Subjects, hall_of_fame, read_config
+from lossevo.losses.definitions import definition_in, formula_of, spec_of
+from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
 from lossevo.search.candidate import HAND_CRAFTED
 from lossevo.training import TaskSettings
 
@@ -31,6 +31,22 @@ class SearchRecord(BaseModel):
     labels: LabelScheme | None = None
     spacing_mm: tuple[float, float, float] | None = None
     task: TaskSettings | None = None
+
+    @classmethod
+    def of_run(cls, run: Path) -> Self:
+        """What a run folder tells, whether losses evolved in it or were learned by gradient.
+
+        Raises:
+            LossevoError: not a run folder, or damaged.
+        """
+        study = read_study(run)
+        return cls(
+            subjects=Subjects.read(run),
+            cohort=study.cohort,
+            labels=study.labels,
+            spacing_mm=study.spacing_mm,
+            task=study.task,
+        )
 
 
 class Contender(BaseModel):
@@ -53,9 +69,7 @@ class Contender(BaseModel):
     @property
     def identity(self) -> str:
         """Equal for two contenders that are the same loss."""
-        if "expression" in self.spec:
-            return Expression.from_json(self.spec["expression"]).hash
-        return str(self.spec)
+        return str(self.spec) if "name" in self.spec else definition_in(self.spec).hash
 
 
 def contenders_from(
@@ -105,22 +119,16 @@ def _of_hall_of_fame(item: str) -> Contender:
     if not colon or Path(item).is_dir():
         folder, which = item, "1"
     run = Path(folder)
-    config, subjects = read_config(run), Subjects.read(run)
+    search = SearchRecord.of_run(run)
     entry = hall_of_fame.find(hall_of_fame.read(run), which, run)
     return Contender(
         name=f"{run.absolute()}:{which}",
-        spec={"expression": entry.loss},
+        spec=entry.spec,
         formula=entry.unicode,
         origin=f"{run}, rank {entry.rank}, id {entry.id}, {entry.origin}",
         evolved=not entry.origin.startswith(HAND_CRAFTED),
         # Also of a hand-crafted loss: its place in this ranking was won on these subjects.
-        search=SearchRecord(
-            subjects=subjects,
-            cohort=config.cohort,
-            labels=config.labels,
-            spacing_mm=config.spacing_mm,
-            task=config.task,
-        ),
+        search=search,
     )
 
 
@@ -131,8 +139,8 @@ def _of_file(path: Path) -> Contender:
     document = read_document(file)
     return Contender(
         name=str(file.absolute()),
-        spec={"expression": document.expression.to_json()},
-        formula=unicode(document.expression),
+        spec=spec_of(document.definition),
+        formula=formula_of(document.definition),
         origin=f"{file}",
         evolved=True,
         search=_record(document.metadata, file),

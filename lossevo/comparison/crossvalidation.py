@@ -8,6 +8,7 @@
     ledger.sqlite        every training and its outcome, written before it is used
     cases.csv            one row per loss, training, test case and class; complete up to the last training in order
     summary.csv, comparisons.csv, summary.json, table.md       the report, when all trainings are done
+    trajectories.csv     what moved in losses that adapt, if there are any; likewise (their figures: lossevo.report)
 
 Every loss is trained with the same folds, initial weights, batches and steps. Of a fold's test subjects nothing is
 trained on in that fold, nothing is chosen on them (the last step counts), and no compared search has seen them
@@ -29,6 +30,7 @@ from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
+from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
 from lossevo.data import (
     Cohort,
     PreparedCohort,
@@ -41,7 +43,8 @@ from lossevo.data import (
 from lossevo.errors import LossevoError
 from lossevo.search import Ledger
 from lossevo.search.folder import locked, read_json, write_json, write_text
-from lossevo.search.run import TRAINING_WORKER, PrepareProgress
+from lossevo.search.run import TRAINING_WORKER
+from lossevo.search.study import PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
 
@@ -170,17 +173,20 @@ class Comparison:
         with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger:
             trainings = OrderedTrainings(ledger, lambda: executor(spec))
             try:
-                scores, failures = self._train(trainings, listener)
+                scores, failures, trajectories = self._train(trainings, listener)
             finally:
                 trainings.close()
-            report = make_report(scores, self.config.contenders, self.plan, self._protocol(), failures)
+            report = make_report(scores, self.config.contenders, self.plan, self._protocol(), failures, trajectories)
             self._write(scores, report)
         return report
 
-    def _train(self, trainings: OrderedTrainings, listener: Listener) -> tuple[list[CaseScore], Failures]:
+    def _train(
+        self, trainings: OrderedTrainings, listener: Listener
+    ) -> tuple[list[CaseScore], Failures, list[LossTrajectory]]:
         schedule = self.schedule
         scores: list[CaseScore] = []
         failures: Failures = {}
+        trajectories: list[LossTrajectory] = []
         done = 0
 
         def tell(kind: str, message: str) -> None:
@@ -206,13 +212,15 @@ class Comparison:
             scores += self._scores(planned, outcome)
             if outcome.status is Status.DONE and outcome.value is not None:
                 message = f"dice {outcome.value['score']:.4f}"
+                if rows := outcome.value.get("trajectory"):
+                    trajectories.append(LossTrajectory(planned.contender.name, planned.fold, planned.seed, tuple(rows)))
             else:
                 message = f"{outcome.status}: {outcome.error}"
                 failures[planned.contender.name, planned.fold, planned.seed] = message
             if ticket not in recorded:
                 write_text(self.folder / "cases.csv", to_csv(scores))
             tell("replayed" if ticket in recorded else "training", f"{planned}: {message}")
-        return scores, failures
+        return scores, failures, trajectories
 
     def _scores(self, planned: PlannedTraining, outcome: Outcome) -> list[CaseScore]:
         tested = set(planned.request.validate)
@@ -247,6 +255,8 @@ class Comparison:
         write_text(self.folder / "comparisons.csv", tables.comparisons_csv(report))
         write_text(self.folder / "table.md", tables.markdown(report))
         write_json(self.folder / "summary.json", tables.to_document(report))
+        if report.trajectories:
+            write_text(self.folder / "trajectories.csv", trajectories_csv(report.trajectories))
 
 
 def _with_folds(config: ComparisonConfig, cohort: Cohort) -> ComparisonConfig:

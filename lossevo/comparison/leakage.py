@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lossevo.comparison.contenders import Contender, SearchRecord
 from lossevo.data import k_folds
+from lossevo.data.preprocessing import LABEL_MARK
 from lossevo.errors import LossevoError
 from lossevo.search import CohortSource
 
@@ -97,20 +98,23 @@ def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: Co
     """The subjects of a cohort, given with their content hashes, that a search has trained or validated on.
 
     Content decides: a subject of whom an image is on record is the recorded one, whatever it is called now and whatever
-    other images it has. Content that is not on record may still be a recorded subject's, re-saved or cut anew. It is
-    taken for it if it bears its name, and the name can be trusted: it is the same folder (or phantom), or a copy in
-    which other subjects were recognised, or no hash was recorded for that name.
+    other images it has. If no image of it is, a label decides: intensities may have been rescaled, but who has the same
+    foreground voxel for voxel is the same (older records have no labels). Content that is not on record may still be a
+    recorded subject's, re-saved or cut anew. It is taken for it if it bears its name, and the name can be trusted: it
+    is the same folder (or phantom), or a copy in which other subjects were recognised, or no hash was recorded for that
+    name.
     """
     known = record.subjects
     touched = {*known.train, *known.validation}
-    names_of_image: dict[str, set[str]] = defaultdict(set)
+    names_of: dict[str, set[str]] = defaultdict(set)
     for name, hash_ in known.hashes.items():
-        for image in hash_.split(","):
-            names_of_image[image].add(name)
-    recorded = {
-        subject: {name for image in _images(hash_) & names_of_image.keys() for name in names_of_image[image]}
-        for subject, hash_ in hashes.items()
-    }
+        for part in hash_.split(","):
+            names_of[part].add(name)
+
+    def on_record(parts: Iterable[str]) -> set[str]:
+        return {name for part in parts if part in names_of for name in names_of[part]}
+
+    recorded = {subject: on_record(_images(hash_)) or on_record(_labels(hash_)) for subject, hash_ in hashes.items()}
     same_cohort = _same_source(record.cohort, cohort) or any(recorded.values())
 
     def seen(subject: str) -> bool:
@@ -123,8 +127,12 @@ def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: Co
 
 def _images(subject_hash: str) -> set[str]:
     """What the images of a subject may be recorded as: each for itself, or (lossevo 0.1) one hash over all of them."""
-    images = subject_hash.split(",")
+    images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
     return {*images, hashlib.sha256("".join(images).encode()).hexdigest()}
+
+
+def _labels(subject_hash: str) -> list[str]:
+    return [part for part in subject_hash.split(",") if part.startswith(LABEL_MARK)]
 
 
 def _same_source(recorded: CohortSource | None, cohort: CohortSource) -> bool:

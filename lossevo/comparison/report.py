@@ -12,6 +12,7 @@ from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.scores import CaseScore, subject_scores
 from lossevo.comparison.statistics import Mean, PairedDifference, describe, holm, paired_difference
+from lossevo.comparison.trajectories import LossTrajectory
 
 Failures = dict[tuple[str, int, int], str]
 """What happened to failed trainings, by (loss, fold, seed)."""
@@ -74,6 +75,7 @@ class Report:
     """The result of a comparison: losses and pairs by falling mean Dice.
 
     ``leakage`` is empty, or the sentence that every output must repeat. ``notes`` are for the reader of the tables.
+    ``trajectories`` are those of losses that adapt, a training each, in order.
     """
 
     protocol: Protocol
@@ -82,6 +84,7 @@ class Report:
     pairs: tuple[PairResult, ...]
     leakage: str
     notes: tuple[str, ...]
+    trajectories: tuple[LossTrajectory, ...] = ()
 
     @property
     def title(self) -> str:
@@ -96,6 +99,7 @@ def make_report(
     plan: FoldPlan,
     protocol: Protocol,
     failures: Failures,
+    trajectories: Sequence[LossTrajectory] = (),
 ) -> Report:
     """Evaluate the scores of a finished comparison."""
     per_subject = subject_scores(scores)
@@ -114,7 +118,7 @@ def make_report(
         for other, difference, p_holm in zip(others, differences, adjusted, strict=True)
     )
     notes = (*_who(contenders, reference), *_failed(failures, losses), *_how_to_read(pairs))
-    return Report(protocol, tuple(losses), reference, pairs, _leakage(plan), notes)
+    return Report(protocol, tuple(losses), reference, pairs, _leakage(plan), notes, tuple(trajectories))
 
 
 def _loss_result(

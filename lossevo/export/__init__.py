@@ -1,9 +1,11 @@
 """Losses as files that outlive lossevo: ``loss.json``, ``loss.py``, ``loss.pt2``, and :func:`load` to read them back.
 
+What is exported is an expression or a loss network; the three files are the same for both.
+
 =============  ===================================================  =====================================
 file           what it is                                           trust
 =============  ===================================================  =====================================
-``loss.json``  the expression and its provenance, plain data        safe from strangers
+``loss.json``  the loss and its provenance, plain data              safe from strangers
 ``loss.py``    a readable ``nn.Module`` that needs PyTorch alone    it is executed: read it first
 ``loss.pt2``   a ``torch.export`` program, differentiable           PyTorch unpickles parts: friends only
 =============  ===================================================  =====================================

@@ -1,4 +1,4 @@
-"""``loss.json``: an expression with its provenance, as plain data.
+"""``loss.json``: an expression or a loss network with its provenance, as plain data.
 
 Nothing in it is executed or unpickled: of the three files of an export it is the one to take from strangers. Its
 checksum tells whether it is damaged, were it by one digit of a coefficient; a document without one, written by hand, is
@@ -21,12 +21,16 @@ import torch
 import lossevo
 from lossevo.errors import LossevoError, shown
 from lossevo.expression import Expression, unicode
+from lossevo.losses.definitions import KINDS, Definition, definition_in, formula_of, spec_of
+from lossevo.losses.neural import LossNetwork
 
 DOCUMENT_FILE = "loss.json"
 FORMAT = "lossevo.loss/1"
 FORMAT_FAMILY = "lossevo.loss/"
 MAX_CHARACTERS = 1_000_000
-"""A document is at most this long: a formula has at most 20 000 characters, the rest is metadata."""
+"""A document is at most this long: a formula has at most 20 000 characters, the largest network takes half of it, the
+rest is metadata.
+"""
 MAX_NESTING = 50
 
 
@@ -34,15 +38,15 @@ MAX_NESTING = 50
 class LossDocument:
     """What a ``loss.json`` holds: the candidate exactly as it was evaluated, and where it comes from."""
 
-    expression: Expression
+    definition: Definition
     metadata: Mapping[str, Any]
 
     def to_text(self) -> str:
         """The document as JSON text; ``formula`` is there for the human reader and not read back."""
         document = {
             "format": FORMAT,
-            "formula": unicode(self.expression),
-            "expression": self.expression.to_json(),
+            "formula": formula_of(self.definition),
+            **spec_of(self.definition),
             "metadata": dict(self.metadata),
         }
         document["sha256"] = _checksum(document)
@@ -53,7 +57,7 @@ class LossDocument:
         """The inverse of :meth:`to_text`; ``source`` names the text in messages. Nothing is evaluated.
 
         Raises:
-            LossevoError: not such a document, of a newer format, or its expression is not one.
+            LossevoError: not such a document, of a newer format, or what it holds is no loss.
         """
         if len(text) > MAX_CHARACTERS:
             raise LossevoError(
@@ -82,7 +86,8 @@ class LossDocument:
         if not isinstance(metadata, dict):
             raise LossevoError(f"{source}: 'metadata' is {shown(metadata)}, expected an object")
         try:
-            read = cls(Expression.from_json(document.get("expression")), metadata)
+            spec = {kind: document[kind] for kind in KINDS if kind in document}
+            read = cls(definition_in(spec or {"expression": None}), metadata)
         except (LossevoError, OverflowError) as problem:
             raise LossevoError(f"{source}: {problem}{_from_the_future(metadata)}") from None
         try:
@@ -135,23 +140,24 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d{1,9}", version.partition("+")[0])[:3]]
 
 
-def document_of(expression: Expression, metadata: Mapping[str, Any]) -> LossDocument:
+def document_of(definition: Definition, metadata: Mapping[str, Any]) -> LossDocument:
     """The document of a loss to be exported; versions and date are added where ``metadata`` does not give them.
 
     Raises:
-        LossevoError: not an expression, one that does not depend on the prediction, or metadata that is not JSON.
+        LossevoError: neither an expression nor a loss network, an expression that does not depend on the prediction,
+            or metadata that is not JSON.
     """
-    if not isinstance(expression, Expression):
+    if not isinstance(definition, Expression | LossNetwork):
         raise LossevoError(
-            f"only an Expression can be exported, not {expression!r}; a hand-crafted loss that can be written as one"
-            " is given by lossevo.losses.expression_of(name)"
+            f"only an Expression or a LossNetwork can be exported, not {definition!r}; a hand-crafted loss that can be"
+            " written as an expression is given by lossevo.losses.expression_of(name)"
         )
-    if not expression.terminals & {"p", "logp", "m"}:
+    if isinstance(definition, Expression) and not definition.terminals & {"p", "logp", "m"}:
         raise LossevoError(
-            f"the loss {unicode(expression)} does not depend on the prediction (p, logp or m): it trains nothing"
+            f"the loss {unicode(definition)} does not depend on the prediction (p, logp or m): it trains nothing"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    document = LossDocument(expression, {**metadata, **_missing(metadata, now)})
+    document = LossDocument(definition, {**metadata, **_missing(metadata, now)})
     try:
         text = document.to_text()
     except (TypeError, ValueError) as problem:

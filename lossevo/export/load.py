@@ -19,7 +19,7 @@ from lossevo.export.document import DOCUMENT_FILE, read_document
 from lossevo.export.program import PROGRAM_FILE, ProgramLoss, export_program, load_program
 from lossevo.export.source import CLASS_NAME, SOURCE_FILE, check_intact
 from lossevo.losses import arguments
-from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.losses.definitions import loss_of
 
 
 def load(
@@ -52,11 +52,11 @@ def load(
     loss: nn.Module
     match path.suffix:
         case ".json":
-            expression = read_document(path).expression
+            definition = read_document(path).definition
             if compile:  # a graph is what compiles best
-                loss = ProgramLoss(export_program(expression), spacing_mm=spacing_mm)
+                loss = ProgramLoss(export_program(definition), spacing_mm=spacing_mm)
             else:
-                loss = ExpressionLoss(expression, spacing_mm=spacing_mm)
+                loss = loss_of(definition, spacing_mm=spacing_mm)
         case ".pt2":
             loss = load_program(path, spacing_mm=spacing_mm)
         case ".py":

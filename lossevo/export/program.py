@@ -33,6 +33,8 @@ from lossevo.export.document import DOCUMENT_FILE, MAX_CHARACTERS, LossDocument,
 from lossevo.expression import DISTANCE_SCALE_MM, Expression, compile_expression, generate
 from lossevo.expression.neighbourhoods import margin
 from lossevo.losses import LossInputs, SegmentationLoss
+from lossevo.losses.definitions import Definition
+from lossevo.losses.neural import LearnedLoss
 from lossevo.losses.symbolic import EPOCHS
 
 PROGRAM_FILE = "loss.pt2"
@@ -51,16 +53,13 @@ class _Formula(nn.Module):
         super().__init__()
         self._loss = compile_expression(expression)
         self._inputs = generate(expression.root).inputs
+        self.uses_distance_map = "d" in expression.terminals
         self.register_buffer("coefficients", torch.tensor(expression.coefficients, dtype=torch.float64))
         if "t" in self._inputs:
             self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
 
     def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
-        # Held by a guard of the graph; the minimum of a Dim is not checked when it runs.
-        torch._check(logits.shape[1] >= 2, lambda: "at least two classes")  # type: ignore[no-untyped-call]
-        # A cast would write its dtype and device into the graph. Type promotion keeps float64 and raises all else to
-        # float32; new_zeros follows the logits to their device, type_as in both.
-        logits = logits + logits.new_zeros(1, dtype=torch.float32)
+        logits = _checked(logits)
         values: dict[str, Tensor] = {}
         for name in self._inputs:
             match name:
@@ -82,15 +81,40 @@ class _Formula(nn.Module):
         return value
 
 
-def export_program(expression: Expression) -> ExportedProgram:
-    """The expression as an exported program with dynamic batch, classes and spatial size (3D)."""
-    inputs = _INPUTS if "d" in expression.terminals else _INPUTS[:2]
+class _Network(LearnedLoss):
+    """What is exported of a learned loss, likewise."""
+
+    def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
+        logits = _checked(logits)
+        distance_map = None if distance_map is None else distance_map.type_as(logits)
+        return self.compute(_AsGiven(logits, target.type_as(logits), distance_map))
+
+
+class _AsGiven(LossInputs):
+    @property
+    def target(self) -> Tensor:
+        return self.given_target
+
+
+def _checked(logits: Tensor) -> Tensor:
+    """The logits in the type that a loss is computed in."""
+    # Held by a guard of the graph; the minimum of a Dim is not checked when it runs.
+    torch._check(logits.shape[1] >= 2, lambda: "at least two classes")  # type: ignore[no-untyped-call]
+    # A cast would write its dtype and device into the graph. Type promotion keeps float64 and raises all else to
+    # float32; new_zeros follows the logits to their device, type_as in both.
+    return logits + logits.new_zeros(1, dtype=torch.float32)
+
+
+def export_program(definition: Definition) -> ExportedProgram:
+    """The loss as an exported program with dynamic batch, classes and spatial size (3D)."""
+    formula = _Formula(definition) if isinstance(definition, Expression) else _Network(definition)
+    inputs = _INPUTS if formula.uses_distance_map else _INPUTS[:2]
     sizes = (Dim("batch", min=1), Dim("classes"), *(Dim(axis, min=1) for axis in ("depth", "height", "width")))
     example = tuple(torch.zeros(2, 3, 4, 5, 6) for _ in inputs)
     # Without it the graph assumes that no size is 1 and, when a formula leaves the background out, that C is not 2.
     with symbolic_shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         program = torch.export.export(
-            _Formula(expression), example, dynamic_shapes={name: dict(enumerate(sizes)) for name in inputs}
+            formula, example, dynamic_shapes={name: dict(enumerate(sizes)) for name in inputs}
         )
     for node in program.graph.nodes:
         assert node.kwargs.get("device") is None, f"{node.target} ties the graph to {node.kwargs['device']}"
@@ -102,13 +126,13 @@ def export_program(expression: Expression) -> ExportedProgram:
 
 def save_program(document: LossDocument, path: Path) -> None:
     """Write the ``loss.pt2`` of a loss; the document travels inside."""
-    torch.export.save(export_program(document.expression), path, extra_files={DOCUMENT_FILE: document.to_text()})
+    torch.export.save(export_program(document.definition), path, extra_files={DOCUMENT_FILE: document.to_text()})
 
 
 class ProgramLoss(SegmentationLoss):
     """A loaded ``loss.pt2`` with the call convention of all losses: labels or one-hot, 2D or 3D, one logit or several.
 
-    The graph stands in for :class:`~lossevo.losses.symbolic.ExpressionLoss`: value and gradient are the same.
+    The graph stands in for what :func:`~lossevo.losses.definitions.loss_of` makes: value and gradient are the same.
     """
 
     def __init__(self, program: ExportedProgram, *, spacing_mm: Sequence[float] | None = None) -> None:

@@ -1,58 +1,47 @@
 """``loss.py``: the loss as a readable module of its own that needs PyTorch and nothing else.
 
-The formula is the code of :func:`lossevo.expression.generate`, with what is used once written where it is used. The
-functions that it calls, and the checks of the call convention, are copied from lossevo's own source: each is written
-in one place. The first line is a checksum of the others, by which :func:`lossevo.load` tells a damaged file.
+The formula is written by :mod:`lossevo.export.body`. The functions that it calls, and the checks of the call
+convention, are copied from lossevo's own source: each is written in one place. The first line is a checksum of the
+others, by which :func:`lossevo.load` tells a damaged file.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from types import CodeType, FunctionType
 
 from lossevo.errors import LossevoError
+from lossevo.export.body import Body, body_of
 from lossevo.export.document import DOCUMENT_FILE, FORMAT, LossDocument
-from lossevo.expression import DISTANCE_SCALE_MM, Code, Expression, generate, legend, unicode
-from lossevo.expression.codegen import HELPERS
-from lossevo.expression.neighbourhoods import margin
-from lossevo.losses import base, signed_distance
+from lossevo.losses import base
 from lossevo.losses.symbolic import EPOCHS
 
 SOURCE_FILE = "loss.py"
 CLASS_NAME = "EvolvedLoss"
-_LINE_LENGTH = 120
 _DOCSTRING_WIDTH = 100
-_EXPRESSION_WIDTH = 96
 _WIDEST_KEY = 24
 _CHECKSUM = re.compile("# sha256 of the lines below: ([0-9a-f]{64})")
 
 
 def source_of(document: LossDocument) -> str:
     """The text of ``loss.py``."""
-    code = generate(document.expression.root)
-    called: list[Callable[..., object]] = [base.check_shapes, base.check_target]
-    called += [base.keeping_dtype] if _has_buffers(code, document.expression) else []
-    called += [base.one_hot] if {"y", "d"} & set(code.inputs) else []
-    called += [signed_distance.signed_distance_in_torch] if "d" in code.inputs else []
-    called += [margin] if "m" in code.inputs else []
-    called += [HELPERS[name] for name in code.helpers]
-    constants, functions = _copied(called)
-    blocks = [_class(code, document.expression), _formula(code, document.expression), *functions]
+    body = body_of(document.definition)
+    keeping = [base.keeping_dtype] if body.buffers else []
+    constants, functions = _copied([base.check_shapes, base.check_target, *keeping, *body.called])
+    blocks = [_class(body), body.code, *functions]
     imports = "import torch\nfrom torch import Tensor, nn"
     kinds = [kind for kind in ("Callable", "Sequence") if any(f"{kind}[" in block for block in blocks)]
     if kinds:
         imports = f"from collections.abc import {', '.join(kinds)}\n\n{imports}"
-    head = [_docstring(document), "from __future__ import annotations", imports]
+    head = [_docstring(document, body), "from __future__ import annotations", imports]
     if constants:
         head.append("\n".join(f"{name} = {value!r}" for name, value in constants.items()))
-    text = "\n\n\n".join(["\n\n".join(head), *blocks]) + "\n"
+    text = "\n\n\n".join(["\n\n".join(head), *blocks, *body.numbers]) + "\n"
     return f"# sha256 of the lines below: {_checksum(text)}\n{text}"
 
 
@@ -75,10 +64,9 @@ def _checksum(text: str) -> str:
 # --- docstring ---
 
 
-def _docstring(document: LossDocument) -> str:
+def _docstring(document: LossDocument, body: Body) -> str:
     """Formula, meaning of its symbols, provenance and use."""
-    expression, metadata = document.expression, document.metadata
-    uses_distance = "d" in expression.terminals
+    metadata, uses_distance = document.metadata, body.uses_distance_map
     call_convention = [
         ("logits", "(B, C, *spatial), 2D or 3D; C >= 2 is a softmax, C = 1 a sigmoid"),
         ("target", "labels (B, 1, *spatial), or one-hot or soft (B, C, *spatial)"),
@@ -99,11 +87,11 @@ def _docstring(document: LossDocument) -> str:
     lines = [
         *_wrapped(f"{name}: a segmentation loss found by lossevo."),
         "",
-        *_wrapped(f"    L = {unicode(expression)}", indent="        "),
+        *_wrapped(f"    L = {body.formula}", indent="        "),
         "",
-        *_table(legend(expression)),
+        *_table(body.legend),
         "",
-        f"Numbers are rounded here; the class holds them exactly. Where it comes from ({DOCUMENT_FILE} says more):",
+        f"{body.remark}Where it comes from ({DOCUMENT_FILE} says more):",
         "",
         *_table([("format", FORMAT), *provenance]),
         "",
@@ -174,127 +162,28 @@ _STEP = f"""
         \"\"\"Move the training's progress t on by a hundredth, up to 1: call it {EPOCHS} times in a training.\"\"\"
         self.progress.copy_(((self.progress * {EPOCHS}).round() + 1).clamp(max={EPOCHS}) / {EPOCHS})"""
 
-_READS = {
-    "logp": "torch.log_softmax(logits, dim=1)",
-    "p": "torch.softmax(logits, dim=1)",
-    "y": "one_hot(target, logits.shape[1]).to(logits.dtype)",
-    "d": f"(distance_map.to(logits.dtype) / {DISTANCE_SCALE_MM!r}).clamp(-1, 1)",
-    "m": "margin(logits)",
-    "t": "self.progress.to(logits)",
-}
-"""How each input of the formula is read."""
 
-
-def _has_buffers(code: Code, expression: Expression) -> bool:
-    return bool(expression.coefficients) or "t" in code.inputs
-
-
-def _class(code: Code, expression: Expression) -> str:
+def _class(body: Body) -> str:
     """The module: checks, brings the arguments to their canonical form, calls the formula."""
-    coefficients, uses_distance, changes = expression.coefficients, "d" in code.inputs, "t" in code.inputs
     lines = [
         f"class {CLASS_NAME}(nn.Module):",
         '    """The loss described at the top of this file."""',
         "",
-        f"    uses_distance_map = {uses_distance}",
+        f"    uses_distance_map = {body.uses_distance_map}",
+        *(f"    {name}: Tensor" for name in body.buffers),
     ]
-    lines += ["    coefficients: Tensor"] if coefficients else []
-    lines += ["    progress: Tensor"] if changes else []
-    if coefficients or uses_distance or changes:
-        arguments = "self, *, spacing_mm: Sequence[float] | None = None" if uses_distance else "self"
+    if body.buffers or body.uses_distance_map:
+        arguments = "self, *, spacing_mm: Sequence[float] | None = None" if body.uses_distance_map else "self"
         lines += ["", f"    def __init__({arguments}) -> None:", "        super().__init__()"]
-    lines += ["        self.spacing_mm = spacing_mm"] if uses_distance else []
-    lines += _buffer(coefficients) if coefficients else []
-    lines += ['        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))'] if changes else []
+    lines += ["        self.spacing_mm = spacing_mm"] if body.uses_distance_map else []
+    lines += [line for registered in body.buffers.values() for line in registered]
     lines += ["", _FORWARD]
-    lines += [_DISTANCE_MAP] if uses_distance else []
-    # Where both are used p is exp(log p), as in the search.
-    reads = _READS | ({"p": "logp.exp()"} if "logp" in code.inputs else {})
-    lines += [f"            {name} = {reads[name]}" for name in code.inputs]
-    arguments = ", ".join([*code.inputs, *(["c=self.coefficients.to(logits)"] if coefficients else [])])
-    lines += [f"            return formula({arguments})"]
-    lines += [_STEP] if changes else []
-    lines += [_APPLY] if _has_buffers(code, expression) else []
+    lines += [_DISTANCE_MAP] if body.uses_distance_map else []
+    lines += [f"            {name} = {read}" for name, read in body.reads.items()]
+    lines += [f"            return formula({', '.join(body.arguments)})"]
+    lines += [_STEP] if body.changes else []
+    lines += [_APPLY] if body.buffers else []
     return "\n".join(lines)
-
-
-def _buffer(coefficients: tuple[float, ...]) -> list[str]:
-    """The statement that registers the coefficients: on one line if it fits, else one coefficient a line."""
-    values = ", ".join(map(repr, coefficients))
-    line = f'        self.register_buffer("coefficients", torch.tensor([{values}], dtype=torch.float64))'
-    if len(line) <= _LINE_LENGTH:
-        return [line]
-    return [
-        "        coefficients = [",
-        *(f"            {value!r}," for value in coefficients),
-        "        ]",
-        '        self.register_buffer("coefficients", torch.tensor(coefficients, dtype=torch.float64))',
-    ]
-
-
-# --- formula ---
-
-
-def _formula(code: Code, expression: Expression) -> str:
-    """The formula as a function of its inputs."""
-    names = [*code.inputs, *(["c"] if expression.coefficients else [])]
-    lines = [
-        f"def formula({', '.join(f'{name}: Tensor' for name in names)}) -> Tensor:",
-        f'    """L from maps (B, C, *spatial){" and the coefficients c" if expression.coefficients else ""}."""',
-    ]
-    if code.uses_spatial:
-        lines.append(f"    spatial = tuple(range(2, {code.map}.ndim))")
-    return "\n".join([*lines, *(f"    {line}" for line in _folded(code))])
-
-
-def _folded(code: Code) -> list[str]:
-    """The code with values written where they are used, if they are used once and as far as lines stay short.
-
-    The order of operations is kept: autograd adds up the gradients of a value in that order, and a file that equals the
-    candidate bit for bit can be verified as such.
-    """
-    statements = [line.split(" = ", 1) for line in code.lines]
-    used = Counter(name for _, value in statements for name in _names(value))
-    written: dict[str, ast.expr] = {}
-    pending: list[str] = []
-    lines: list[str] = []
-
-    def write_pending() -> None:
-        for name in pending:
-            lines.append(f"v{len(lines)} = {ast.unparse(written[name])}")
-            written[name] = ast.parse(f"v{len(lines) - 1}", mode="eval").body
-        pending.clear()
-
-    for name, value in statements:
-        operands = [operand for operand in _names(value) if operand in pending]
-        others = pending[: len(pending) - len(operands)]
-        text = ast.unparse(_substituted(value, written))
-        if pending != others + operands or len(text) > _EXPRESSION_WIDTH:
-            write_pending()
-        else:
-            pending = others
-        written[name] = _substituted(value, written)
-        pending.append(name)
-        if used[name] > 1:
-            write_pending()
-    return [*lines, f"return {ast.unparse(_substituted(code.result, written))}"]
-
-
-def _names(value: str) -> list[str]:
-    """The names in an expression, from left to right: the order in which Python evaluates them."""
-    names = [node for node in ast.walk(ast.parse(value)) if isinstance(node, ast.Name)]
-    return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
-
-
-def _substituted(value: str, written: Mapping[str, ast.expr]) -> ast.expr:
-    """The expression with the names in ``written`` replaced."""
-
-    class Substitution(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return written.get(node.id, node)
-
-    tree: ast.Expression = Substitution().visit(ast.parse(value, mode="eval"))
-    return tree.body
 
 
 # --- what the formula and the class call ---

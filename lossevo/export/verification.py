@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 import lossevo
 from lossevo.errors import LossevoError
-from lossevo.expression import Expression
-from lossevo.losses.base import one_hot
-from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.losses.base import SegmentationLoss, one_hot
+from lossevo.losses.definitions import Definition, loss_of
 
 TOLERANCE = 1e-6
 """Largest deviation allowed. All three files repeat the formula's operations in its order, so as a rule it is 0."""
@@ -56,20 +55,20 @@ class Deviation:
     worst_case: str
 
 
-def verify(folder: Path, files: Sequence[str], expression: Expression) -> dict[str, Deviation]:
+def verify(folder: Path, files: Sequence[str], definition: Definition) -> dict[str, Deviation]:
     """Compare ``files`` of ``folder`` with the candidate in one fresh process; leaves nothing behind in the folder.
 
     Raises:
         LossevoError: a file does not load, or deviates by more than ``TOLERANCE``, or the gradient that the candidate
             was trained with is not that of its formula; the message says by how much.
     """
-    trained = own_gradient(expression)
+    trained = own_gradient(definition)
     if not max(trained.value, trained.gradient) <= TOLERANCE:
         raise LossevoError(
             f"the gradient that the loss was trained with is not that of its formula: in the case"
             f" '{trained.worst_case}' it deviates by {trained.gradient:.1e} ({TOLERANCE:.0e} is allowed)"
         )
-    cases = [asdict(case) for case in expected_cases(expression)]
+    cases = [asdict(case) for case in expected_cases(definition)]
     torch.save(cases, folder / _EXPECTED)
     try:
         report = _in_fresh_process(folder, files)
@@ -127,7 +126,7 @@ def compare(folder: Path, files: Sequence[str]) -> None:
 
 def _through_autograd(loss: nn.Module) -> nn.Module:
     """The loss without a gradient of its own, which equals that of the formula up to rounding only."""
-    if isinstance(loss, ExpressionLoss):
+    if isinstance(loss, SegmentationLoss):
         loss.has_own_gradient = False
     return loss
 
@@ -149,9 +148,9 @@ def _worst(loss: nn.Module, cases: Sequence[Case]) -> Deviation:
     return max(deviations(loss, cases), key=lambda one: max(one.value, one.gradient))
 
 
-def expected_cases(expression: Expression) -> list[Case]:
+def expected_cases(definition: Definition) -> list[Case]:
     """What the formula gives, through autograd, on inputs of every form that the call convention allows."""
-    loss = _through_autograd(ExpressionLoss(expression))
+    loss = _through_autograd(loss_of(definition))
     generator = torch.Generator().manual_seed(0)
     cases = []
     done = 0
@@ -193,17 +192,17 @@ def _advanced(loss: nn.Module, done: int, steps: int) -> int:
     return steps
 
 
-def own_gradient(expression: Expression) -> Deviation:
+def own_gradient(definition: Definition) -> Deviation:
     """How far the gradient that the candidate was trained with is from that of its formula, in float64."""
-    formula = _through_autograd(ExpressionLoss(expression))
+    formula = _through_autograd(loss_of(definition))
     cases = []
     done = 0
-    for case in expected_cases(expression):
+    for case in expected_cases(definition):
         done = _advanced(formula, done, case.steps)
         logits = case.logits.double()
         value, gradient = value_and_gradient(formula, logits, case.target, case.distance_map)
         cases.append(replace(case, logits=logits, value=value, gradient=gradient))
-    return _worst(ExpressionLoss(expression), cases)
+    return _worst(loss_of(definition), cases)
 
 
 def value_and_gradient(

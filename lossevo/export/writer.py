@@ -17,7 +17,7 @@ from lossevo.export.document import DOCUMENT_FILE, document_of, read_document
 from lossevo.export.program import PROGRAM_FILE, save_program
 from lossevo.export.source import SOURCE_FILE, source_of
 from lossevo.export.verification import Deviation, verify
-from lossevo.expression import Expression
+from lossevo.losses.definitions import Definition
 
 FILES = (DOCUMENT_FILE, SOURCE_FILE, PROGRAM_FILE)
 
@@ -33,7 +33,7 @@ class ExportReport:
 
 
 def export_loss(
-    expression: Expression,
+    definition: Definition,
     folder: str | os.PathLike[str],
     *,
     metadata: Mapping[str, Any],
@@ -46,7 +46,7 @@ def export_loss(
     folder are left as they are.
 
     Args:
-        expression: the candidate exactly as it was evaluated.
+        definition: the candidate exactly as it was evaluated: an expression or a loss network.
         folder: made if it does not exist; an earlier export in it is replaced.
         metadata: provenance that JSON can hold (name, score, score_se, seeds, origin, task, …). The versions of lossevo
             and PyTorch and the date are added where they are missing.
@@ -59,7 +59,7 @@ def export_loss(
     """
     start = time.monotonic()
     tell = progress or (lambda done, total, what: None)
-    document = document_of(expression, metadata)
+    document = document_of(definition, metadata)
     folder = Path(folder)
     try:
         _check_folder(folder, overwrite=overwrite)
@@ -70,7 +70,7 @@ def export_loss(
             tell(1, 3, f"write {PROGRAM_FILE}")
             save_program(document, draft / PROGRAM_FILE)
             tell(2, 3, "verify in a fresh process")
-            deviations = verify(draft, FILES, expression)
+            deviations = verify(draft, FILES, definition)
             _publish(draft, folder)
     except OSError as problem:
         raise LossevoError(f"cannot write to {problem.filename or folder}: {problem.strerror}") from problem

@@ -148,6 +148,12 @@ class SegmentationLoss(nn.Module):
         its training. Where a schedule stands is part of ``state_dict``.
         """
 
+    def trajectory(self) -> list[dict[str, float]]:
+        """The course of what moved in training, ``[{"step": 0, "w_dice": 1.0, ...}, ...]``: at most 512 rows, evenly
+        spaced, each with the number of steps made before. A loss in which nothing moves has none.
+        """
+        return []
+
 
 def keeping_dtype(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """What moves tensors to another device as ``convert`` does, and leaves their type as it is."""

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from lossevo.errors import LossevoError, nearest
+from lossevo.errors import LossevoError, nearest, shown
+from lossevo.losses.adaptive_parameters import AdaptiveParameters
 from lossevo.losses.adaptive_schemes import CoVWeighting, SoftAdapt, UncertaintyWeighting
 from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.cldice import ClDice
@@ -65,6 +66,7 @@ _CLASSES: Mapping[str, type[SegmentationLoss]] = {
         SoftAdapt,
         CoVWeighting,
         UncertaintyWeighting,
+        AdaptiveParameters,
         Baikal,
         BaikalCMA,
     )
@@ -103,7 +105,8 @@ def create(name: str, /, **chosen: Any) -> SegmentationLoss:
 def from_spec(spec: object) -> SegmentationLoss:
     """The loss that plain data describes.
 
-    ``{"name": "tversky", "parameters": {"w_fp": 0.3}}`` (parameters may be left out) or ``{"expression": <JSON>}``.
+    ``{"name": "tversky", "parameters": {"w_fp": 0.3}}`` (parameters may be left out), ``{"expression": <JSON>}`` or
+    ``{"learned": <JSON of a loss network>}``.
 
     Raises:
         LossevoError: Any other form, and whatever :func:`create` or the expression's reader refuses.
@@ -113,9 +116,14 @@ def from_spec(spec: object) -> SegmentationLoss:
         from lossevo.losses.symbolic import ExpressionLoss
 
         return ExpressionLoss.from_json(spec["expression"])
+    if isinstance(spec, Mapping) and set(spec) == {"learned"}:
+        from lossevo.losses.neural import LearnedLoss, LossNetwork
+
+        return LearnedLoss(LossNetwork.from_json(spec["learned"]))
     if not isinstance(spec, Mapping) or "name" not in spec or not set(spec) <= {"name", "parameters"}:
         raise LossevoError(
-            f'loss specification {spec!r} is neither {{"name": ..., "parameters": {{...}}}} nor {{"expression": ...}}'
+            f'loss specification {shown(spec)} is none of {{"name": ..., "parameters": {{...}}}}, {{"expression": ...}}'
+            ' and {"learned": ...}'
         )
     chosen = spec.get("parameters", {})
     if not isinstance(chosen, Mapping) or not all(isinstance(key, str) for key in chosen):

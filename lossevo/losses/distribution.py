@@ -106,7 +106,7 @@ class Focal(SegmentationLoss):
         """α_c as (1, C, 1, ...), or None where every class counts 1."""
         if self.foreground_alpha is not None:
             class_index = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2))
-            alpha = logits.new_tensor(self.foreground_alpha)
+            alpha = torch.as_tensor(self.foreground_alpha, dtype=logits.dtype, device=logits.device)
             return torch.where(class_index == 0, 1 - alpha, alpha)
         return None if self.alpha is None else arguments.weights_for("alpha", self.alpha, logits)
 

@@ -85,6 +85,7 @@ _INEXPRESSIBLE: Mapping[str, str] = MappingProxyType(
         "dice_hausdorff": _NO_MEMORY,
         "cldice": "its erosion takes the neighbours along the axes alone",
         **dict.fromkeys(("softadapt", "cov_weighting", "uncertainty_weighting"), _NO_MEMORY),
+        "adaptive": "its parameters depend on earlier steps, and an expression has no memory but t",
     }
 )
 

@@ -100,11 +100,14 @@ def target_log_probability(logits: Tensor, probability: Tensor, labels: Tensor) 
     return log_probability
 
 
-def focal_term(log_probability: Tensor, gamma: float, floor: float = 0.0) -> Tensor:
-    """-(1 - p)^γ log p, voxel by voxel, from log p; 1 - p is held above ``floor``."""
+def focal_term(log_probability: Tensor, gamma: float | Tensor, floor: float = 0.0) -> Tensor:
+    """-(1 - p)^γ log p, voxel by voxel, from log p; 1 - p is held above ``floor``.
+
+    γ as a tensor, a scalar, may want a gradient.
+    """
     if gamma == 0:
         return -log_probability
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or isinstance(gamma, Tensor):
         return -((-torch.expm1(log_probability)).clamp_min(floor).pow(gamma) * log_probability)
     term: Tensor = _FocalTerm.apply(log_probability, gamma, floor)  # type: ignore[no-untyped-call]
     return term

@@ -48,7 +48,8 @@ def may_have_own_gradient(inputs: LossInputs) -> bool:
 def with_own_gradient(logits: Tensor, value: Tensor, gradient: Tensor, compute: Callable[[], Tensor]) -> Tensor:
     """``value`` as a function of ``logits`` whose derivative is ``gradient``.
 
-    ``compute()`` gives the value through autograd; derivatives of the derivative go that way.
+    ``compute()`` gives the value through autograd; derivatives of the derivative go that way. ``gradient`` (B, C,
+    *spatial) has memory that is nobody else's: the backward pass hands it on.
     """
     result: Tensor = _OwnGradient.apply(logits, value, gradient, compute)  # type: ignore[no-untyped-call]
     return result
@@ -96,7 +97,21 @@ class _OwnGradient(Function):
         if torch.is_grad_enabled():
             # A derivative of the derivative is asked for.
             (gradient,) = torch.autograd.grad(ctx.compute(), ctx.logits, create_graph=True)
+        elif _is_last_use(received):
+            # New memory costs more than the product. Mostly there is nothing to do: a loss receives 1.
+            is_one = received.device.type == "cpu" and type(received) is Tensor and bool(received == 1)
+            return gradient if is_one else gradient.mul_(received), None, None, None
         return received * gradient, None, None, None
+
+
+def _is_last_use(received: Tensor) -> bool:
+    """Whether a backward pass under way frees what was kept for it, so that there cannot be a second."""
+    return (
+        not torch._C._autograd._get_current_graph_task_keep_graph()
+        and not torch._C._are_functorch_transforms_active()
+        # ``torch.autograd.grad(…, is_grads_batched=True)``: one pass with many weights.
+        and not torch._C._functorch.is_legacy_batchedtensor(received)
+    )
 
 
 class _Sums(LossInputs):

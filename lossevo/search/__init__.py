@@ -3,8 +3,9 @@
 from lossevo.search.hall_of_fame import Entry
 from lossevo.search.ledger import Ledger
 from lossevo.search.progress import Event, Listener, Progress
-from lossevo.search.run import CohortSource, Run, RunConfig, Subjects, read_config
+from lossevo.search.run import Run, RunConfig, read_config
 from lossevo.search.space import SearchSpace, available, load_space
+from lossevo.search.study import CohortSource, Study, Subjects, read_study
 
 __all__ = [
     "CohortSource",
@@ -16,8 +17,10 @@ __all__ = [
     "Run",
     "RunConfig",
     "SearchSpace",
+    "Study",
     "Subjects",
     "available",
     "load_space",
     "read_config",
+    "read_study",
 ]

@@ -13,8 +13,9 @@ from typing import Any
 
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression, structure_text, unicode
+from lossevo.losses.definitions import Definition, definition_in
 from lossevo.search.candidate import Candidate, standard_error
-from lossevo.search.folder import write_text
+from lossevo.search.folder import read_json, write_text
 
 EVOLVED = 20
 """Evolved losses kept; hand-crafted ones are always all there."""
@@ -40,6 +41,9 @@ class Entry:
     ``confirmed`` entries were trained again with new seeds after the search had chosen them, and ``score`` is over
     those alone; their ``selection_score``, on which they were chosen, is biased upwards. Entries not confirmed rank
     behind, by their selection score.
+
+    ``loss`` is an expression's JSON or, for a meta-learned loss, ``{"learned": <JSON of a loss network>}``; ``formula``
+    and ``unicode`` then say what the network takes, and ``complexity`` is how many weights it has.
     """
 
     rank: int
@@ -56,9 +60,37 @@ class Entry:
     loss: dict[str, Any]
 
     @property
+    def spec(self) -> dict[str, Any]:
+        """What :func:`lossevo.losses.from_spec` takes."""
+        return spec_of_entry(self.loss)
+
+    @property
+    def definition(self) -> Definition:
+        """The loss itself: an expression or a loss network.
+
+        Raises:
+            LossevoError: neither.
+        """
+        return definition_in(self.spec)
+
+    @property
     def expression(self) -> Expression:
-        """The loss itself."""
-        return Expression.from_json(self.loss)
+        """The loss itself, if it is one that can be written as a formula.
+
+        Raises:
+            LossevoError: it is a loss network, or no loss.
+        """
+        found = self.definition
+        if isinstance(found, Expression):
+            return found
+        raise LossevoError(
+            f"{self.id} is a loss network and has no formula; a 'distilled' loss of the same run is its readable form"
+        )
+
+
+def spec_of_entry(loss: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`lossevo.losses.from_spec` takes, of a loss as a hall of fame or a ledger holds it."""
+    return loss if [*loss] == ["learned"] else {"expression": loss}
 
 
 def rank(candidates: Iterable[Candidate], confirmation_seeds: int) -> list[Entry]:
@@ -122,12 +154,19 @@ def read(folder: Path) -> list[Entry]:
     path = folder / "hall_of_fame.json"
     if not path.is_file():
         if (folder / "run.json").is_file():
-            raise LossevoError(f"{folder}: no training has ended yet; go on with 'lossevo search --resume {folder}'")
-        raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that 'lossevo search' made")
+            raise LossevoError(f"{folder}: no training has ended yet; go on with '{_resume(folder)}'")
+        raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that lossevo made")
     try:
         return [Entry(**document) for document in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as problem:
-        raise LossevoError(f"{path}: damaged ({problem}); 'lossevo search --resume {folder}' writes it anew") from None
+        raise LossevoError(f"{path}: damaged ({problem}); '{_resume(folder)}' writes it anew") from None
+
+
+def _resume(folder: Path) -> str:
+    """The command that goes on with a run."""
+    run = folder / "run.json"
+    learned = run.is_file() and str(read_json(run).get("format")).startswith("lossevo.metalearning/")
+    return f"lossevo {'metalearn' if learned else 'search'} --resume {folder}"
 
 
 def find(entries: list[Entry], rank_or_id: str, folder: Path) -> Entry:

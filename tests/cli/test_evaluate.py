@@ -1,4 +1,4 @@
-"""``lossevo evaluate --splits``: folds that are not drawn."""
+"""``lossevo evaluate``: folds that are not drawn, losses with parameters, trajectories."""
 
 from __future__ import annotations
 
@@ -66,3 +66,28 @@ def test_folds_that_the_cohort_states(cli, cohort, tmp_path):
     assert (said.status, said.err) == (0, "")
     assert [len(fold.val) for fold in read_splits("cmp/splits_final.json")] == [3, 3, 3]
     assert json.loads(Path("cmp/comparison.json").read_text())["folds"] == 3
+
+
+def test_losses_with_parameters_and_what_moved_in_them(cli, cohort):
+    Path("mine.yaml").write_text("mine: {name: adaptive, parameters: {loss: tversky, every: 1}}")
+    said = evaluate(cli, cohort, "--specs", "mine.yaml", "--folds", 2, "--steps", 3)
+    assert (said.status, said.err) == (0, "")
+    assert "Losses: dice, mine;" in said.out
+    assert "trajectories.csv" in said.out
+    written = Path("cmp/trajectories.csv").read_text().splitlines()
+    assert written[0] == "loss,fold,seed,step,quantity,value"
+    assert len(written) == 1 + 2 * 2 * 2  # folds, rows, quantities
+    assert sorted(path.name for path in Path("cmp/figures").iterdir()) == ["trajectory-mine.png", "trajectory-mine.svg"]
+
+
+def test_losses_without_parameters_that_move_have_no_figures(cli, cohort):
+    said = evaluate(cli, cohort, "--folds", 2)
+    assert "trajectories" not in said.out
+    assert not Path("cmp/figures").exists()
+
+
+def test_a_mistake_among_the_losses_with_parameters(cli, cohort):
+    Path("mine.yaml").write_text("mine: {name: adaptiv}")
+    said = evaluate(cli, cohort, "--specs", "mine.yaml")
+    assert (said.status, said.out) == (2, "")
+    assert "mine.yaml: mine: unknown loss 'adaptiv' (did you mean 'adaptive'?)" in said.err

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from lossevo.cluster import Executor, WorkerSpec, open_executor
 from lossevo.comparison import ComparisonConfig, configure, contenders_from
 from lossevo.export.document import document_of
 from lossevo.expression import Expression
+from lossevo.losses.neural import LossNetwork
 from lossevo.search import CohortSource, Run, RunConfig, hall_of_fame, load_space
 from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin
 from lossevo.training import TaskSettings
+from tests.networks import CROSS_ENTROPY
 
 SMALL = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
 SPACING_MM = (4.0, 4.0, 4.0)
@@ -71,11 +75,38 @@ def searched_run(tmp_path: Path) -> SearchedRun:
 
 
 @pytest.fixture
+def metalearned_run(searched_run: SearchedRun) -> Callable[[Path], Path]:
+    """A run folder as meta-learning leaves it: a loss network first, what it was distilled to second."""
+
+    def make(cohort: Path) -> Path:
+        folder = searched_run(cohort, "learned")
+        distilled = hall_of_fame.read(folder)[0]
+        network = replace(
+            distilled,
+            id=CROSS_ENTROPY.hash[:8],
+            formula=str(CROSS_ENTROPY),
+            unicode=str(CROSS_ENTROPY),
+            complexity=CROSS_ENTROPY.weight_count,
+            origin="metalearned in 200 steps",
+            loss={"learned": CROSS_ENTROPY.to_json()},
+        )
+        hall_of_fame.write([network, replace(distilled, rank=2, origin=f"distilled from {network.id}")], folder)
+        config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        kept = {key: config[key] for key in ("cohort", "labels", "spacing_mm", "task", "seed")}
+        document = {"format": "lossevo.metalearning/1", "settings": {"outer_loss": "dice"}, **kept}
+        (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
 def write_loss(tmp_path):
-    def write(folder: str, formula: str = "class_mean(mean(y / p))", **metadata):
+    def write(folder: str, loss: str | LossNetwork = "class_mean(mean(y / p))", **metadata):
         path = tmp_path / folder / "loss.json"
         path.parent.mkdir(parents=True)
-        path.write_text(document_of(Expression.parse(formula), metadata).to_text(), encoding="utf-8")
+        definition = Expression.parse(loss) if isinstance(loss, str) else loss
+        path.write_text(document_of(definition, metadata).to_text(), encoding="utf-8")
         return path
 
     return write

@@ -9,7 +9,9 @@ from lossevo.comparison import contenders_from
 from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
 from lossevo.losses import from_spec, names
+from lossevo.losses.neural import LearnedLoss
 from lossevo.search import Subjects, hall_of_fame
+from tests.networks import CROSS_ENTROPY, random_network
 
 
 @pytest.fixture
@@ -135,6 +137,51 @@ class TestFile:
             contenders_from(loss_files=[tmp_path])
         with pytest.raises(LossevoError, match="cannot read"):
             contenders_from(loss_files=[tmp_path / "nowhere.json"])
+
+
+class TestLearned:
+    """A loss network takes part like an expression."""
+
+    @pytest.fixture
+    def cohort(self, balls):
+        return balls(8)
+
+    @pytest.fixture
+    def learned(self, cohort, metalearned_run):
+        return metalearned_run(cohort)
+
+    def test_of_a_hall_of_fame(self, learned):
+        network, distilled = contenders_from(hof=[f"{learned}:1", f"{learned}:2"])
+        assert network.evolved
+        assert network.spec == {"learned": CROSS_ENTROPY.to_json()}
+        assert network.formula == str(CROSS_ENTROPY)
+        assert network.identity == CROSS_ENTROPY.hash != distilled.identity
+        assert isinstance(from_spec(network.spec), LearnedLoss)
+        assert type(network).model_validate_json(network.model_dump_json()) == network
+
+    def test_knows_what_its_meta_learning_has_seen(self, learned, cohort, searched_run):
+        network, evolved = contenders_from(hof=[f"{learned}:1", f"{searched_run(cohort)}:2"])
+        assert network.search == evolved.search
+        assert network.search.subjects == Subjects.read(learned)
+
+    @pytest.mark.parametrize("change", [{"labels": "all"}, {"cohort": 7}, {"task": None}, {"spacing_mm": [1]}])
+    def test_a_damaged_run(self, learned, change):
+        document = json.loads((learned / "run.json").read_text())
+        (learned / "run.json").write_text(json.dumps({**document, **change}))
+        with pytest.raises(LossevoError, match=rf"run\.json: .*{next(iter(change))}"):
+            contenders_from(hof=[f"{learned}:1"])
+
+    def test_of_a_file(self, write_loss):
+        path = write_loss("my_loss", random_network())
+        (contender,) = contenders_from(loss_files=[path])
+        assert contender.evolved
+        assert contender.formula == str(random_network())
+        assert from_spec(contender.spec).network == random_network()
+
+    def test_the_same_in_a_run_and_a_file(self, learned, write_loss):
+        path = write_loss("my_loss", CROSS_ENTROPY)
+        with pytest.raises(LossevoError, match="the same loss twice"):
+            contenders_from(hof=[f"{learned}:1"], loss_files=[path])
 
 
 def test_all_is_the_whole_catalogue():

@@ -51,6 +51,24 @@ class TestSeen:
         part = {"x": "t2 of a", "y": "t2 of d", "z": "t2 of new", "w": "new,t1 of b"}
         assert seen_subjects(search, part, cohort=ELSEWHERE) == {"x", "w"}
 
+    def test_a_label_is_known_under_other_names_and_intensities(self):
+        search = record("ab", "c", "d", hashes={name: f"image of {name},label:{name}" for name in "abcd"})
+        rescaled = {f"x{name}": f"rescaled image of {name},label:{name}" for name in "abcde"}
+        assert seen_subjects(search, rescaled, cohort=ELSEWHERE) == {"xa", "xb", "xc"}
+        assert seen_subjects(search, {"x": "t1 of a,t2 of a,label:of t1,label:a"}, cohort=ELSEWHERE) == {"x"}
+
+    def test_an_image_on_record_outweighs_a_label_that_several_have(self):
+        """As where a template was laid over everybody."""
+        hashes = {name: f"content of {name},label:template" for name in "abcd"}
+        assert seen_subjects(record("ab", "", "cd", hashes=hashes), hashes, cohort=HERE) == {"a", "b"}
+        assert seen_subjects(record("ab", "", "cd", hashes=hashes), {"x": "new,label:template"}, cohort=HERE) == {"x"}
+
+    def test_records_without_labels_protect_by_what_they_have(self):
+        old = record("a", "b", "c", hashes={"a": "content of a", "c": hashlib.sha256(b"12").hexdigest()})
+        new = {"x": "content of a,label:a", "y": "1,2,label:c", "b": "other,label:b", "z": "new,label:z"}
+        assert seen_subjects(old, new, cohort=ELSEWHERE) == {"x", "b"}
+        assert seen_subjects(record("c", hashes=old.subjects.hashes), new, cohort=ELSEWHERE) == {"y"}
+
     def test_who_shares_an_image_with_somebody_seen_is_seen(self):
         search = record("a", "", "d", hashes={"a": "same,t2 of a", "d": "same,t2 of d"})
         assert seen_subjects(search, {"x": "same"}, cohort=ELSEWHERE) == {"x"}

@@ -15,6 +15,8 @@ from lossevo.export.program import save_program
 from lossevo.export.source import source_of
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
+from lossevo.losses.definitions import Definition
+from tests.networks import random_network
 
 # Batch sums, a REGION value that broadcasts into maps, coefficients beside maps and alone, the distance map.
 _MIXED = (
@@ -23,20 +25,21 @@ _MIXED = (
 )
 
 _DICE_BOUNDARY = Expression.parse("1 - foreground_mean(2 * sum(p * y) / sum(p + y)) + foreground_mean(mean(p * d))")
-_EXPRESSIONS = {
+_LOSSES: dict[str, Definition] = {
     "tversky": expression_of("tversky"),
     "baikal": expression_of("baikal"),
     "boundary": expression_of("boundary"),
     "mixed": Expression.parse(_MIXED),
+    "learned": random_network(activation="tanh"),
 }
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An expression and the folder that holds its three files."""
+    """A loss and the folder that holds its three files."""
 
     name: str
-    expression: Expression
+    definition: Definition
     folder: Path
 
 
@@ -48,16 +51,22 @@ def metadata() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def mixed(metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     """The mixed expression, exported through the front door and so verified in a process of its own."""
-    return export_loss(_EXPRESSIONS["mixed"], tmp_path_factory.mktemp("exports") / "new" / "mixed", metadata=metadata)
+    return export_loss(_LOSSES["mixed"], tmp_path_factory.mktemp("exports") / "new" / "mixed", metadata=metadata)
 
 
-@pytest.fixture(scope="session", params=_EXPRESSIONS)
+@pytest.fixture(scope="session")
+def learned(metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """A loss network, likewise."""
+    return export_loss(_LOSSES["learned"], tmp_path_factory.mktemp("exports") / "learned", metadata=metadata)
+
+
+@pytest.fixture(scope="session", params=_LOSSES)
 def exported(
     request: pytest.FixtureRequest, metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
-    """Each expression with its files; those of all but the mixed one have not been verified yet."""
-    if request.param == "mixed":
-        return Exported("mixed", _EXPRESSIONS["mixed"], request.getfixturevalue("mixed").folder)
+    """Each loss with its files; those of all but the mixed and the learned one have not been verified yet."""
+    if request.param in ("mixed", "learned"):
+        return Exported(request.param, _LOSSES[request.param], request.getfixturevalue(request.param).folder)
     return _written(request.param, tmp_path_factory.mktemp(request.param), metadata)
 
 
@@ -74,11 +83,11 @@ def dice_boundary(metadata: dict[str, Any], tmp_path_factory: pytest.TempPathFac
 
 
 def _written(name: str, folder: Path, metadata: dict[str, Any]) -> Exported:
-    document = document_of(_EXPRESSIONS.get(name, _DICE_BOUNDARY), metadata)
+    document = document_of(_LOSSES.get(name, _DICE_BOUNDARY), metadata)
     (folder / "loss.json").write_text(document.to_text(), encoding="utf-8")
     (folder / "loss.py").write_text(source_of(document), encoding="utf-8")
     save_program(document, folder / "loss.pt2")
-    return Exported(name, document.expression, folder)
+    return Exported(name, document.definition, folder)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from lossevo.export import read_document
 from lossevo.export.document import FORMAT, LossDocument, document_of, is_newer
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
+from lossevo.losses.neural import MAX_LAYERS, MAX_UNITS
+from tests.networks import CROSS_ENTROPY, random_network
 
 
 def _document(**changes: object) -> str:
@@ -35,8 +37,17 @@ def test_round_trip_keeps_expression_and_metadata(tmp_path: Path) -> None:
     path = tmp_path / "loss.json"
     path.write_text(document_of(expression, metadata).to_text(), encoding="utf-8")
     found = read_document(path)
-    assert found.expression == expression
+    assert found.definition == expression
     assert {key: found.metadata[key] for key in metadata} == metadata
+
+
+def test_round_trip_of_a_network_keeps_every_weight(tmp_path: Path) -> None:
+    network = random_network(hidden=(MAX_UNITS,) * (MAX_LAYERS - 1))
+    path = tmp_path / "loss.json"
+    path.write_text(document_of(network, {"name": "the largest"}).to_text(), encoding="utf-8")
+    found = read_document(path)
+    assert found.definition == network
+    assert found.metadata["name"] == "the largest"
 
 
 def test_versions_and_date_are_added_where_they_are_missing() -> None:
@@ -60,6 +71,14 @@ def test_only_an_expression_that_depends_on_the_prediction_is_a_loss() -> None:
         document_of({"name": "dice"}, {})  # type: ignore[arg-type]
 
 
+def _network(**changes: object) -> dict[str, object]:
+    return {**CROSS_ENTROPY.to_json(), **changes}
+
+
+def _learned(document: object) -> str:
+    return json.dumps({"format": FORMAT, "learned": document})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -79,6 +98,13 @@ def test_only_an_expression_that_depends_on_the_prediction_is_a_loss() -> None:
         (_document(expression=_expression(coefficients=[0.3, 10**400])), "c1|too large"),
         (_document(expression=_expression(coefficients=[0.3, "0.7"])), "numbers"),
         (_document(padding="x" * 2_000_000), "more characters"),
+        (_document(learned=_network()), r"expected one of expression and learned, found \['expression', 'learned'\]"),
+        (_learned(None), "not a loss network"),
+        (_learned(_network(activation="exec")), "activation is 'exec'"),
+        (_learned(_network(inputs=["margin", "__import__('os')"])), "expected some of margin"),
+        (_learned(_network(layers=[[[1.0, math.nan]]])), "not finite"),
+        (_learned(_network(layers=[[[1.0, 10**400]]])), "not finite"),
+        (_learned(_network(layers=[[[1.0, 2.0]] * 100])), "1 to 64 rows"),
     ],
 )
 def test_damaged_and_hostile_documents_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
@@ -97,7 +123,7 @@ def test_a_damaged_document_is_refused_or_harmless(tmp_path: Path) -> None:
         for damaged in (content[:position], _flipped(content, position)):
             path.write_bytes(damaged)
             with contextlib.suppress(LossevoError):
-                assert read_document(path).expression == document.expression
+                assert read_document(path).definition == document.definition
 
 
 def _flipped(content: bytes, position: int) -> bytes:
@@ -113,7 +139,7 @@ def test_a_digit_that_changed_is_noticed_and_may_be_meant(tmp_path: Path) -> Non
     changed = json.loads(path.read_text(encoding="utf-8"))
     del changed["sha256"]
     path.write_text(json.dumps(changed), encoding="utf-8")
-    assert read_document(path).expression.coefficients == (0.4, 0.7)
+    assert read_document(path).definition.coefficients == (0.4, 0.7)
 
 
 def test_what_only_a_newer_version_knows_asks_for_an_update() -> None:
@@ -151,4 +177,19 @@ def test_format_is_pinned() -> None:
             "coefficients": [],
         },
         "metadata": {"name": "d"},
+    }
+
+
+def test_format_of_a_network_is_pinned() -> None:
+    document = json.loads(LossDocument(CROSS_ENTROPY, {"name": "n"}).to_text())
+    assert document.pop("sha256") == "29bcfe547511b11c56fdfd7ac594b73d04e98db157ab9eef5aaf8b5e0fea7dc3"
+    assert document == {
+        "format": FORMAT,
+        "formula": "mean(softplus(network(margin, target))), 2-4-1 relu without biases",
+        "learned": {
+            "inputs": ["margin", "target"],
+            "activation": "relu",
+            "layers": [[[1.0, -20.0], [-1.0, 20.0], [1.0, 20.0], [-1.0, -20.0]], [[0.5, 0.5, -0.5, -0.5]]],
+        },
+        "metadata": {"name": "n"},
     }

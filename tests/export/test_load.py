@@ -23,6 +23,7 @@ from lossevo.export.program import save_program
 from lossevo.export.source import source_of
 from lossevo.export.verification import deviation, deviations, expected_cases, own_gradient, value_and_gradient
 from lossevo.expression import Expression
+from lossevo.losses.definitions import Definition, loss_of
 from lossevo.losses.symbolic import ExpressionLoss
 
 FILES = ["loss.json", "loss.py", "loss.pt2"]
@@ -31,7 +32,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 class Exported(Protocol):
     name: str
-    expression: Expression
+    definition: Definition
     folder: Path
 
 
@@ -40,19 +41,19 @@ def test_every_file_is_the_candidate_bit_for_bit(exported: Exported, file: str) 
     loss = lossevo.load(exported.folder / file)
     # Its own gradient equals the formula's up to rounding; see the next test.
     loss.has_own_gradient = False
-    assert loss.uses_distance_map == ("d" in exported.expression.terminals)
-    for found in deviations(loss, expected_cases(exported.expression)):
+    assert loss.uses_distance_map == loss_of(exported.definition).uses_distance_map
+    for found in deviations(loss, expected_cases(exported.definition)):
         assert (found.worst_case, found.value, found.gradient) == (found.worst_case, 0, 0)
 
 
 def test_the_gradient_that_the_candidate_was_trained_with_is_the_formulas(exported: Exported) -> None:
-    found = own_gradient(exported.expression)
+    found = own_gradient(exported.definition)
     assert max(found.value, found.gradient) < 1e-12
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_other_sizes_than_at_export(exported: Exported, file: str) -> None:
-    loss, candidate = lossevo.load(exported.folder / file), ExpressionLoss(exported.expression)
+    loss, candidate = lossevo.load(exported.folder / file), loss_of(exported.definition)
     generator = torch.Generator().manual_seed(2)
     for shape in ((1, 2, 1, 1, 1), (1, 2, 3, 1, 4), (3, 6, 2, 3, 2), (1, 2, 17, 2, 9), (1, 2, 1, 7), (2, 1, 3, 5)):
         logits = torch.randn(shape, generator=generator)
@@ -68,7 +69,7 @@ def test_computes_in_float32_under_autocast(exported: Exported, file: str, batch
         value = loss(half, labels)
     value.backward()
     assert value.dtype == torch.float32
-    assert torch.equal(value, ExpressionLoss(exported.expression)(half.float(), labels))
+    assert torch.equal(value, loss_of(exported.definition)(half.float(), labels))
     assert half.grad is not None
     assert half.grad.dtype == torch.bfloat16
     assert bool(half.grad.any())
@@ -203,7 +204,7 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++")
 @pytest.mark.parametrize("file", ["loss.json", "loss.py"])
 def test_compiled_it_is_the_same_loss(tversky: Exported, file: str, batch: Batch) -> None:
     compiled = lossevo.load(tversky.folder / file, compile=True)
-    for case in expected_cases(tversky.expression)[:2]:
+    for case in expected_cases(tversky.definition)[:2]:
         value, gradient = value_and_gradient(compiled, case.logits, case.target, case.distance_map)
         assert deviation(value, case.value) < 1e-5
         assert deviation(gradient, case.gradient) < 1e-5

@@ -13,7 +13,9 @@ import torch
 from lossevo.export.program import ProgramLoss, export_program, load_program
 from lossevo.export.verification import TOLERANCE, deviation, deviations, expected_cases
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression, Kind, Primitive, Terminal
+from lossevo.losses.neural import ACTIVATIONS, LearnedLoss
 from lossevo.losses.symbolic import ExpressionLoss
+from tests.networks import random_network
 
 _PLAIN = {Kind.VOXEL: "(p * y + logp / 10)", Kind.REGION: "mean(p * y)", Kind.SCALAR: "0.7"}
 _GROUPS = 5
@@ -53,6 +55,23 @@ def test_everything_in_the_language_exports_and_nothing_ties_it_to_a_size_or_dev
     # "meta" has no values but refuses to mix devices.
     arguments = [torch.empty(1, 2, 3, 4, 5, device="meta")] * (3 if loss.uses_distance_map else 2)
     assert loss.to("meta").graph(*arguments).device.type == "meta"
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_networks_export_and_nothing_ties_them_to_a_size_or_device(activation: str) -> None:
+    network = random_network(activation=activation)
+    loss, candidate = ProgramLoss(export_program(network)), LearnedLoss(network)
+    for node in loss.graph.graph.nodes:
+        assert not any(isinstance(one, torch.device | torch.dtype) for one in node.args), node.format_node()
+        assert node.kwargs.get("device") is None
+    for found in deviations(loss, expected_cases(network)):
+        assert (found.worst_case, found.value, found.gradient) == (found.worst_case, 0, 0)
+    generator = torch.Generator().manual_seed(2)
+    for shape in ((1, 2, 1, 1, 1), (3, 6, 2, 3, 2), (1, 2, 17, 2, 9), (1, 2, 1, 7)):
+        logits = torch.randn(shape, generator=generator)
+        labels = torch.randint(0, 2, (shape[0], 1, *shape[2:]), generator=generator)
+        assert deviation(loss(logits, labels), candidate(logits, labels)) <= TOLERANCE, shape
+    assert loss.to("meta").graph(*[torch.empty(1, 2, 3, 4, 5, device="meta")] * 3).device.type == "meta"
 
 
 def _loaded_without_lossevo(file: Path) -> torch.fx.GraphModule:

@@ -18,6 +18,8 @@ from lossevo.export.source import source_of
 from lossevo.export.verification import deviations, expected_cases
 from lossevo.expression import COEFFICIENT, PRIMITIVES, TERMINALS, Expression, Kind, Node, constant
 from lossevo.losses import expression_of
+from lossevo.losses.neural import ACTIVATIONS, INPUTS, MAX_LAYERS, MAX_UNITS
+from tests.networks import CROSS_ENTROPY, random_network
 
 
 def _loss_of(source: str, **arguments: object) -> nn.Module:
@@ -82,6 +84,58 @@ def formula(p: Tensor, y: Tensor, c: Tensor) -> Tensor:
     )
 
 
+def test_a_network_reads_like_written_by_hand() -> None:
+    source = source_of(document_of(CROSS_ENTROPY, {"name": "winner 7"}))
+    for expected in (
+        """\
+            y = one_hot(target, logits.shape[1]).to(logits.dtype)
+            m = margin(logits)
+            g = 2 * y - 1
+            return formula(m, g, [layer.to(logits) for layer in self.buffers()])
+""",
+        '''\
+def formula(m: Tensor, g: Tensor, layers: Sequence[Tensor]) -> Tensor:
+    """L from maps (B, C, *spatial) and the layers of the network; every voxel of a map is a column."""
+    values = torch.stack([m, g]).flatten(1)
+    for layer in layers[:-1]:
+        values = torch.relu(layer @ values)
+    return nn.functional.softplus(layers[-1] @ values).mean()
+''',
+        """\
+LAYER_1 = (
+    (1.0, -20.0),
+    (-1.0, 20.0),
+    (1.0, 20.0),
+    (-1.0, -20.0),
+)
+
+
+LAYER_2 = (
+    (0.5, 0.5, -0.5, -0.5),
+)
+""",
+    ):
+        assert expected in source
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring is not None
+    for expected in (
+        "winner 7: a segmentation loss found by lossevo",
+        "L = mean(softplus(network(margin, target))), 2-4-1 relu without biases",
+        "m   margin: x_c - max_{k≠c} x_k",
+        "g   target: 2 g - 1",
+    ):
+        assert expected in docstring
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("inputs", [("margin", "target"), ("target", "frequency", "probability"), tuple(INPUTS)])
+def test_source_of_networks_is_bit_equal(activation: str, inputs: tuple[str, ...]) -> None:
+    network = random_network(inputs, activation=activation)
+    loss = _loss_of(source_of(document_of(network, {})))
+    for found in deviations(loss, expected_cases(network)):
+        assert (found.worst_case, found.value, found.gradient) == (found.worst_case, 0, 0)
+
+
 def test_only_what_is_used_is_in_the_file() -> None:
     tversky, boundary = (source_of(document_of(expression_of(name), {})) for name in ("tversky", "boundary"))
     assert "guard" in tversky
@@ -99,11 +153,13 @@ def test_only_what_is_used_is_in_the_file() -> None:
         assert "LossevoError" not in source
 
 
-@pytest.mark.parametrize("name", ["tversky", "boundary", "baikal_cma"])
+@pytest.mark.parametrize("name", ["tversky", "boundary", "baikal_cma", "largest network"])
 def test_source_is_tidy(tmp_path: Path, name: str) -> None:
     pytest.importorskip("ruff")
     path = tmp_path / "loss.py"
-    path.write_text(source_of(document_of(expression_of(name), {"name": name, "seeds": list(range(40))})), "utf-8")
+    largest = random_network(hidden=(MAX_UNITS,) * (MAX_LAYERS - 1))
+    definition = largest if name == "largest network" else expression_of(name)
+    path.write_text(source_of(document_of(definition, {"name": name, "seeds": list(range(40))})), "utf-8")
     ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=120", "--select=E,F,W,I,UP,B,SIM,RET"]
     result = subprocess.run([*ruff, str(path)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lossevo.errors import LossevoError
-from lossevo.export import export_loss, writer
+from lossevo.export import export_loss, read_document, writer
 from lossevo.export.document import LossDocument
 from lossevo.export.source import source_of
 from lossevo.export.verification import TOLERANCE, deviation, deviations, expected_cases
@@ -23,20 +23,25 @@ from lossevo.losses import expression_of
 from lossevo.losses.symbolic import ExpressionLoss
 
 
-def test_report_and_files(mixed: Any, metadata: dict[str, Any]) -> None:
-    assert [path.name for path in mixed.files] == ["loss.json", "loss.py", "loss.pt2"]
-    assert all(path.is_file() for path in mixed.files)
-    assert [path for path in mixed.folder.parent.iterdir() if path != mixed.folder] == []
-    assert {name: (found.value, found.gradient) for name, found in mixed.deviations.items()} == dict.fromkeys(
+@pytest.mark.parametrize("name", ["mixed", "learned"])
+def test_report_and_files(name: str, request: pytest.FixtureRequest, metadata: dict[str, Any]) -> None:
+    report = request.getfixturevalue(name)
+    assert [path.name for path in report.files] == ["loss.json", "loss.py", "loss.pt2"]
+    assert all(path.is_file() for path in report.files)
+    assert [path for path in report.folder.parent.iterdir() if path != report.folder] == []
+    assert {name: (found.value, found.gradient) for name, found in report.deviations.items()} == dict.fromkeys(
         ("loss.json", "loss.py", "loss.pt2"), (0, 0)
     )
-    assert 0 < mixed.seconds < 300
-    document = json.loads((mixed.folder / "loss.json").read_text(encoding="utf-8"))
+    assert 0 < report.seconds < 300
+    document = json.loads((report.folder / "loss.json").read_text(encoding="utf-8"))
     assert {key: document["metadata"][key] for key in metadata} == metadata
 
 
-def test_py_and_pt2_run_where_there_is_no_lossevo(mixed: Any, tmp_path: Path) -> None:
-    cases = [case for case in expected_cases(_expression(mixed)) if case.name in ("one-hot target", "saturated logits")]
+@pytest.mark.parametrize("name", ["mixed", "learned"])
+def test_py_and_pt2_run_where_there_is_no_lossevo(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    folder = request.getfixturevalue(name).folder
+    definition = read_document(folder / "loss.json").definition
+    cases = [case for case in expected_cases(definition) if case.name in ("one-hot target", "saturated logits")]
     plain = [(case.logits, case.target, case.distance_map, case.value, case.gradient) for case in cases]
     torch.save(plain, tmp_path / "cases.pt")
     program = """
@@ -69,7 +74,7 @@ def test_py_and_pt2_run_where_there_is_no_lossevo(mixed: Any, tmp_path: Path) ->
             "ignore",
             "-c",
             textwrap.dedent(program),
-            str(mixed.folder),
+            str(folder),
             tmp_path / "cases.pt",
         ],
         capture_output=True,
@@ -79,17 +84,11 @@ def test_py_and_pt2_run_where_there_is_no_lossevo(mixed: Any, tmp_path: Path) ->
     assert result.stdout == "equal\n", result.stderr
 
 
-def _expression(report: Any) -> Any:
-    import lossevo
-
-    return lossevo.load(report.folder).expression
-
-
 def test_a_file_that_is_not_the_candidate_is_reported_and_nothing_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def another(document: LossDocument) -> str:
-        return source_of(replace(document, expression=document.expression.with_coefficients([0.31, 0.7])))
+        return source_of(replace(document, definition=document.definition.with_coefficients([0.31, 0.7])))
 
     monkeypatch.setattr(writer, "source_of", another)
     with pytest.raises(LossevoError, match=r"loss\.py is not the loss that was evaluated.*deviates by"):

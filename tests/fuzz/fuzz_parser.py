@@ -3,9 +3,9 @@
     python tests/fuzz/fuzz_parser.py --inputs 100000 --seed 0
 
 An input that goes from one line to another as none before it did, or more often, is kept and mutated further. Every
-input must end in a :class:`LossevoError` whose message is one line of bearable length, or in an expression that reads
-back equal from all that it can be written as and, if it is judged safe, compiles; within half a second. Anything else
-is a finding: it is printed, and the exit status is 1. The same seed gives the same inputs.
+input must end in a :class:`LossevoError` whose message is one line of bearable length, or in a loss that reads back
+equal from all that it can be written as and, if it is an expression judged safe, compiles; within half a second.
+Anything else is a finding: it is printed, and the exit status is 1. The same seed gives the same inputs.
 
 Plain ``sys.settrace``: no tool to install, and any Python will do.
 """
@@ -35,10 +35,13 @@ from lossevo.export.document import LossDocument
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression, parser, trees
 from lossevo.expression.codegen import compile_with_gradient
 from lossevo.expression.dangers import is_safe
-from lossevo.losses import expressible_names, expression_of
+from lossevo.losses import definitions, expressible_names, expression_of, neural
+from lossevo.losses.definitions import Definition
+from lossevo.losses.neural import LearnedLoss, LossNetwork
+from tests.networks import random_network
 from tests.timing import quickest
 
-TRACED = frozenset(module.__file__ for module in (parser, trees, documents, errors))
+TRACED = frozenset(module.__file__ for module in (parser, trees, documents, definitions, neural, errors))
 SLOWEST_S = 0.5
 LONGEST_MESSAGE = 2000
 HANGS_AFTER_S = 60
@@ -64,16 +67,16 @@ def read_expression(text: str) -> Expression:
     return Expression.from_json(document)
 
 
-def read_document(text: str) -> Expression:
+def read_document(text: str) -> Definition:
     """A ``loss.json``."""
     document = LossDocument.from_text(text, source="loss.json")
     written = document.to_text()
     written.encode()
     assert LossDocument.from_text(written, source="loss.json") == document
-    return document.expression
+    return document.definition
 
 
-READERS: dict[str, Callable[[str], Expression]] = {
+READERS: dict[str, Callable[[str], Definition]] = {
     "formula": read_formula,
     "expression": read_expression,
     "document": read_document,
@@ -87,23 +90,25 @@ def outcome(reader: str, text: str) -> str:
         Exception: whatever is neither.
     """
     try:
-        expression = READERS[reader](text)
+        found = READERS[reader](text)
     except LossevoError as problem:
         message = str(problem)
         assert message.isprintable(), "a message has control characters, line ends or surrogates"
         assert len(message) <= LONGEST_MESSAGE, f"a message of {len(message)} characters"
         return "refused"
-    assert Expression.parse(str(expression)) == expression
-    assert Expression.from_json(json.loads(json.dumps(expression.to_json()))) == expression
+    assert isinstance(found, LossNetwork) or Expression.parse(str(found)) == found
+    assert type(found).from_json(json.loads(json.dumps(found.to_json()))) == found
     return "valid"
 
 
 def compiles(reader: str, text: str) -> None:
     """What is read and judged safe can be compiled."""
-    expression = READERS[reader](text)
-    if is_safe(expression):
+    found = READERS[reader](text)
+    if isinstance(found, LossNetwork):
+        LearnedLoss(found)
+    elif is_safe(found):
         for hard in (False, True):
-            compile_with_gradient(expression, hard=hard)
+            compile_with_gradient(found, hard=hard)
 
 
 # Where it went
@@ -164,7 +169,19 @@ SIGNS = [*"+-*/^(), \n.e=[];#'\"\\{}:", "**", "//", "{}", "{0}"]
 STRANGE = [*"٣²½ｐр−×é𝐩ﬁİß𝟘", *"\0\x1c\x7f\x85\xa0\u200b\u2028\u202e\ufeff\ud800\udfff", "e\u0301"]
 STRANGE += ["__class__", "__import__('os')", "lambda:0", "x" * 3000]
 JSON = _words('"format": "structure": "coefficients": "metadata": "expression": "sha256": "": null true [ { {} 1e400')
-JSON += ['"lossevo.loss/1"', '"lossevo.loss/2"', '"lossevo.expression/1"', '"\\ud800"', '"\\u0000"', "[1, 2.5]"]
+JSON += [
+    '"learned":',
+    '"inputs":',
+    '"layers":',
+    '"activation":',
+    '"margin"',
+    '"lossevo.loss/1"',
+    '"lossevo.loss/2"',
+    '"lossevo.expression/1"',
+    '"\\ud800"',
+    '"\\u0000"',
+    "[1, 2.5]",
+]
 HOSTILE: list[Any] = [None, True, 0, -1, 10**12, 10**400, 1.5, 1e308, math.nan, math.inf, "", "p", "c0", "1e999"]
 HOSTILE += ["\ud800", "\n", "x" * 3000, [], [[]], {}, {"format": 1}, ["1.0"], {"": {"": {}}}, "lossevo.loss/"]
 HOSTILE += [[0.0] * 2000, "9.9.9"]
@@ -316,13 +333,14 @@ def _places(document: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def first_inputs() -> list[Input]:
-    """What the mutations begin with: the losses of the literature, as every reader takes them."""
+    """What the mutations begin with: the losses of the literature as every reader takes them, and a loss network."""
     inputs: list[Input] = [("formula", "0"), ("expression", "{}"), ("document", "[]")]
     for name in expressible_names():
         expression = expression_of(name)
         inputs.append(("formula", str(expression)))
         inputs.append(("expression", json.dumps(expression.to_json())))
-        document = json.loads(LossDocument(expression, {"name": name, "score": 0.8}).to_text())
+    for definition in (*map(expression_of, expressible_names()), random_network(("margin", "target"), hidden=(2,))):
+        document = json.loads(LossDocument(definition, {"name": "it", "score": 0.8}).to_text())
         # Nothing that is changed would have the checksum.
         inputs.append(("document", json.dumps({key: value for key, value in document.items() if key != "sha256"})))
     return inputs

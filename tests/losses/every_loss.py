@@ -21,6 +21,7 @@ VARIANTS = [
     ("unified_focal", {"asymmetric": False, "gamma": 0.9}),
     ("cldice", {"iterations": 2, "include_background": True}),
     ("cov_weighting", {"parts": ("dice", "focal", "boundary")}),
+    ("adaptive", {"loss": ("focal_tversky", "boundary")}),
 ]
 LOSSES = [*((name, {}) for name in names()), *VARIANTS]
 

@@ -23,7 +23,7 @@ def test_the_losses_of_the_literature_are_there():
         *("hausdorff_erosion", "hausdorff_convolution", "log_hausdorff_dt"),
         *("dice_ce", "dice_focal", "dice_topk", "focal_tversky", "unified_focal"),
         *("generalized_dice_boundary", "dice_hausdorff", "exp_log", "cldice"),
-        *("softadapt", "cov_weighting", "uncertainty_weighting"),
+        *("softadapt", "cov_weighting", "uncertainty_weighting", "adaptive"),
         *("baikal", "baikal_cma"),
     )
 
@@ -77,11 +77,11 @@ def test_a_spec_is_plain_data(spec):
         ({"name": "baikal", "parameters": {"gamma": 1}}, "has no parameter 'gamma'; it takes none"),
         ({"name": "dice", "parameters": [1]}, "expected a mapping"),
         ({"name": "dice", "parameters": {1: 2}}, "expected a mapping"),
-        ({"name": "dice", "params": {}}, "neither"),
-        ({"name": "dice", "expression": {}}, "neither"),
-        ({}, "neither"),
-        ("dice", "neither"),
-        (None, "neither"),
+        ({"name": "dice", "params": {}}, "is none of"),
+        ({"name": "dice", "expression": {}}, "is none of"),
+        ({}, "is none of"),
+        ("dice", "is none of"),
+        (None, "is none of"),
     ],
 )
 def test_a_spec_that_is_none_is_refused(spec, message):

@@ -8,9 +8,12 @@ import pytest
 
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
+from lossevo.losses import from_spec
+from lossevo.losses.neural import LearnedLoss
 from lossevo.search import hall_of_fame
 from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin, seed_noise, standard_error
 from lossevo.search.hall_of_fame import EVOLVED, Entry, find, rank, read, write
+from tests.networks import CROSS_ENTROPY
 
 REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}
 
@@ -133,6 +136,9 @@ class TestFiles:
         (tmp_path / "run.json").write_text("{}")
         with pytest.raises(LossevoError, match=r"no training has ended yet.*lossevo search --resume"):
             read(tmp_path)
+        (tmp_path / "run.json").write_text('{"format": "lossevo.metalearning/1"}')
+        with pytest.raises(LossevoError, match=r"no training has ended yet.*lossevo metalearn --resume"):
+            read(tmp_path)
 
     @pytest.mark.parametrize("content", ["", "{", "[{}]", '[{"rank": 1}]', "7", '{"rank": 1}', "[1]", "\xff"])
     def test_a_damaged_one(self, tmp_path, content):
@@ -143,6 +149,56 @@ class TestFiles:
     def test_a_folder_that_cannot_be_written(self, tmp_path, candidates):
         with pytest.raises(LossevoError, match=r"hall_of_fame\.json: cannot be written"):
             write(rank(candidates, 3), tmp_path / "absent")
+
+
+def learned(place: int = 1) -> Entry:
+    return Entry(
+        rank=place,
+        id=CROSS_ENTROPY.hash[:8],
+        formula=str(CROSS_ENTROPY),
+        unicode=str(CROSS_ENTROPY),
+        score=0.8,
+        score_se=0.01,
+        seeds=3,
+        complexity=CROSS_ENTROPY.weight_count,
+        origin="metalearned in 200 steps",
+        confirmed=True,
+        selection_score=0.8,
+        loss={"learned": CROSS_ENTROPY.to_json()},
+    )
+
+
+class TestLearned:
+    """Beside expressions a hall of fame may hold loss networks."""
+
+    def test_each_is_read_as_what_it_is(self, candidates, tmp_path):
+        entries = [learned(), *rank(candidates[:2], 3)]
+        write(entries, tmp_path)
+        network, *expressions = read(tmp_path)
+        assert network == entries[0]
+        assert network.definition == CROSS_ENTROPY
+        assert network.spec == {"learned": CROSS_ENTROPY.to_json()}
+        assert isinstance(from_spec(network.spec), LearnedLoss)
+        for entry in expressions:
+            assert entry.definition == entry.expression
+            assert entry.spec == {"expression": entry.loss}
+
+    def test_its_row_in_the_table(self, tmp_path):
+        write([learned()], tmp_path)
+        with (tmp_path / "hall_of_fame.csv").open(newline="", encoding="utf-8") as stream:
+            (row,) = csv.DictReader(stream)
+        assert row["formula"] == "mean(softplus(network(margin, target))), 2-4-1 relu without biases"
+        assert row["complexity"] == "12"
+
+    def test_where_a_formula_is_needed_it_says_that_there_is_none(self):
+        with pytest.raises(LossevoError, match=r"is a loss network and has no formula; a 'distilled' loss"):
+            learned().expression  # noqa: B018
+
+    @pytest.mark.parametrize("loss", [{"learned": {}}, {"learned": {}, "expression": {}}, {}])
+    def test_what_is_neither(self, loss):
+        damaged = Entry(**{**{name: getattr(learned(), name) for name in Entry.__slots__}, "loss": loss})
+        with pytest.raises(LossevoError, match=r"not a loss network|not an expression"):
+            damaged.definition  # noqa: B018
 
 
 class TestFind:

@@ -11,10 +11,9 @@ import pytest
 from lossevo.data import MERGED, LabelScheme
 from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError
-from lossevo.search import hall_of_fame
+from lossevo.search import CohortSource, Run, RunConfig, Subjects, hall_of_fame, read_config
 from lossevo.search.folder import locked
 from lossevo.search.ledger import Ledger
-from lossevo.search.run import CohortSource, Run, RunConfig, Subjects, read_config
 from lossevo.training import TaskSettings
 from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space

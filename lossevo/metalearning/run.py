@@ -1,0 +1,422 @@
+"""The run folder of a meta-training: made once, resumed as often as needed.
+
+::
+
+    run.json              configuration: settings, task, cohort, seed; the course depends on it alone
+    checkpoint.pt         where the loss network's training stands, and what was evaluated
+    metalearning.csv      outer loss before and after the inner steps, for each outer step
+    evaluations.csv       validation Dice of whole trainings with the loss as it was after so many outer steps
+    ledger.sqlite         every whole training and its outcome
+    distillation.json     the formulas that were found for the best loss network
+    hall_of_fame.json     the learned loss, its distilled form and the baselines, and hall_of_fame.csv
+
+and what :mod:`lossevo.search.study` describes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from lossevo.cluster import Executor, Job, Status, WorkerSpec
+from lossevo.configuration_file import checked
+from lossevo.errors import LossevoError
+from lossevo.expression import Expression
+from lossevo.losses import expression_of
+from lossevo.losses.definitions import Definition, formula_of, spec_of
+from lossevo.losses.neural import LearnedLoss, LossNetwork
+from lossevo.metalearning.checkpoint import Record, read_checkpoint, write_checkpoint
+from lossevo.metalearning.distillation import distill, recommended
+from lossevo.metalearning.learner import Learner
+from lossevo.metalearning.progress import Event, Listener, Progress
+from lossevo.metalearning.settings import MetaSettings
+from lossevo.metalearning.tasks import MetaOutcome
+from lossevo.search import Entry, Ledger, Study, Subjects, hall_of_fame, study
+from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, standard_error
+from lossevo.search.folder import locked, read_json, write_json, write_text
+from lossevo.search.study import PrepareProgress
+from lossevo.search.trainings import OrderedTrainings
+from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest
+
+FORMAT: Literal["lossevo.metalearning/1"] = "lossevo.metalearning/1"
+META_WORKER = "lossevo.metalearning.worker:MetaWorker"
+CHECKPOINT_EVERY = 5
+"""Outer steps that a kill loses at most; they are done again with the same result."""
+MOST_FAILURES = 10
+"""Outer steps in a row in which no task succeeded, after which there is no hope."""
+_SEEDS_PER_RUN = 1000
+_FIRST_CONFIRMATION_SEED = 500
+
+
+class MetaConfig(Study):
+    """Everything that the course of a meta-training depends on."""
+
+    format: Literal["lossevo.metalearning/1"] = FORMAT
+    settings: MetaSettings = MetaSettings()
+
+
+@dataclass(slots=True)
+class Finalist:
+    """A loss that is trained as a whole: how it came about, and its validation Dice by seed."""
+
+    definition: Definition
+    origin: str
+    scores: dict[int, float] = field(default_factory=dict)
+    confirmations: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Eight hexadecimal digits of its hash."""
+        return self.definition.hash[:8]
+
+    @property
+    def score(self) -> float:
+        """Mean over the evaluation seeds; nan before the first."""
+        return statistics.fmean(self.scores.values()) if self.scores else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class MetaRun:
+    """A run folder with its data in memory, ready to learn."""
+
+    folder: Path
+    config: MetaConfig
+    subjects: Subjects
+    data: TrainingData
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        config: MetaConfig,
+        *,
+        patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+        progress: PrepareProgress | None = None,
+    ) -> Self:
+        """Read and split the cohort and make the folder; nothing is written if anything is wrong.
+
+        Raises:
+            LossevoError: the folder is in use, the cohort is no cohort, or too small to be split.
+        """
+        subjects, data = study.create_folder(
+            folder, config, command="metalearn", patch_cache_bytes=patch_cache_bytes, progress=progress
+        )
+        return cls(folder, config, subjects, data)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+        progress: PrepareProgress | None = None,
+    ) -> Self:
+        """Open a run folder to go on with it.
+
+        Raises:
+            LossevoError: not such a folder, damaged, or the cohort is no longer what it was.
+        """
+        document = study.read_document(folder)
+        if document.get("format") != FORMAT:
+            raise LossevoError(
+                f"{folder / 'run.json'}: format {document.get('format')!r}, but 'lossevo metalearn' goes on with "
+                f"{FORMAT!r} alone; a search goes on with 'lossevo search --resume {folder}'"
+            )
+        config = checked(MetaConfig, document, str(folder / "run.json"))
+        subjects, data = study.open_folder(folder, config, patch_cache_bytes=patch_cache_bytes, progress=progress)
+        return cls(folder, config, subjects, data)
+
+    def learn(
+        self, executor: Callable[[WorkerSpec], Executor], *, listener: Listener = lambda event: None
+    ) -> list[Entry]:
+        """Learn, or go on learning; returns the hall of fame. ``executor`` makes the executor for a worker spec.
+
+        Raises:
+            LossevoError: another process works on this folder, a file of it is damaged or does not fit, or nothing but
+                failures.
+        """
+        with locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+            workers = _Workers(lambda: executor(WorkerSpec(META_WORKER, self.data)))
+            try:
+                return _Learning(self, OrderedTrainings(ledger, workers.get), workers, listener).run()
+            finally:
+                workers.close()
+
+
+@dataclass(slots=True)
+class _Workers:
+    """One executor for tasks and trainings alike, made when it is first needed."""
+
+    make: Callable[[], Executor]
+    executor: Executor | None = None
+
+    def get(self) -> Executor:
+        if self.executor is None:
+            self.executor = self.make()
+        return self.executor
+
+    def close(self) -> None:
+        if self.executor is not None:
+            self.executor.close()
+
+
+class _Learning:
+    """The course of a meta-training: baselines, outer steps with evaluations, distillation, confirmation."""
+
+    def __init__(self, run: MetaRun, trainings: OrderedTrainings, workers: _Workers, listener: Listener) -> None:
+        self._run = run
+        self._settings = run.config.settings
+        self._trainings = trainings
+        self._workers = workers
+        self._listener = listener
+        length = run.config.task.budget_steps
+        self._learner = Learner(self._settings, run.subjects.train, length, run.config.seed)
+        self._records, self._evaluated = read_checkpoint(run.folder / "checkpoint.pt", self._learner)
+        self._baselines = [
+            Finalist(expression_of(name), f"{HAND_CRAFTED}: {name}") for name in self._settings.baselines
+        ]
+        self._learned: list[tuple[int, Finalist]] = []
+        self._distilled: list[Finalist] = []
+        self._failed = 0
+        self._phase, self._done, self._total = "", 0, 0
+        self._began: tuple[float, int] | None = None
+
+    def run(self) -> list[Entry]:
+        self._begin("baselines", len(self._baselines) * self._settings.evaluation_seeds)
+        self._train(self._baselines, self._evaluation_seeds, confirm=False)
+        self._meta_train()
+        self._distill()
+        self._begin("confirmation", len(self._finalists()) * self._settings.confirmation_seeds)
+        self._train(self._finalists(), self._confirmation_seeds, confirm=True)
+        return self._entries()
+
+    # Outer steps
+
+    def _meta_train(self) -> None:
+        settings, learner = self._settings, self._learner
+        for step, network in self._evaluated:
+            self._evaluate(step, network)
+        self._begin("meta-training", settings.outer_steps, done=learner.step)
+        failures = 0
+        while learner.step < settings.outer_steps:
+            outcomes, problems = self._outer_step()
+            failures = 0 if any(outcomes) else failures + 1
+            if failures == MOST_FAILURES:
+                raise LossevoError(
+                    f"{self._run.folder}: no task of the last {MOST_FAILURES} outer steps succeeded ({problems[-1]}); "
+                    "give a new run a lower learning_rate, of the loss network or of the task"
+                )
+            learner.learn(outcomes)
+            self._records.append(Record.of(learner.step, outcomes))
+            self._done = learner.step
+            due = learner.step % settings.evaluate_every == 0 or learner.step == settings.outer_steps
+            if due:
+                self._evaluated.append((learner.step, learner.learned))
+            if due or learner.step % CHECKPOINT_EVERY == 0:
+                self._save()
+            self._tell("step", "; ".join(problems))
+            if due:
+                self._evaluate(learner.step, learner.learned)
+
+    def _outer_step(self) -> tuple[list[MetaOutcome | None], list[str]]:
+        """The outcomes of the tasks, in their order; None for those that failed, and why they did."""
+        executor = self._workers.get()
+        tasks = self._learner.tasks()
+        # Ten minutes, and one for each step: far more than any takes that gets on at all.
+        tickets = [executor.submit(Job(task.to_payload(), timeout_s=600.0 + 60.0 * task.steps)) for task in tasks]
+        arrived = dict(executor.completed())
+        outcomes: list[MetaOutcome | None] = []
+        problems = []
+        for ticket in tickets:
+            outcome = arrived[ticket]
+            if outcome.status is Status.DONE and outcome.value is not None:
+                outcomes.append(MetaOutcome(**outcome.value))
+            else:
+                outcomes.append(None)
+                problems.append(f"{outcome.status}: {outcome.error}")
+        self._failed += len(problems)
+        return outcomes, problems
+
+    def _save(self) -> None:
+        write_checkpoint(self._run.folder / "checkpoint.pt", self._learner, self._records, self._evaluated)
+        write_text(self._run.folder / "metalearning.csv", Record.csv(self._records))
+
+    def _evaluate(self, step: int, network: LossNetwork) -> None:
+        finalist = Finalist(network, f"metalearned: {step} outer steps")
+        self._train([finalist], self._evaluation_seeds, confirm=False)
+        self._learned.append((step, finalist))
+        lines = [
+            f"{step},{finalist.id},{seed},{score!r}"
+            for step, finalist in self._learned
+            for seed, score in finalist.scores.items()
+        ]
+        write_text(self._run.folder / "evaluations.csv", "\n".join(["outer_step,id,seed,dice", *lines]) + "\n")
+        self._write()
+        kind = "replayed" if self._trainings.replayed else "evaluation"
+        self._tell(kind, f"after {step} outer steps: validation Dice {finalist.score:.4f}")
+
+    @property
+    def _best(self) -> Finalist:
+        """The learned loss of the best evaluation, the earliest of equals."""
+        return max((finalist for _, finalist in self._learned), key=lambda finalist: finalist.score)
+
+    # Distillation
+
+    def _distill(self) -> None:
+        best = self._best.definition
+        assert isinstance(best, LossNetwork)
+        file = self._run.folder / "distillation.json"
+        if not file.is_file() or read_json(file).get("network") != best.hash:
+            self._begin("distillation", 1)
+            front = distill(
+                LearnedLoss(best),
+                classes=len(self._run.data.class_names),
+                seed=self._run.config.seed,
+                budget=self._settings.distillation_budget,
+                progress=self._tell_distillation,
+            )
+            chosen = recommended(front)
+            write_json(
+                file,
+                {
+                    "network": best.hash,
+                    "formulas": [
+                        {
+                            "formula": str(found.expression),
+                            "agreement": found.agreement,
+                            "complexity": found.complexity,
+                            "recommended": found is chosen,
+                            "expression": found.expression.to_json(),
+                        }
+                        for found in front
+                    ],
+                },
+            )
+        chosen_document = next(found for found in read_json(file)["formulas"] if found["recommended"])
+        expression = Expression.from_json(chosen_document["expression"])
+        origin = f"distilled: {self._best.id}, agreement {chosen_document['agreement']:.3f}"
+        self._distilled = [Finalist(expression, origin)]
+        self._begin("evaluation of the distilled loss", self._settings.evaluation_seeds)
+        self._train(self._distilled, self._evaluation_seeds, confirm=False)
+
+    def _tell_distillation(self, done: int, total: int, agreement: float) -> None:
+        self._done, self._total = done, total
+        if done % max(1, total // 10) == 0:
+            self._tell("step", f"agreement {agreement:.3f}")
+        elif done % 10 == 0:
+            self._tell("arrived", "")
+
+    # Whole trainings
+
+    def _finalists(self) -> list[Finalist]:
+        """Those confirmed; a distilled loss that is one of the baselines is not trained twice."""
+        unique = {finalist.definition.hash: finalist for finalist in (*self._distilled, *self._baselines, self._best)}
+        return list(unique.values())
+
+    @property
+    def _evaluation_seeds(self) -> list[int]:
+        first = _SEEDS_PER_RUN * self._run.config.seed
+        return [first + number for number in range(self._settings.evaluation_seeds)]
+
+    @property
+    def _confirmation_seeds(self) -> list[int]:
+        first = _SEEDS_PER_RUN * self._run.config.seed + _FIRST_CONFIRMATION_SEED
+        return [first + number for number in range(self._settings.confirmation_seeds)]
+
+    def _train(self, finalists: Sequence[Finalist], seeds: Sequence[int], *, confirm: bool) -> None:
+        phase = "confirmation" if confirm else "evaluation"
+        planned = [(finalist, seed) for seed in seeds for finalist in finalists]
+        for finalist, seed in planned:
+            request = TrainingRequest(
+                loss=spec_of(finalist.definition),
+                train=self._run.subjects.train,
+                validate=self._run.subjects.validation,
+                budget_steps=self._run.config.task.budget_steps,
+                seed=seed,
+            )
+            self._trainings.submit(request, phase=phase, subject=finalist.id)
+        for finalist, seed in planned:
+            outcome = self._trainings.take()
+            done = outcome.status is Status.DONE and outcome.value is not None
+            score = float(outcome.value["score"]) if done and outcome.value is not None else FAILED_SCORE
+            (finalist.confirmations if confirm else finalist.scores)[seed] = score
+            if self._phase != "meta-training":
+                self._done += 1
+                told = f"Dice {score:.4f}" if done else f"{outcome.status}: {outcome.error}"
+                kind = "replayed" if self._trainings.replayed else "training"
+                self._tell(kind, f"{finalist.origin}, seed {seed}: {told}")
+        if confirm:
+            self._write()
+
+    # What is told
+
+    def _write(self) -> None:
+        hall_of_fame.write(self._entries(), self._run.folder)
+
+    def _entries(self) -> list[Entry]:
+        """Confirmed losses by the mean over new seeds, then the others by their evaluation."""
+        learned = [self._best] if self._learned else []
+        found = [f for f in {id(f): f for f in (*learned, *self._distilled, *self._baselines)}.values() if f.scores]
+        found.sort(key=lambda finalist: (not finalist.confirmations, -_shown_score(finalist)))
+        return [_entry(rank, finalist) for rank, finalist in enumerate(found, start=1)]
+
+    def _begin(self, phase: str, total: int, *, done: int = 0) -> None:
+        self._phase, self._done, self._total = phase, done, total
+        self._began = (time.monotonic(), done)
+        self._tell("phase", f"{phase}: {total - done} to go" if total > 1 else phase)
+
+    def _tell(self, kind: str, message: str) -> None:
+        latest = self._records[-1] if self._records else None
+        executor = self._workers.executor
+        progress = Progress(
+            phase=self._phase,
+            done=self._done,
+            total=self._total,
+            failed=self._failed,
+            before=latest.before if latest else math.nan,
+            after=latest.after if latest else math.nan,
+            best_score=self._best.score if self._learned else math.nan,
+            best_baseline=max((b.score for b in self._baselines if b.scores), default=math.nan),
+            busy_share=executor.busy_share() if executor else 0.0,
+            workers=executor.workers if executor else 0,
+            eta_s=self._eta_s(),
+        )
+        self._listener(Event(kind, message, progress))
+
+    def _eta_s(self) -> float | None:
+        """Of this phase alone."""
+        if self._began is None or self._done <= self._began[1]:
+            return None
+        since, before = self._began
+        return (time.monotonic() - since) / (self._done - before) * (self._total - self._done)
+
+
+def _shown_score(finalist: Finalist) -> float:
+    values = finalist.confirmations or finalist.scores
+    return math.fsum(values.values()) / len(values)
+
+
+def _entry(rank: int, finalist: Finalist) -> Entry:
+    values = list((finalist.confirmations or finalist.scores).values())
+    error = standard_error(values)
+    definition = finalist.definition
+    network = isinstance(definition, LossNetwork)
+    return Entry(
+        rank=rank,
+        id=finalist.id,
+        formula=str(definition),
+        unicode=formula_of(definition),
+        score=_shown_score(finalist),
+        score_se=None if math.isnan(error) else error,
+        seeds=len(values),
+        complexity=float(definition.weight_count) if isinstance(definition, LossNetwork) else definition.complexity,
+        origin=finalist.origin,
+        confirmed=bool(finalist.confirmations),
+        selection_score=finalist.score,
+        loss=spec_of(definition) if network else definition.to_json(),
+    )

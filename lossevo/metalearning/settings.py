@@ -1,0 +1,50 @@
+"""What a meta-training depends on, beside task, cohort and seed."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lossevo.losses import expressible_names, names
+from lossevo.losses.neural import ACTIVATIONS, MAX_LAYERS, MAX_UNITS, check_inputs
+
+
+class MetaSettings(BaseModel):
+    """Knobs of meta-learning a loss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[str, ...] = Field(("margin", "target"), description="what the loss network is given at each voxel")
+    shaping: tuple[str, ...] = Field(
+        (), description="inputs that it is given in meta-training only, in every other task: distance, frequency"
+    )
+    hidden: tuple[int, ...] = Field((16, 16), min_length=1, description="units of the hidden layers")
+    activation: str = "elu"
+    start: Literal["random", "cross_entropy"] = Field("random", description="what the loss network is at first")
+    optimiser: Literal["adam", "sgd"] = Field("adam", description="of the inner steps")
+    inner_steps: int = Field(4, ge=1, description="steps of the U-Net that an outer step looks through")
+    outer_loss: str = Field("dice_ce", description="task loss, on subjects that the inner steps have not seen")
+    outer_steps: int = Field(300, ge=1, description="steps of the loss network")
+    tasks: int = Field(4, ge=1, description="trainings of U-Nets that go on side by side, all in every outer step")
+    learning_rate: float = Field(3e-3, gt=0, description="of the loss network (Adam)")
+    evaluate_every: int = Field(50, ge=1, description="outer steps between evaluations by whole trainings")
+    evaluation_seeds: int = Field(2, ge=1, description="trainings of an evaluation, validated on held-out subjects")
+    confirmation_seeds: int = Field(6, ge=2, description="trainings with new seeds, of the winner and the baselines")
+    baselines: tuple[str, ...] = Field(("dice", "cross_entropy", "dice_ce"), description="losses confirmed beside it")
+    distillation_budget: int = Field(1500, ge=1, description="formulas that are tried to distil the learned loss")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_inputs((*self.inputs, *self.shaping))
+        check_inputs(self.inputs)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        if len(self.hidden) >= MAX_LAYERS or not all(1 <= units <= MAX_UNITS for units in self.hidden):
+            raise ValueError(f"hidden {self.hidden}: expected up to {MAX_LAYERS - 1} layers of 1 to {MAX_UNITS} units")
+        if self.outer_loss not in names():
+            raise ValueError(f"outer_loss {self.outer_loss!r} is no loss of the catalogue; see 'lossevo losses'")
+        for name in self.baselines:
+            if name not in expressible_names():
+                raise ValueError(f"baseline {name!r}: expected some of {', '.join(expressible_names())}")
+        return self

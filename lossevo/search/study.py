@@ -1,0 +1,211 @@
+"""What a run folder is about, whoever works in it: cohort, classes, training task and the parts of its subjects.
+
+::
+
+    run.json             configuration; holds at least what :class:`Study` does
+    subjects.json        whom the run trains on, validates on, and never touches, with content hashes
+    preprocessing.json   how each case was prepared: spacing, box, percentiles
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from lossevo.configuration_file import checked
+from lossevo.data import (
+    MERGED,
+    SEPARATE,
+    Cohort,
+    LabelScheme,
+    PreparedCohort,
+    SubjectSplit,
+    default_cache,
+    phantom_cohort,
+    prepare,
+    read_cohort,
+    relabel,
+    split_subjects,
+)
+from lossevo.errors import LossevoError
+from lossevo.search.folder import read_json, write_json
+from lossevo.search.ledger import Ledger
+from lossevo.training import TaskSettings, TrainingData, make_training_data
+
+PrepareProgress = Callable[[int, int, str], None]
+
+
+class CohortSource(BaseModel):
+    """Where the cohort comes from: a data set, its format detected if None, or the embedded phantom of so many
+    cases.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path | None = None
+    format: str | None = None
+    phantom_cases: int = 24
+    phantom_seed: int = 0
+
+    def open(self, spacing_mm: tuple[float, float, float] | None = None, labels: LabelScheme = SEPARATE) -> Cohort:
+        """The cohort with the classes of ``labels``; a phantom is drawn at ``spacing_mm`` at once.
+
+        Raises:
+            LossevoError: the path is no cohort, or ``labels`` does not fit it.
+        """
+        if self.path is not None:
+            return read_cohort(self.path, format=self.format, labels=labels)
+        cases, seed = self.phantom_cases, self.phantom_seed
+        if spacing_mm is None:
+            return relabel(phantom_cohort(cases=cases, seed=seed), labels)
+        return relabel(phantom_cohort(cases=cases, seed=seed, spacing_mm=spacing_mm), labels)
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path else f"embedded phantom, {self.phantom_cases} cases"
+
+
+class Study(BaseModel):
+    """What trainings of a run are trainings of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: TaskSettings
+    cohort: CohortSource
+    labels: LabelScheme = MERGED
+    spacing_mm: tuple[float, float, float] | None = None
+    seed: int = 0
+
+    def prepare(self, progress: PrepareProgress | None = None) -> PreparedCohort:
+        """Read and prepare the cohort.
+
+        Raises:
+            LossevoError: it is no cohort.
+        """
+        return prepare(
+            self.cohort.open(self.spacing_mm, self.labels),
+            spacing_mm=self.spacing_mm,
+            settings=self.task.preprocessing,
+            cache=default_cache(),
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Who a search trained on, validated on, and never touched; ``hashes`` recognises a subject in a renamed copy of
+    the cohort.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    untouched: tuple[str, ...]
+    hashes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, split: SubjectSplit, prepared: PreparedCohort) -> Self:
+        """The split of a prepared cohort."""
+        return cls(split.train, split.validation, split.untouched, dict(prepared.subject_hashes))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """From a run folder.
+
+        Raises:
+            LossevoError: not there or damaged.
+        """
+        document = read_json(folder / "subjects.json")
+        try:
+            parts = {part: tuple(document[part]) for part in ("train", "validation", "untouched")}
+            return cls(**parts, hashes=dict(document["hashes"]))
+        except (KeyError, TypeError, ValueError) as problem:
+            raise LossevoError(
+                f"{folder / 'subjects.json'}: damaged ({problem!r}); without it leakage cannot be ruled out"
+            ) from None
+
+
+def create_folder(
+    folder: Path,
+    study: Study,
+    *,
+    command: str,
+    patch_cache_bytes: int,
+    progress: PrepareProgress | None,
+) -> tuple[Subjects, TrainingData]:
+    """Read and split the cohort and make a run folder; nothing is written if anything is wrong.
+
+    Raises:
+        LossevoError: the folder is in use, the cohort is no cohort, too small to be split, or a part of it has no
+            foreground.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        resumable = (folder / "run.json").is_file()
+        hint = f"go on with 'lossevo {command} --resume {folder}', or" if resumable else "nothing is overwritten;"
+        raise LossevoError(f"{folder}: exists already; {hint} give another folder")
+    prepared = study.prepare(progress)
+    split = split_subjects([volume.subject for volume in prepared.volumes], seed=study.seed)
+    labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
+    for part, subjects in (("train", split.train), ("validate", split.validation)):
+        if not labelled & {*subjects}:
+            raise LossevoError(
+                f"{study.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
+                "another seed draws others"
+            )
+    data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
+    chosen = Subjects.of(split, prepared)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        Ledger(folder / "ledger.sqlite", create=True).close()
+        write_json(folder / "subjects.json", {**asdict(chosen), "task_fingerprint": data.fingerprint})
+        write_json(folder / "preprocessing.json", prepared.recipe)
+        write_json(folder / "run.json", study.model_dump(mode="json"))
+    except OSError as problem:
+        raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
+    return chosen, data
+
+
+def open_folder(
+    folder: Path, study: Study, *, patch_cache_bytes: int, progress: PrepareProgress | None
+) -> tuple[Subjects, TrainingData]:
+    """Open a run folder to go on with it.
+
+    Raises:
+        LossevoError: damaged, or the cohort is no longer what it was.
+    """
+    subjects = Subjects.read(folder)
+    data = make_training_data(study.prepare(progress), study.task, patch_cache_bytes=patch_cache_bytes)
+    recorded = read_json(folder / "subjects.json").get("task_fingerprint")
+    if data.fingerprint != recorded:
+        raise LossevoError(
+            f"{folder}: the cohort ({study.cohort}) or lossevo's training recipe has changed since this run "
+            "began, so it cannot go on; restore the cohort or start a new run"
+        )
+    return subjects, data
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """The ``run.json`` of a run folder.
+
+    Raises:
+        LossevoError: not a run folder, or damaged.
+    """
+    if not (folder / "run.json").is_file():
+        raise LossevoError(
+            f"{folder}: not a run folder (it has no run.json); give one that 'lossevo search' or 'lossevo metalearn' "
+            "made"
+        )
+    return read_json(folder / "run.json")
+
+
+def read_study(folder: Path) -> Study:
+    """What the run in a folder is about, be it a search or something else.
+
+    Raises:
+        LossevoError: not a run folder, or damaged.
+    """
+    document = read_document(folder)
+    stated = {key: document[key] for key in Study.model_fields if key in document}
+    return checked(Study, stated, str(folder / "run.json"))

@@ -1,0 +1,225 @@
+"""A meta-training as a whole: what it leaves behind, and that it can be stopped and resumed anywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lossevo.cluster import Executor, Job, Outcome, Status, WorkerSpec
+from lossevo.comparison import contenders_from
+from lossevo.errors import LossevoError
+from lossevo.losses import from_spec
+from lossevo.losses.neural import LearnedLoss
+from lossevo.metalearning import Event, MetaConfig, MetaRun
+from lossevo.search import Subjects, hall_of_fame, read_study
+from lossevo.search.folder import locked
+from tests.metalearning.conftest import SETTINGS, refuse
+
+MakeExecutor = Callable[[WorkerSpec], Executor]
+FILES = {
+    "checkpoint.pt",
+    "distillation.json",
+    "evaluations.csv",
+    "hall_of_fame.csv",
+    "hall_of_fame.json",
+    "ledger.sqlite",
+    "metalearning.csv",
+    "preprocessing.json",
+    "run.json",
+    "subjects.json",
+}
+
+
+class Stop(Exception):
+    pass
+
+
+def learn(folder: Path, config: MetaConfig, executor: MakeExecutor, *, stop_after: int | None = None) -> list[Event]:
+    """Learn in a folder, or go on there; a number of events later it is as if killed."""
+    run = MetaRun.open(folder) if folder.exists() else MetaRun.create(folder, config)
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if len(events) == stop_after:
+            raise Stop
+
+    if stop_after is None:
+        run.learn(executor, listener=listen)
+    else:
+        with pytest.raises(Stop):
+            run.learn(executor, listener=listen)
+    return events
+
+
+def results(folder: Path) -> dict[str, str]:
+    """What a run has found, as text."""
+    names = ("hall_of_fame.json", "evaluations.csv", "metalearning.csv", "distillation.json")
+    return {name: (folder / name).read_text() for name in names}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, balls_folder: Path) -> Path:
+    from lossevo.cluster import open_executor
+    from lossevo.search import CohortSource
+    from tests.metalearning.conftest import TASK
+
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    config = MetaConfig(settings=SETTINGS, task=TASK, cohort=CohortSource(path=balls_folder))
+    learn(folder, config, lambda spec: open_executor(spec, in_process=True))
+    return folder
+
+
+def test_it_leaves_a_run_folder_like_a_search_s(finished: Path, balls_folder: Path) -> None:
+    assert {path.name for path in finished.iterdir() if not path.name.startswith((".", "ledger.sqlite-"))} == FILES
+    study = read_study(finished)
+    assert study.cohort.path == balls_folder
+    assert study.seed == 0
+    parts = Subjects.read(finished)
+    assert not {*parts.train} & {*parts.validation} | {*parts.train} & {*parts.untouched}
+
+
+def test_the_hall_of_fame_ranks_new_seeds_and_every_loss_in_it_can_be_trained(finished: Path) -> None:
+    entries = hall_of_fame.read(finished)
+    origins = [entry.origin for entry in entries]
+    assert sum(origin.startswith("metalearned: ") for origin in origins) == 1
+    assert sum(origin.startswith("distilled: ") for origin in origins) == 1
+    assert {"hand-crafted: dice", "hand-crafted: cross_entropy"} < {*origins}
+    assert [entry.rank for entry in entries] == [*range(1, len(entries) + 1)]
+    assert [entry.score for entry in entries] == sorted((entry.score for entry in entries), reverse=True)
+    for entry in entries:
+        assert entry.confirmed
+        assert entry.seeds == SETTINGS.confirmation_seeds
+        from_spec(entry.spec)
+    learned = next(entry for entry in entries if entry.origin.startswith("metalearned"))
+    assert isinstance(from_spec(learned.spec), LearnedLoss)
+    assert learned.complexity == 4 * 2 + 4
+
+
+def test_its_losses_enter_a_comparison_with_what_they_have_seen(finished: Path) -> None:
+    rank = next(e.rank for e in hall_of_fame.read(finished) if e.origin.startswith("metalearned"))
+    (contender,) = contenders_from(hof=[f"{finished}:{rank}"])
+    assert contender.evolved
+    assert contender.search is not None
+    assert contender.search.subjects == Subjects.read(finished)
+
+
+def test_the_course_is_on_record(finished: Path) -> None:
+    with (finished / "metalearning.csv").open() as stream:
+        steps = list(csv.DictReader(stream))
+    assert [int(row["outer_step"]) for row in steps] == [*range(1, 7)]
+    assert all(0 < float(row["outer_loss_after"]) < 10 and row["failed_tasks"] == "0" for row in steps)
+    with (finished / "evaluations.csv").open() as stream:
+        assert [int(row["outer_step"]) for row in csv.DictReader(stream)] == [3, 6]
+    formulas = json.loads((finished / "distillation.json").read_text())["formulas"]
+    assert sum(found["recommended"] for found in formulas) == 1
+
+
+# Amid the baselines, the outer steps (before and after a checkpoint and an evaluation) and the confirmation.
+@pytest.mark.parametrize("events", [2, 6, 9, 20])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    events: int, finished: Path, tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+) -> None:
+    folder = tmp_path / "killed"
+    learn(folder, config, in_process, stop_after=events)
+    again = learn(folder, config, in_process)
+    assert results(folder) == results(finished)
+    assert any(event.kind == "replayed" for event in again) or events == 2
+
+
+def test_a_finished_run_is_looked_up(finished: Path, config: MetaConfig) -> None:
+    before = results(finished)
+    events = learn(finished, config, refuse)
+    assert not {"step", "training"} & {event.kind for event in events}
+    assert results(finished) == before
+
+
+def test_another_seed_learns_another_loss(
+    finished: Path, tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+) -> None:
+    folder = tmp_path / "other"
+    learn(folder, config.model_copy(update={"seed": 1}), in_process, stop_after=7)
+    assert Subjects.read(folder).train != Subjects.read(finished).train
+
+
+def test_a_damaged_checkpoint_is_told_and_can_be_removed(
+    finished: Path, tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+) -> None:
+    folder = tmp_path / "damaged"
+    learn(folder, config, in_process, stop_after=12)
+    (folder / "checkpoint.pt").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(LossevoError, match=r"checkpoint.pt: damaged .*remove it to learn again"):
+        learn(folder, config, in_process)
+    (folder / "checkpoint.pt").unlink()
+    learn(folder, config, in_process)
+    assert results(folder) == results(finished)
+
+
+def test_a_checkpoint_that_would_run_code_is_not_read(
+    tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+) -> None:
+    import pickle
+
+    class Harm:
+        def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+            return Path.touch, (tmp_path / "harm",)  # type: ignore[return-value]
+
+    folder = tmp_path / "run"
+    MetaRun.create(folder, config)
+    (folder / "checkpoint.pt").write_bytes(pickle.dumps(Harm()))
+    with pytest.raises(LossevoError, match="damaged"):
+        learn(folder, config, in_process)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_folder_in_use_or_of_a_search_is_refused(tmp_path: Path, config: MetaConfig) -> None:
+    run = MetaRun.create(tmp_path / "run", config)
+    with locked(run.folder), pytest.raises(LossevoError, match="another process works in this folder"):
+        run.learn(refuse)
+    with pytest.raises(LossevoError, match="go on with 'lossevo metalearn --resume"):
+        MetaRun.create(run.folder, config)
+    document = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**document, "format": "lossevo.run/1"}))
+    with pytest.raises(LossevoError, match="goes on with 'lossevo search --resume"):
+        MetaRun.open(run.folder)
+
+
+class Failing:
+    """Trainings succeed with a score that depends on nothing; every task of an outer step fails."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Outcome]] = []
+        self._count = 0
+
+    def submit(self, job: Job) -> int:
+        failed = "meta" in job.payload
+        status = Status.DIVERGED if failed else Status.DONE
+        value = None if failed else {"score": 0.5}
+        error = "outer loss is nan after step 2" if failed else ""
+        outcome = Outcome(status, value=value, error=error, seconds=0.1, worker="w", attempts=1)
+        self._waiting.append((self._count, outcome))
+        self._count += 1
+        return self._count - 1
+
+    def completed(self):
+        while self._waiting:
+            yield self._waiting.pop()
+
+    def busy_share(self) -> float:
+        return 1.0
+
+    def close(self) -> None:
+        return
+
+
+def test_a_meta_training_that_only_fails_ends_with_advice(tmp_path: Path, config: MetaConfig) -> None:
+    settings = SETTINGS.model_copy(update={"outer_steps": 60, "evaluate_every": 60})
+    long = config.model_copy(update={"settings": settings})
+    with pytest.raises(LossevoError, match=r"last 10 outer steps succeeded \(diverged: outer loss is nan.*learning_r"):
+        learn(tmp_path / "run", long, lambda spec: Failing())  # type: ignore[arg-type, return-value]

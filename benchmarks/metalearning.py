@@ -69,7 +69,7 @@ def measure(network: str, inner_steps: int, patch: tuple[int, int, int], batch_s
             batches,
             rates[:inner_steps],
             tuple(weights.values()),
-            lambda w: outer_loss(training.logits(w, outer_batch.image), outer_batch.label),
+            [lambda w: outer_loss(training.logits(w, outer_batch.image), outer_batch.label)],
         )
 
     def median_s(call: Callable[[], object]) -> float:

@@ -6,6 +6,7 @@
     patches/ab/abcdef….npz      one training patch: image, label, distances
     files/ab/abcdef….json       size, times and SHA-256 of a file that was read, so that it need not be read again
     unfinished/                 what is being written
+    in-use/, lock               who is using it: what was used longest ago is removed when there is too much of it
 
 An entry's name is a hash over the bytes of the source files and every setting, so an entry is never out of date: a
 changed file or setting has another name. It is written under a temporary name and renamed when complete; two processes
@@ -33,6 +34,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossevo.data.cache_limit import Limit, limit_bytes
 from lossevo.data.cohort import Volume
 from lossevo.errors import LossevoError
 
@@ -52,15 +54,18 @@ class CacheWarning(UserWarning):
 def default_cache() -> Cache | None:
     """The cache in ``$LOSSEVO_CACHE``, else ``$XDG_CACHE_HOME/lossevo``, else ``~/.cache/lossevo``.
 
-    ``LOSSEVO_CACHE=off`` means none.
+    ``LOSSEVO_CACHE=off`` means none. It takes up to ``$LOSSEVO_CACHE_LIMIT`` (50 GiB).
+
+    Raises:
+        LossevoError: the limit is no size.
     """
     chosen = os.environ.get("LOSSEVO_CACHE")
     if chosen == "off":
         return None
     if chosen:
-        return Cache(Path(chosen))
+        return Cache(Path(chosen), limit_bytes())
     try:
-        return Cache(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossevo")
+        return Cache(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossevo", limit_bytes())
     except RuntimeError:  # a container's user may have no home
         return None
 
@@ -73,10 +78,14 @@ class Cache:
     Args:
         folder: made when first written to. If that fails (no right, disk full), a :class:`CacheWarning` says so, and
             nothing more is written.
+        limit_bytes: beyond it, volumes and patches that were used longest ago are removed when one is written, but none
+            that a running process has used. None: without a bound.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit_bytes: int | None = None) -> None:
         self.folder = folder.absolute()
+        self.limit_bytes = limit_bytes
+        self._limit = Limit(self.folder, limit_bytes)
         self._usable = True
         self._swept = False
 
@@ -106,6 +115,8 @@ class Cache:
         """The file of a complete, undamaged entry, if there is one; :meth:`put` replaces a damaged one."""
         file = self._place(kind, key, ".npz")
         try:
+            with suppress(OSError):  # not there, or in a folder that is only to be read
+                self._limit.used(file)
             with zipfile.ZipFile(file) as archive:
                 if archive.testzip() is None:
                     return file
@@ -118,7 +129,10 @@ class Cache:
         file = self._place(kind, key, ".npz")
         noted = np.frombuffer(json.dumps(record).encode(), np.uint8)
         named: dict[str, Any] = {RECORD: noted, **arrays}
-        return file if self._write(file, lambda stream: np.savez(stream, **named)) else None
+        if not self._write(file, lambda stream: np.savez(stream, **named)):
+            return None
+        self._limit.written(sum(array.nbytes for array in named.values()))
+        return file
 
     def size_bytes(self) -> int:
         """Bytes on disk."""
@@ -160,6 +174,7 @@ class Cache:
                 unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _sweep(unfinished)
                 self._swept = True
+            self._limit.used()
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=unfinished)
             try:

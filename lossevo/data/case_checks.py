@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossevo.data.files import Affine, largest_distance_mm, pointer, read_header, read_volume_file, spacing_of
+from lossevo.data.files import Affine, Header, largest_distance_mm, pointer, read_header, read_volume_file, spacing_of
 from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, ranges, read_case
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity, error, warning
 from lossevo.errors import LossevoError
@@ -178,28 +178,30 @@ def _read(file: Path, scan: Scan, found: _Findings) -> tuple[NDArray[Any], _Grid
     else:
         grid = _Grid(file, voxels.shape[:3], affine, header.has_geometry)
         if grid.placed:
-            _check_spacing(grid, header.form_difference_mm, found)
+            _check_spacing(grid, header, found)
         return voxels, grid
     return None
 
 
 def _read_to_the_end(file: Path) -> None:
     """Decompress all of a gzip file: a reader stops after the last voxel, before the checksum."""
-    if file.suffix == ".gz":
+    if file.suffix.lower() == ".gz":
         with gzip.open(file) as stream:
             while stream.read(1 << 20):
                 pass
 
 
-def _check_spacing(grid: _Grid, form_difference_mm: float, found: _Findings) -> None:
+def _check_spacing(grid: _Grid, header: Header, found: _Findings) -> None:
     least, most = min(grid.spacing_mm), max(grid.spacing_mm)
     if least < SPACING_LIMITS_MM[0] or most > SPACING_LIMITS_MM[1] or most > LARGEST_ANISOTROPY * least:
         found.warning(
             "extreme-spacing",
             grid.file,
             f"voxels of {sides(grid.spacing_mm)} mm; expected {SPACING_LIMITS_MM[0]:g} to {SPACING_LIMITS_MM[1]:g} mm "
-            f"and sides that differ by at most a factor of {LARGEST_ANISOTROPY:g}. A localizer, or a wrong header?",
+            f"and sides that differ by at most a factor of {LARGEST_ANISOTROPY:g}. A localizer, or a wrong header "
+            f"(it is in {header.unit})?",
         )
+    form_difference_mm = header.form_difference_mm
     if form_difference_mm > AFFINE_TOLERANCE_VOXELS * least:
         found.warning(
             "sform-qform",
@@ -210,6 +212,8 @@ def _check_spacing(grid: _Grid, form_difference_mm: float, found: _Findings) -> 
 
 
 def _check_image(channel: NDArray[Any], file: Path, found: _Findings) -> None:
+    with np.errstate(over="ignore"):
+        channel = np.asarray(channel, np.float32)  # as it is trained on
     finite = np.isfinite(channel)
     if not finite.all():
         count = int(finite.size - np.count_nonzero(finite))
@@ -242,6 +246,8 @@ def _check_label(voxels: NDArray[Any], label: LabelFile, scan: Scan, found: _Fin
         )
         return {}
     count_of = {int(value): int(count) for value, count in zip(whole, counts, strict=True) if value != 0}
+    if sum(count_of.values()) == voxels.size:
+        found.warning("no-background", label.file, "no voxel is 0, the background; is it an image, or numbered from 1?")
     if label.value is not None:
         if len(count_of) > 1:
             some = ", ".join(map(str, list(count_of)[:5]))

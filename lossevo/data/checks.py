@@ -210,7 +210,12 @@ def _duplicate_labels(scan: Scan, cases: list[CaseReport]) -> Iterator[Problem]:
 
 
 def _missing_classes(scan: Scan, cases: list[CaseReport], class_names: tuple[str, ...]) -> Iterator[Problem]:
-    labelled = [case for case in cases if case.volumes_cm3 and not case.has_errors]
+    usable = [case for case in cases if not case.has_errors]
+    labelled = [case for case in usable if case.volumes_cm3]
+    if usable and not labelled:
+        yield error(
+            "no-foreground", f"{scan.folder}: no case has any voxel of {listed(class_names)}: there is nothing to learn"
+        )
     count = Counter(name for case in labelled for name in case.volumes_cm3)
     if labelled and (absent := [name for name in class_names if not count[name]]):
         yield warning(

@@ -2,15 +2,19 @@
 
 Everything comes out with axes closest to the patient's right, anterior and superior (RAS), voxels in the order x, y, z
 (SimpleITK's arrays are z, y, x, its world is left-posterior-superior). A NIfTI affine is the sform where there is
-one, as in nibabel and viewers; voxel sizes are its column norms, never ``pixdim``, which may disagree.
+one, as in nibabel and viewers; voxel sizes are its column norms, never ``pixdim``, which may disagree. A header in
+metres or micrometres is converted; one that gives no unit is in millimetres.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import importlib
+import io
 import itertools
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -22,6 +26,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from lossevo.errors import LossevoError
@@ -33,6 +38,8 @@ NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm")
 ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS
 
+# NIfTI's codes of units of length (the lowest three bits of xyzt_units) that are not the millimetre.
+_NIFTI_UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pointers are one or a few lines of text.
 _LARGEST_POINTER_BYTES = 32 * 1024
@@ -42,6 +49,7 @@ _LARGEST_POINTER_BYTES = 32 * 1024
 _UNREADABLE = (
     ImageFileError,
     HeaderDataError,
+    WrapStructError,
     OSError,
     EOFError,
     ValueError,
@@ -69,7 +77,8 @@ class Stored:
 class Header:
     """What a file says of its volume, without its voxels; axes in stored order.
 
-    ``form_difference_mm`` is the largest distance between where the sform and the qform of a NIfTI file put a voxel.
+    ``form_difference_mm`` is the largest distance between where the sform and the qform of a NIfTI file put a voxel,
+    ``unit`` the one that the header is in; all else is in millimetres.
     """
 
     shape: tuple[int, ...]
@@ -78,6 +87,7 @@ class Header:
     affine: Affine
     form_difference_mm: float = 0.0
     has_geometry: bool = True
+    unit: str = "millimetres"
 
 
 def read_volume_file(file: str | Path) -> tuple[NDArray[Any], Affine]:
@@ -99,8 +109,8 @@ def read_stored(file: str | Path) -> Stored:
     file = Path(file)
     if _is_nifti(file):
         with _readable(file, "NIfTI"):
-            image = _open_nifti(file)
-            return Stored(np.asanyarray(image.dataobj).reshape(_shape(image.shape)), image.affine)
+            image = _open_nifti(file, whole=True)
+            return Stored(np.asanyarray(image.dataobj).reshape(_shape(image.shape)), _in_mm(image, image.affine))
     sitk = _simpleitk(file)
     with _readable(file, _kind(file)):
         image = sitk.ReadImage(str(file))
@@ -123,10 +133,9 @@ def read_header(file: str | Path) -> Header:
     if _is_nifti(file):
         with _readable(file, "NIfTI"):
             nifti = _open_nifti(file)
-        shape = _shape(nifti.shape)
-        return Header(
-            shape, spacing_of(nifti.affine), nifti.get_data_dtype(), nifti.affine, _form_difference_mm(nifti, shape)
-        )
+        shape, affine, (unit, _) = _shape(nifti.shape), _in_mm(nifti, nifti.affine), _unit(nifti)
+        difference_mm = _form_difference_mm(nifti, shape)
+        return Header(shape, spacing_of(affine), nifti.get_data_dtype(), affine, difference_mm, unit=unit)
     sitk = _simpleitk(file)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
@@ -169,7 +178,7 @@ def pointer(file: Path) -> str | None:
         annexed = "annex/objects" in file.readlink().as_posix()
         return f"git annex get '{file}'" if annexed else None
     try:
-        if file.stat().st_size > _LARGEST_POINTER_BYTES:
+        if not file.is_file() or file.stat().st_size > _LARGEST_POINTER_BYTES:
             return None
         with file.open("rb") as stream:
             start = stream.read(512)
@@ -196,8 +205,10 @@ def _is_nifti(file: Path) -> bool:
         raise LossevoError(
             f"{file}: not a readable {kind} file but a pointer to one that is not here; fetch it with: {command}"
         )
-    if not file.exists():
-        raise LossevoError(f"{file}: no such file")
+    if not file.is_file():
+        raise LossevoError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
+    if not os.access(file, os.R_OK):
+        raise LossevoError(f"{file}: no right to read it; ask its owner")
     return name.endswith(NIFTI_ENDINGS)
 
 
@@ -205,8 +216,18 @@ def _kind(file: Path) -> str:
     return {".nrrd": "NRRD", ".nhdr": "NRRD", ".dcm": "DICOM"}.get(file.suffix.lower(), "MetaImage")
 
 
-def _open_nifti(file: Path) -> Any:
-    image = nib.load(file)
+def _open_nifti(file: Path, *, whole: bool = False) -> Any:
+    """The image; ``whole`` decompresses all of it, to the checksum, before which nibabel stops reading."""
+    if whole and file.suffix.lower() == ".gz":
+        with gzip.open(file) as stream:
+            content = stream.read()
+        sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
+        kind = nib.Nifti2Image if nib.Nifti2Header.sizeof_hdr in sizes else nib.Nifti1Image
+        image = kind.from_stream(io.BytesIO(content))
+    else:
+        image = nib.load(file)
+    if not isinstance(image, nib.Nifti1Pair):
+        raise LossevoError(f"{file}: a {type(image).__name__}, expected a volume")
     _check_header(file, _shape(image.shape), image.get_data_dtype(), image.affine)
     return image
 
@@ -226,8 +247,18 @@ def _check_header(file: Path, shape: tuple[int, ...], dtype: np.dtype[Any], affi
         raise LossevoError(f"{file}: its affine is singular, so voxel sizes are unknown; correct the header")
 
 
+def _unit(image: Any) -> tuple[str, float]:
+    """The unit of a NIfTI header, and how many millimetres it has."""
+    return _NIFTI_UNITS.get(int(image.header["xyzt_units"]) & 7, ("millimetres", 1.0))
+
+
+def _in_mm(image: Any, affine: Affine) -> Affine:
+    return np.diag([*3 * [_unit(image)[1]], 1.0]) @ affine
+
+
 def _form_difference_mm(image: Any, shape: tuple[int, ...]) -> float:
-    sform, qform = image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]
+    forms = image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]
+    sform, qform = (None if form is None else _in_mm(image, form) for form in forms)
     return 0.0 if sform is None or qform is None else largest_distance_mm(sform, qform, shape)
 
 
@@ -275,7 +306,7 @@ def _readable(file: Path, kind: str) -> Iterator[None]:
     except _UNREADABLE as error:
         # SimpleITK says in several lines where in its source it failed; one of them says why.
         why = re.search(r"ERROR: (?:\w+\(\w+\): )?(.*)", str(error))
-        reason = why[1] if why else " ".join(str(error).split())
+        reason = why[1] if why else " ".join(str(error).split()) or type(error).__name__
         raise LossevoError(
             f"{file}: not a readable {kind} file, perhaps truncated ({reason}); copy it again"
         ) from error

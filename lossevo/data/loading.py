@@ -131,7 +131,8 @@ def _channels(
         channels.extend([voxels] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0))
     image = np.empty((len(channels), *grid), dtype=np.float32)
     for channel, voxels in enumerate(channels):
-        image[channel] = voxels
+        with np.errstate(over="ignore"):  # what is beyond 32 bits becomes infinite, and is told
+            image[channel] = voxels
         if not np.isfinite(image[channel]).all():
             count = np.count_nonzero(~np.isfinite(image[channel]))
             file = files[channel if len(files) > 1 else 0]

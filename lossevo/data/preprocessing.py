@@ -23,17 +23,26 @@ from lossevo.data.body import Box, body_box, body_mask
 from lossevo.data.cache import Cache, StoredVolume, read_record
 from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
 from lossevo.data.intensities import Mode, Scaled, fat_fraction, mode_of, z_score
-from lossevo.data.resampling import Spacing, resample, resample_label
+from lossevo.data.resampling import Spacing, resample, resample_label, resampled_size
 from lossevo.errors import LossevoError
 
 Progress = Callable[[int, int, str], None]
 
 # Part of every fingerprint and of every key of the cache: raise it when prepared voxels come out differently.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
+# Part of every key of the cache alone: raise it when a record says something else, or voxels differ by rounding.
+ENTRY_VERSION = 2
+
+# Tells the hash of a label from those of images in ``subject_hashes``.
+LABEL_MARK = "label:"
 
 AUTOMATIC_LARGEST_VOXELS = 2**18
 
-# A case on its way takes about 16 bytes a voxel; so many cases are on their way as fit, and as there are cores.
+# What resampling leaves of a case is no image if it is less than this.
+FEW_VOXELS = 64
+
+# A case on its way takes about so much; so many cases are on their way as fit, and as there are cores.
+BYTES_PER_VOXEL = 16
 READING_BYTES = 2**30
 
 
@@ -57,11 +66,12 @@ class PreprocessingSettings(BaseModel):
 class PreparedCohort:
     """Resampled, normalised volumes in the order of their case ids, and hashes that say what they were made from.
 
-    ``subject_hashes`` maps each subject to the SHA-256 of each of its images, with commas between, whatever their
-    names, file compression or stored orientation, so that a subject is recognised in a renamed or relabelled copy or
-    part of a cohort. ``fingerprint`` is a
-    SHA-256 of everything that decides the prepared voxels: images, labels, spacings, classes, settings. ``recipe`` says
-    in plain data how each case was prepared: settings, boxes, percentiles. ``cache`` is where the volumes lie, if any.
+    ``subject_hashes`` maps each subject to the SHA-256 of each of its images and of the foreground of each of its
+    labels (behind ``label:``), with commas between, whatever their names, type, file compression or stored orientation.
+    So a subject is recognised in a renamed or relabelled copy or part of a cohort, and, by its labels, in one whose
+    intensities were changed. ``fingerprint`` is a SHA-256 of everything that decides the prepared voxels: images,
+    labels, spacings, classes, settings. ``recipe`` says in plain data how each case was prepared: settings, boxes,
+    percentiles. ``cache`` is where the volumes lie, if any.
     """
 
     name: str
@@ -97,7 +107,7 @@ def prepare(
 
     Raises:
         LossevoError: the cohort is empty, two cases hold the same image, an image is constant, no case has any
-            foreground, the settings are invalid, or a case cannot be loaded.
+            foreground, the settings are invalid, or a case cannot be loaded or would not fit into memory.
     """
     if not cohort.cases:
         raise LossevoError(f"cohort {cohort.name}: it has no cases")
@@ -111,10 +121,11 @@ def prepare(
     volumes: list[AnyVolume] = []
     records: dict[str, Mapping[str, Any]] = {}
     case_of_image: dict[str, tuple[str, str]] = {}
-    images_of_subject: dict[str, list[str]] = {}
+    hashes_of_subject: dict[str, list[str]] = {}
     fingerprint = hashlib.sha256(preparation.identity.encode())
     cases = sorted(cohort.cases, key=lambda case: case.case_id)
-    with reading_pool(max(math.prod(case.grid.shape) if case.grid else 0 for case in cases)) as pool:
+    largest = max(_voxels(case.case_id, case.grid, spacing_mm) if case.grid else 0 for case in cases)
+    with reading_pool(largest) as pool:
         for done, (volume, record) in enumerate(pool.map(preparation, cases), start=1):
             images = record["image_sha256"].split(",")
             twins = [case_of_image.setdefault(image, (volume.case_id, volume.subject)) for image in images]
@@ -126,7 +137,9 @@ def prepare(
                     f"cohort {cohort.name}: {twin} and {volume.case_id} hold the same image, which would leak from "
                     "training into validation; remove one of them"
                 )
-            images_of_subject.setdefault(volume.subject, []).extend(images)
+            foreground = record["foreground_sha256"]
+            hashes = [*images, *([LABEL_MARK + foreground] if foreground else [])]
+            hashes_of_subject.setdefault(volume.subject, []).extend(hashes)
             source = (record["spacing_mm"], record["image_sha256"], record["label_sha256"])
             fingerprint.update(json.dumps([volume.case_id, volume.subject, *source]).encode())
             volumes.append(volume)
@@ -136,7 +149,7 @@ def prepare(
     if not any(record["labelled_voxels"] for record in records.values()):
         raise LossevoError(f"cohort {cohort.name}: no label has any foreground at {_sides(spacing_mm)} mm")
     # Each image for itself: a subject is also known by one series out of several.
-    subject_hashes = {subject: ",".join(sorted({*hashes})) for subject, hashes in sorted(images_of_subject.items())}
+    subject_hashes = {subject: ",".join(sorted({*hashes})) for subject, hashes in sorted(hashes_of_subject.items())}
     return PreparedCohort(
         cohort.name,
         cohort.class_names,
@@ -227,7 +240,7 @@ class _Preparation:
         return json.dumps([case.reading, images, labels])
 
     def _key(self, source: str) -> str:
-        return hashlib.sha256(f"{lossevo.__version__}\n{self.identity}\n{source}".encode()).hexdigest()
+        return hashlib.sha256(f"{lossevo.__version__} {ENTRY_VERSION}\n{self.identity}\n{source}".encode()).hexdigest()
 
     def _found(self, case: Case, key: str) -> _Prepared | None:
         file = self._cache.find("volumes", key) if self._cache else None
@@ -248,6 +261,7 @@ class _Preparation:
         # Channel by channel: a patient is the same with fewer contrasts.
         image_sha256 = ",".join(_hash_of(channel[None]) for channel in raw.image)
         label_sha256 = _hash_of(raw.label)
+        _voxels(raw.case_id, _grid_of(raw), self._spacing_mm)
         image, label = raw.image, raw.label
         box: Box | None = None
         if self._settings.crop == "body":
@@ -258,11 +272,18 @@ class _Preparation:
         try:
             channels = self._scaled(image)
         except LossevoError as error:
+            if image[0].size < FEW_VOXELS < raw.label.size:
+                size = "×".join(map(str, image.shape[1:]))
+                raise LossevoError(
+                    f"case {raw.case_id}: only {size} voxels are left at {_sides(self._spacing_mm)} mm; take a finer "
+                    "spacing"
+                ) from error
             raise LossevoError(f"case {raw.case_id}: {error}; leave it out") from error
         image = np.stack([scaled.channel for scaled in channels])
         record = {
             "image_sha256": image_sha256,
             "label_sha256": label_sha256,
+            "foreground_sha256": _foreground_hash(raw.label),
             "shape": list(raw.label.shape),
             "spacing_mm": list(raw.spacing_mm),
             "box": [[side.start, side.stop] for side in box] if box else None,
@@ -282,7 +303,7 @@ class _Preparation:
 
 
 @contextmanager
-def reading_pool(largest_voxels: int, *, bytes_per_voxel: int = 16) -> Iterator[ThreadPoolExecutor]:
+def reading_pool(largest_voxels: int, *, bytes_per_voxel: int = BYTES_PER_VOXEL) -> Iterator[ThreadPoolExecutor]:
     """Threads for work on volumes of up to so many voxels (0: unknown): as many as there are cores and memory for."""
     fitting = READING_BYTES // (bytes_per_voxel * max(largest_voxels, 1))
     pool = ThreadPoolExecutor(max(1, min(fitting, os.cpu_count() or 1, 8)))
@@ -290,6 +311,30 @@ def reading_pool(largest_voxels: int, *, bytes_per_voxel: int = 16) -> Iterator[
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _voxels(case_id: str, grid: Grid, spacing_mm: Spacing) -> int:
+    """The voxels of a case before or after resampling, whichever are more.
+
+    Raises:
+        LossevoError: they would not fit into the memory of this machine.
+    """
+    size = resampled_size(grid.shape, grid.spacing_mm, spacing_mm)
+    voxels, memory = math.prod(size), _memory_bytes()
+    if voxels * BYTES_PER_VOXEL > memory:
+        raise LossevoError(
+            f"case {case_id}: its {'×'.join(map(str, grid.shape))} voxels of {_sides(grid.spacing_mm)} mm would become "
+            f"{'×'.join(f'{side:.6g}' for side in size)} of {_sides(spacing_mm)} mm, which needs about "
+            f"{voxels * BYTES_PER_VOXEL / 1e9:.3g} GB; this machine has {memory / 1e9:.3g}. Take a coarser spacing"
+        )
+    return max(math.prod(grid.shape), math.ceil(voxels))
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**36
 
 
 def _grid_of(volume: Volume) -> Grid:
@@ -301,6 +346,16 @@ def _hash_of(array: NDArray[np.float32] | NDArray[np.uint8]) -> str:
     little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     digest = hashlib.sha256(json.dumps(array.shape).encode())
     digest.update(little_endian.data)
+    return digest.hexdigest()
+
+
+def _foreground_hash(label: NDArray[np.uint8]) -> str | None:
+    """Of where there is anything; None for a label that is empty or full, which may be anybody's."""
+    inside = label > 0
+    if inside.all() or not inside.any():
+        return None
+    digest = hashlib.sha256(json.dumps(["foreground", *label.shape]).encode())
+    digest.update(np.packbits(inside).data)
     return digest.hexdigest()
 
 

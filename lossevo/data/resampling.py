@@ -6,8 +6,14 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Spacing = tuple[float, float, float]
+
+
+def resampled_size(shape: tuple[int, ...], from_mm: Spacing, to_mm: Spacing) -> tuple[float, ...]:
+    """How many voxels :func:`resample` makes of (X, Y, Z), not rounded; infinite where a spacing is almost 0."""
+    return tuple(max(1.0, size * (old / new)) for size, old, new in zip(shape, from_mm, to_mm, strict=True))
 
 
 def resample(array: NDArray[np.float32], from_mm: Spacing, to_mm: Spacing) -> NDArray[np.float32]:
@@ -59,8 +65,10 @@ def resample_label(label: NDArray[np.uint8], classes: int, from_mm: Spacing, to_
 
 
 def _along(array: NDArray[np.float32], axis: int, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    mixed: NDArray[np.float32] = np.moveaxis(np.tensordot(array, weights, axes=(axis, 1)), -1, axis)
-    return mixed
+    # Not with BLAS, whose last bits depend on the number of its threads; and most weights are 0.
+    first = np.moveaxis(array, axis, 0)
+    mixed: NDArray[np.float32] = csr_array(weights) @ first.reshape(len(first), -1)
+    return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)
 
 
 def _axis_weights(size: int, from_mm: float, to_mm: float) -> NDArray[np.float32]:

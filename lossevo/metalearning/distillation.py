@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from lossevo.errors import LossevoError
-from lossevo.expression import Expression, Node, canonical
+from lossevo.expression import Expression, Kind, Node, canonical
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning.gradient_fields import Teacher
@@ -158,10 +158,17 @@ def _space(loss: SegmentationLoss) -> SearchSpace:
 def _expressed(proposal: Proposal, variation: Variation) -> Expression | None:
     """The formula of a proposal in normal form; None beyond the limits, or without what a loss depends on."""
     expression = normal_form(*to_node(proposal.tree), weighted=True)
-    if expression is None or not depends_on_both(expression):
+    if expression is None or not depends_on_both(expression) or any(map(_disguises, expression.root.walk())):
         return None
     tree = variation.to_tree(expression)
     return expression if tree is not None and variation.within_limits(tree) else None
+
+
+def _disguises(node: Node) -> bool:
+    """Whether this is a root, power or logarithm of the target alone: of 0, that is a number made by its protection."""
+    if node.name not in ("log", "pow", "sqrt"):
+        return False
+    return {below.name for below in node.children[0].walk() if below.kind is Kind.VOXEL and not below.children} == {"y"}
 
 
 class _Fitting:

@@ -88,6 +88,7 @@ class Learner:
             outer_loss=self.settings.outer_loss,
             inner=tuple(sorted(drawn[:half])),
             outer=tuple(sorted(drawn[half:])),
+            outer_batches=self.settings.outer_batches,
             seed=_FIRST_SEED + self.seed * _SEEDS_PER_RUN + number,
             length=self.length,
             first=trajectory.first,

@@ -25,6 +25,7 @@ class MetaSettings(BaseModel):
     optimiser: Literal["adam", "sgd"] = Field("adam", description="of the inner steps")
     inner_steps: int = Field(4, ge=1, description="steps of the U-Net that an outer step looks through")
     outer_loss: str = Field("dice_ce", description="task loss, on subjects that the inner steps have not seen")
+    outer_batches: int = Field(4, ge=1, description="batches that the outer loss is the mean over: cheap, less noise")
     outer_steps: int = Field(300, ge=1, description="steps of the loss network")
     tasks: int = Field(4, ge=1, description="trainings of U-Nets that go on side by side, all in every outer step")
     learning_rate: float = Field(3e-3, gt=0, description="of the loss network (Adam)")

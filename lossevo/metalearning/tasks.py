@@ -23,6 +23,7 @@ class MetaTask:
         outer_loss: name of the task loss.
         inner: subjects that the inner steps train on.
         outer: subjects on which the outer loss is taken; none of ``inner``.
+        outer_batches: how many batches of them it is the mean over.
         seed: of initial weights, batches and augmentation.
         length: steps of the whole training, which learning rates depend on.
         first: how many of them are done.
@@ -36,6 +37,7 @@ class MetaTask:
     outer_loss: str
     inner: tuple[str, ...]
     outer: tuple[str, ...]
+    outer_batches: int
     seed: int
     length: int
     first: int

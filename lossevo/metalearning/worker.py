@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,18 +79,23 @@ def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:
     state = training.initial()
     if task.state:
         state = state.replaced(unpacked(task.state, state.tensors), task.first)
-    batches = _batches(trainer, task, task.inner, task.seed, learned)
-    (outer_batch,) = _batches(trainer, task, task.outer, task.seed + _OUTER_STREAM, outer_loss)[:1]
+    now = slice(task.first, task.first + task.steps)
+    batches = _batches(trainer, task, task.inner, task.seed, now, learned)
+    # Others for every look: those of the shuffled epochs that a training as long would come to.
+    look = task.first // task.steps * task.outer_batches if task.steps else 0
+    outer_batches = _batches(
+        trainer, task, task.outer, task.seed + _OUTER_STREAM, slice(look, look + task.outer_batches), outer_loss
+    )
 
-    def outer(weights: Sequence[Tensor]) -> Tensor:
-        logits = training.logits(weights, outer_batch.image)
-        value: Tensor = outer_loss(logits, outer_batch.label, outer_batch.distance_map)
+    def outer(batch: Batch, weights: Sequence[Tensor]) -> Tensor:
+        value: Tensor = outer_loss(training.logits(weights, batch.image), batch.label, batch.distance_map)
         return value
 
     with torch.no_grad():
-        before = float(outer(state.weights))
+        before = sum(float(outer(batch, state.weights)) for batch in outer_batches) / len(outer_batches)
     rates = one_cycle(data.settings, task.length)[task.first : task.first + task.steps]
-    found = meta_gradient(training, state, batches, rates, [w.to(device) for w in tensors(network)], outer)
+    looks = [partial(outer, batch) for batch in outer_batches]
+    found = meta_gradient(training, state, batches, rates, [w.to(device) for w in tensors(network)], looks)
     if not all(bool(tensor.isfinite().all()) for tensor in (*found.gradient, *found.state.tensors)):
         raise FloatingPointError(f"meta-gradient or weights are not finite after step {task.first + task.steps}")
     if not math.isfinite(found.value):
@@ -100,18 +106,18 @@ def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:
 
 
 def _batches(
-    trainer: Trainer, task: MetaTask, subjects: Sequence[str], seed: int, loss: SegmentationLoss
+    trainer: Trainer, task: MetaTask, subjects: Sequence[str], seed: int, which: slice, loss: SegmentationLoss
 ) -> list[Batch]:
-    """The batches of the task's steps, out of the shuffled epochs of a whole training."""
+    """Some batches out of the shuffled epochs of a training."""
     settings = trainer.data.settings
     order, flips = draw_order(
         trainer.data.bank.of_subjects(subjects),
         batch_size=settings.batch_size,
-        steps=task.length,
+        steps=max(task.length, which.stop),
         seed=seed,
         flip_probability=trainer.flip_probability,
     )
-    now = slice(task.first, task.first + task.steps)
     full = settings.augmentation == "full"
-    draws = draw(seed + task.first, steps=task.steps, batch_size=settings.batch_size) if full else None
-    return list(trainer.patches.batches(order[now], flips[now], with_distance=loss.uses_distance_map, draws=draws))
+    steps = which.stop - which.start
+    draws = draw(seed + which.start, steps=steps, batch_size=settings.batch_size) if full else None
+    return list(trainer.patches.batches(order[which], flips[which], with_distance=loss.uses_distance_map, draws=draws))

@@ -172,26 +172,20 @@ def meta_gradient(
     batches: Sequence[Batch],
     rates: Sequence[Rates],
     parameters: Sequence[Tensor],
-    outer: Callable[[Sequence[Tensor]], Tensor],
+    outer: Sequence[Callable[[Sequence[Tensor]], Tensor]],
 ) -> MetaGradient:
-    """The gradient of ``outer(weights)`` after one step per batch with respect to the inner loss's ``parameters``.
+    """The gradient, by the inner loss's ``parameters``, of the outer loss after one step per batch.
 
-    ``batches`` and ``rates`` are as many as steps; ``state`` is where these begin, held fixed: what led there does not
-    depend on φ.
+    The outer loss is the mean of ``outer``, functions of the weights that are taken one after another. ``batches`` and
+    ``rates`` are as many as steps; ``state`` is where these begin, held fixed: what led there does not depend on φ.
     """
     fixed = tuple(parameter.detach() for parameter in parameters)
     states = [state]
     for batch, rate in zip(batches, rates, strict=True):
         states.append(training.advance(states[-1], batch, fixed, rate))
     last = states[-1]
-    weights = [weight.detach().requires_grad_() for weight in last.weights]
-    with torch.enable_grad():
-        value = outer(weights)
-    adjoints: Sequence[Tensor] = [
-        *torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True),
-        *map(torch.zeros_like, last.first),
-        *map(torch.zeros_like, last.second),
-    ]
+    value, pull = _mean_with_gradient(outer, last.weights)
+    adjoints: Sequence[Tensor] = [*pull, *map(torch.zeros_like, last.first), *map(torch.zeros_like, last.second)]
     total = [torch.zeros_like(parameter) for parameter in fixed]
     for before, batch, rate in zip(reversed(states[:-1]), reversed(batches), reversed(rates), strict=True):
         leaves = [tensor.detach().requires_grad_() for tensor in before.tensors]
@@ -204,4 +198,21 @@ def meta_gradient(
         adjoints = pulled[: len(leaves)]
         for sum_, part in zip(total, pulled[len(leaves) :], strict=True):
             sum_ += part
-    return MetaGradient(float(value.detach()), tuple(total), last)
+    return MetaGradient(value, tuple(total), last)
+
+
+def _mean_with_gradient(
+    outer: Sequence[Callable[[Sequence[Tensor]], Tensor]], weights: Sequence[Tensor]
+) -> tuple[float, list[Tensor]]:
+    leaves = [weight.detach().requires_grad_() for weight in weights]
+    total = [torch.zeros_like(weight) for weight in leaves]
+    value = 0.0
+    for each in outer:
+        with torch.enable_grad():
+            part = each(leaves) / len(outer)
+        value += float(part.detach())
+        for sum_, gradient in zip(
+            total, torch.autograd.grad(part, leaves, allow_unused=True, materialize_grads=True), strict=True
+        ):
+            sum_ += gradient
+    return value, total

@@ -164,9 +164,9 @@ def test_without_a_reader_s_word_a_case_is_loaded_before_it_is_looked_up(folder,
     cohort = read_nnunet(folder)
     unknown = dataclasses.replace(cohort, cases=tuple(dataclasses.replace(case, reading="") for case in cohort.cases))
     first = prepare(unknown, spacing_mm=SPACING_MM, cache=cache)
-    written = {file: file.stat().st_mtime_ns for file in entries(cache)}
+    written = {file: file.stat().st_ino for file in entries(cache)}
     assert_same(prepare(unknown, spacing_mm=SPACING_MM, cache=cache), first)
-    assert {file: file.stat().st_mtime_ns for file in entries(cache)} == written
+    assert {file: file.stat().st_ino for file in entries(cache)} == written
     with pytest.raises(AssertionError, match="read again"):
         prepare(unreadable(unknown), spacing_mm=SPACING_MM, cache=cache)
 

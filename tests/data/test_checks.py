@@ -287,6 +287,42 @@ class TestOneFile:
         assert found(report) == [("extreme-spacing", f"case{number:02d}") for number in range(12) for _ in range(2)]
         assert "expected 0.1 to 10 mm and sides that differ by at most a factor of 20" in report.problems[0].message
 
+    def test_nothing_labelled_at_all_is_an_error(self, cohort):
+        for number in range(12):
+            rewrite(label(cohort, number), lambda voxels, affine: (0 * voxels, affine))
+        report = check(scan(cohort))
+        assert [problem.code for problem in report.errors] == ["no-foreground"]
+        assert report.errors[0].message.endswith("no case has any voxel of L1, L2: there is nothing to learn")
+
+    def test_a_label_without_background(self, cohort):
+        rewrite(label(cohort), lambda voxels, affine: (np.maximum(voxels, 1), affine))
+        (problem,) = check(scan(cohort)).problems
+        assert (problem.severity, problem.code, problem.case_id) == (WARNING, "no-background", "case03")
+
+    def test_an_image_is_judged_as_it_is_trained_on(self, cohort):
+        """Of integers around 2^40, 32-bit floats tell none apart."""
+        rewrite(image(cohort), lambda voxels, affine: (voxels.astype(np.float64) + 2**40, affine))
+        (problem,) = check(scan(cohort)).problems
+        assert (problem.severity, problem.code, problem.case_id) == (ERROR, "constant-image", "case03")
+
+    def test_a_header_in_metres_is_converted_and_one_that_only_says_so_is_suspicious(self, cohort):
+        def in_metres(file: Path, factor: float) -> None:
+            stored = nib.load(file)
+            volume = nib.Nifti1Image(np.asarray(stored.dataobj), np.diag([*3 * [factor], 1.0]) @ stored.affine)
+            volume.header.set_xyzt_units("meter")
+            nib.save(volume, file)
+
+        for number, factor in ((2, 0.001), (3, 1.0)):
+            in_metres(image(cohort, number), factor)
+            in_metres(label(cohort, number), factor)
+        report = check(scan(cohort))
+        assert report.cases[2].spacing_mm == pytest.approx(SPACING_MM)
+        assert {problem for problem in found(report) if problem[0] == "extreme-spacing"} == {
+            ("extreme-spacing", "case03")
+        }
+        assert "voxels of 4e+03×1e+03×1e+03 mm" in report.problems[0].message
+        assert "a wrong header (it is in metres)?" in report.problems[0].message
+
 
 class TestLayout:
     """What the reader finds without opening a file is reported with the rest."""

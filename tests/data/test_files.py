@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 from pathlib import Path
 
@@ -91,6 +92,24 @@ def test_the_sform_counts_and_its_distance_to_the_qform_is_told(tmp_path):
     assert header.form_difference_mm == pytest.approx(SHAPE[2] - 1)
 
 
+@pytest.mark.parametrize(("unit", "in_mm"), [("meter", 1000.0), ("micron", 0.001), ("mm", 1.0), ("unknown", 1.0)])
+def test_whatever_unit_a_header_is_in_it_comes_out_in_millimetres(tmp_path, unit: str, in_mm: float):
+    to_unit = np.diag([*3 * [1 / in_mm], 1.0])
+    stored = nib.Nifti1Image(image(), to_unit @ SAGITTAL)
+    stored.header.set_xyzt_units(unit, "sec")
+    stored.set_sform(to_unit @ SAGITTAL, code=1)
+    stored.set_qform(to_unit @ SAGITTAL @ np.diag([1.0, 1.0, 2.0, 1.0]), code=1)
+    nib.save(stored, tmp_path / "volume.nii.gz")
+    affine = read_volume_file(tmp_path / "volume.nii.gz")[1]
+    np.testing.assert_allclose(affine, nib.as_closest_canonical(nib.Nifti1Image(image(), SAGITTAL)).affine, rtol=1e-5)
+    header = read_header(tmp_path / "volume.nii.gz")
+    np.testing.assert_allclose(header.affine, SAGITTAL, rtol=1e-5)
+    np.testing.assert_allclose(read_stored(tmp_path / "volume.nii.gz").affine, SAGITTAL, rtol=1e-5)
+    assert header.spacing_mm == pytest.approx((1.5, 0.5, 4.0), rel=1e-5)
+    assert header.form_difference_mm == pytest.approx(4 * (SHAPE[2] - 1), rel=1e-5)
+    assert header.unit == {"meter": "metres", "micron": "micrometres"}.get(unit, "millimetres")
+
+
 def test_a_dicom_file_that_says_nothing_of_its_geometry(tmp_path):
     pytest.importorskip("SimpleITK")
     pytest.importorskip("pydicom")
@@ -145,6 +164,40 @@ def test_truncated_files(tmp_path, name: str, kind: str, kept: float):
     with pytest.raises(LossevoError, match=rf"{name}: not a readable {kind} file, perhaps truncated") as caught:
         read_volume_file(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_that_only_the_checksum_tells(tmp_path):
+    file = write_nifti(tmp_path / "volume.nii.gz", image())
+    content = bytearray(file.read_bytes())
+    content[-8] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(LossevoError, match=r"volume\.nii\.gz: not a readable NIfTI file, .*CRC check failed"):
+        read_volume_file(file)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_compressed_in_capitals_of_either_version_and_byte_order(tmp_path, kind, order: str):
+    file = tmp_path / "volume.nii.gz"
+    nib.save(kind(image(), SAGITTAL, header=kind.header_class(endianness=order)), file)
+    file = file.rename(tmp_path / "VOLUME.NII.GZ")
+    np.testing.assert_array_equal(read_volume_file(file)[0], in_ras(image()))
+
+
+def test_what_lies_where_a_file_should_be(tmp_path):
+    (tmp_path / "folder.nii.gz").mkdir()
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    for name in ("folder", "pipe"):  # and nothing waits for somebody to write into the pipe
+        for read in (read_volume_file, read_header):
+            with pytest.raises(LossevoError, match=rf"{name}\.nii\.gz: not a file"):
+                read(tmp_path / f"{name}.nii.gz")
+
+
+def test_a_file_of_somebody_else(tmp_path, monkeypatch):
+    file = write_nifti(tmp_path / "volume.nii.gz", image())
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(LossevoError, match=r"volume\.nii\.gz: no right to read it"):
+        read_header(file)
 
 
 def test_what_is_no_volume(tmp_path):

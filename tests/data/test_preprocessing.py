@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -10,10 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lossevo.data import Case, Cohort, PreprocessingSettings, Volume, automatic_spacing_mm, prepare, read_nnunet
+from lossevo.data import (
+    MERGED,
+    Case,
+    Cohort,
+    PreparedCohort,
+    PreprocessingSettings,
+    Volume,
+    automatic_spacing_mm,
+    prepare,
+    read_nnunet,
+    relabel,
+)
+from lossevo.data.cohort import Grid
 from lossevo.data.intensities import z_score
 from lossevo.data.resampling import resample, resample_label
 from lossevo.errors import LossevoError
+
+ROOT = Path(__file__).parents[2]
 
 
 def volume(case_id: str = "a", *, seed: int = 0, shape=(8, 8, 8), classes=2, spacing_mm=(1.0, 1.0, 1.0), subject=None):
@@ -28,6 +47,10 @@ def cohort(*volumes: Volume, class_names=("background", "vertebra"), channel_nam
     cases = tuple(Case(v.case_id, v.subject, functools.partial(lambda v: v, v)) for v in volumes)
     names = channel_names or tuple(f"MRI{n}" for n in range(volumes[0].channels if volumes else 1))
     return Cohort("test", class_names, names, cases)
+
+
+def identities(prepared: PreparedCohort, subject: str) -> set[str]:
+    return {*prepared.subject_hashes[subject].split(",")}
 
 
 def sphere(shape, spacing_mm, radius_mm: float, shift_mm=(0.0, 0.0, 0.0)):
@@ -104,6 +127,27 @@ def test_resampled_values_are_weighted_means_and_constants_stay(size: int, from_
     assert out.min() >= image.min() - 1e-5
     assert out.max() <= image.max() + 1e-5
     np.testing.assert_allclose(resample(np.full_like(image, 0.7), (from_mm, 1, 1), (to_mm, 1, 1)), 0.7, rtol=1e-5)
+
+
+THREADS = """
+import hashlib
+import numpy as np
+from lossevo.data.resampling import resample, resample_label
+rng = np.random.default_rng(0)
+image = rng.normal(size=(1, 17, 201, 197)).astype(np.float32)
+label = (image[0] > 1).astype(np.uint8) + (image[0] > 2)
+made = (resample(image, (4, 1, 1), (1.3, 0.7, 2.1)), resample_label(label, 3, (1, 1, 1), (0.8, 0.8, 1.7)))
+print([hashlib.sha256(array.tobytes()).hexdigest() for array in made])
+"""
+
+
+def test_the_number_of_threads_changes_no_bit():
+    """BLAS splits its sums otherwise with two threads than with one."""
+    printed = set()
+    for threads in "12":
+        environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)}
+        printed.add(subprocess.check_output([sys.executable, "-c", THREADS], env=environment, cwd=ROOT))
+    assert len(printed) == 1
 
 
 def test_resampling_does_not_prefer_a_side():
@@ -361,7 +405,49 @@ def test_subject_is_recognised_in_a_renamed_reoriented_recompressed_copy(write_n
     flipped[1, 3] = 6
     copied = {"renamed": (image[:, ::-1].astype(np.float32), 1 - label[:, ::-1])}
     copy = prepare(read_nnunet(write_nnunet_cohort(copied, name="copy", affine=flipped)))
-    assert copy.subject_hashes["renamed"] == original.subject_hashes["x"] != original.subject_hashes["y"]
+    common = identities(copy, "renamed") & identities(original, "x")
+    assert len(common) == 1
+    assert not common & identities(original, "y")
+
+
+@pytest.mark.parametrize("rescale", ["times 3", "z-scored", "8 bit", "scaled in the header"])
+def test_a_subject_is_recognised_by_its_label_where_intensities_were_changed(write_nnunet_cohort, rescale: str):
+    def changed(image):
+        if rescale == "z-scored":
+            return ((image - image.mean()) / image.std()).astype(np.float32)
+        if rescale == "8 bit":
+            return (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+        return image * np.float32(3)
+
+    rng = np.random.default_rng(0)
+    image, label = rng.normal(100, 20, (2, 6, 7, 8)).astype(np.float32), rng.integers(0, 3, (2, 6, 7, 8), np.uint8)
+    labels = {"background": 0, "L1": 1, "L2": 2}
+    cases = {name: (image[n], label[n]) for n, name in enumerate("xy")}
+    original = prepare(read_nnunet(write_nnunet_cohort(cases, labels=labels, name="original")))
+    flipped = np.diag([1.0, -1.0, 1.0, 1.0])
+    flipped[1, 3] = 6
+    cases = {"renamed": (changed(image[0])[:, ::-1], label[0][:, ::-1].astype(np.float32))}
+    folder = write_nnunet_cohort(cases, labels=labels, name="copy", affine=flipped)
+    if rescale == "scaled in the header":
+        file = folder / "imagesTr" / "renamed_0000.nii.gz"
+        stored = nib.load(file)
+        stored.set_data_dtype(np.int16)
+        nib.save(stored, file)
+    for classes in (labels, MERGED):  # merged, the same voxels are foreground
+        copy = read_nnunet(folder)
+        copy = prepare(relabel(copy, classes) if classes is MERGED else copy)
+        (common,) = identities(copy, "renamed") & identities(original, "x")
+        assert common.startswith("label:")
+        assert not identities(copy, "renamed") & identities(original, "y")
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_empty_or_full_label_identifies_nobody(value: int):
+    raw, other = volume("a", seed=1), volume("b", seed=2)
+    raw.label[:] = value
+    hashes = prepare(cohort(raw, other)).subject_hashes
+    assert "label:" not in hashes["a"]
+    assert "label:" in hashes["b"]
 
 
 def test_subject_hash_does_not_depend_on_the_names_of_its_cases():
@@ -406,7 +492,8 @@ def test_a_subject_is_recognised_by_one_channel_of_several():
     water = Volume("b", "b", image[:1], label, (4.0, 4.0, 4.0))
     of_both = prepare(cohort(both, channel_names=("water", "fat")), spacing_mm=(4.0, 4.0, 4.0)).subject_hashes["a"]
     of_water = prepare(cohort(water), spacing_mm=(4.0, 4.0, 4.0)).subject_hashes["b"]
-    assert of_water in of_both.split(",")
+    assert {*of_water.split(",")} < {*of_both.split(",")}
+    assert any(not part.startswith("label:") for part in of_water.split(","))
     fat_too = Volume("c", "c", np.stack([image[0], image[0] + 1]), label, (4.0, 4.0, 4.0))
     with pytest.raises(LossevoError, match="a and c hold the same image"):
         prepare(cohort(both, fat_too, channel_names=("water", "fat")), spacing_mm=(4.0, 4.0, 4.0))
@@ -428,3 +515,22 @@ def test_cohort_without_foreground():
 def test_impossible_spacing(spacing_mm):
     with pytest.raises(LossevoError, match="spacing_mm must be three sizes above 0 mm"):
         prepare(cohort(volume()), spacing_mm=spacing_mm)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1e-4, 1e-4, 1e-4), (1.0, 1.0, 1e-11), (1e-320, 1.0, 1.0)])
+@pytest.mark.parametrize("grid_is_known", [True, False])
+def test_a_spacing_too_fine_for_memory_is_refused_before_anything_is_allocated(spacing_mm, grid_is_known: bool):
+    raw = volume("a")
+    grid = Grid(raw.label.shape, raw.spacing_mm) if grid_is_known else None
+    with pytest.raises(LossevoError, match=r"case a: its 8×8×8 voxels of 1×1×1 mm would become .* GB; .* coarser spac"):
+        prepare(
+            Cohort("test", ("background", "vertebra"), ("MR",), (Case("a", "a", lambda: raw, grid),)),
+            spacing_mm=spacing_mm,
+        )
+
+
+def test_a_spacing_that_leaves_nothing_is_not_blamed_on_the_image():
+    with pytest.raises(
+        LossevoError, match="case a: only 1×1×1 voxels are left at 500×500×500 mm; take a finer spacing"
+    ):
+        prepare(cohort(volume("a")), spacing_mm=(500.0, 500.0, 500.0))

@@ -37,6 +37,7 @@ def task(trainer: Trainer, **changes: object) -> MetaTask:
         outer_loss="dice_ce",
         inner=subjects[:4],
         outer=subjects[4:],
+        outer_batches=2,
         seed=11,
         length=TASK.budget_steps,
         first=0,

@@ -158,8 +158,8 @@ class TestOpen:
             ({"format": "lossevo.run/2"}, r"run\.json: format 'lossevo\.run/2', but this lossevo reads"),
             ({"format": None}, r"run\.json: format None"),
             ({"labels": "both"}, r"run\.json: labels\.classes: "),
-            ({"surprise": 1}, r"run\.json: surprise: "),
-            ({"space": {}}, r"run\.json: space\.name: "),
+            ({"surprise": 1}, r"run\.json: unknown key 'surprise'"),
+            ({"space": {}}, r"run\.json: key 'space\.name' is missing"),
             ({"seed": "x"}, r"run\.json: seed: "),
         ],
     )

@@ -11,6 +11,7 @@ from lossevo.training.batches import Batch
 from lossevo.training.differentiable import (
     UPDATES,
     DifferentiableTraining,
+    MetaGradient,
     Rates,
     State,
     Tensors,
@@ -107,7 +108,7 @@ def test_the_meta_gradient_is_that_of_finite_differences(optimiser: str, warm: b
         return float(outer_loss(training, state.weights))
 
     found = meta_gradient(
-        training, start, batches(STEPS), RATES, PARAMETERS, lambda weights: outer_loss(training, weights)
+        training, start, batches(STEPS), RATES, PARAMETERS, [lambda weights: outer_loss(training, weights)]
     )
     assert found.value == pytest.approx(after(PARAMETERS), rel=1e-12)
     for index, gradient in enumerate(found.gradient):
@@ -122,7 +123,7 @@ def test_it_is_the_gradient_of_the_whole_graph() -> None:
     training = DifferentiableTraining(network(), inner_loss)
     start = training.initial()
     found = meta_gradient(
-        training, start, batches(STEPS), RATES, PARAMETERS, lambda weights: outer_loss(training, weights)
+        training, start, batches(STEPS), RATES, PARAMETERS, [lambda weights: outer_loss(training, weights)]
     )
     leaves = tuple(parameter.clone().requires_grad_() for parameter in PARAMETERS)
     state = State(tuple(w.clone().requires_grad_() for w in start.weights), start.first, start.second)
@@ -134,6 +135,18 @@ def test_it_is_the_gradient_of_the_whole_graph() -> None:
         torch.testing.assert_close(ours, theirs.detach())
 
 
+def test_several_outer_losses_count_by_their_mean() -> None:
+    training = DifferentiableTraining(network(), inner_loss)
+    arguments = (training, training.initial(), batches(2), RATES[:2], PARAMETERS)
+
+    def weighed(factor: float) -> MetaGradient:
+        return meta_gradient(*arguments, [lambda weights: factor * outer_loss(training, weights)])
+
+    both = meta_gradient(*arguments, [lambda w: outer_loss(training, w), lambda w: 3 * outer_loss(training, w)])
+    assert both.value == pytest.approx(weighed(2.0).value)
+    torch.testing.assert_close(both.gradient, weighed(2.0).gradient)
+
+
 def test_nothing_is_left_behind() -> None:
     """Neither weights nor gradients of the network change, nor does the state it began with."""
     module = network()
@@ -142,7 +155,7 @@ def test_nothing_is_left_behind() -> None:
     start = training.initial()
     kept = [tensor.clone() for tensor in start.tensors]
     found = meta_gradient(
-        training, start, batches(STEPS), RATES, PARAMETERS, lambda weights: outer_loss(training, weights)
+        training, start, batches(STEPS), RATES, PARAMETERS, [lambda weights: outer_loss(training, weights)]
     )
     assert not any(tensor.requires_grad for tensor in (*found.state.tensors, *found.gradient))
     assert all(parameter.grad is None for parameter in module.parameters())

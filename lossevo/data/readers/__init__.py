@@ -19,7 +19,7 @@ from lossevo.data.loading import grid_of, load_volume
 from lossevo.data.readers.bids import BIDS
 from lossevo.data.readers.cspineseg import CSPINESEG
 from lossevo.data.readers.datalist import DATALIST
-from lossevo.data.readers.listing import folders, hidden
+from lossevo.data.readers.listing import LARGEST_VALUE, folders, hidden
 from lossevo.data.readers.manifest import MANIFEST
 from lossevo.data.readers.mrspineseg import MRSPINESEG
 from lossevo.data.readers.myosegmentum import MYOSEGMENTUM, MYOSEGMENTUM_MUSCLE
@@ -32,9 +32,7 @@ from lossevo.data.scan import CaseFiles, Scan, Severity
 from lossevo.errors import LossevoError, nearest
 
 # Part of what a cached volume is known by: raise it when the same files are read as other voxels.
-READING_VERSION = 1
-# Of a label: 16 bits, as label maps have at most.
-LARGEST_VALUE = 2**16 - 1
+READING_VERSION = 2
 
 FORMATS: Mapping[str, Reader] = {
     reader.name: reader

@@ -55,7 +55,11 @@ def _scan(path: Path) -> Scan:
     problems: list[Problem] = []
     for file in segmentations:
         fitting = images_of(file, images)
-        if len(fitting) == 1:
+        twin = next((other for image in fitting for other in labels_of[image] if stem(other) == stem(file)), None)
+        if twin is not None:
+            message = f"{file}: the same segmentation as {twin.name}, in another format; remove one"
+            problems.append(error("ambiguous-label", message, file))
+        elif len(fitting) == 1:
             labels_of[fitting[0]].append(file)
         else:
             listing = f" ({', '.join(image.name for image in fitting)})" if fitting else ""

@@ -29,7 +29,7 @@ def is_datalist(file: Path) -> bool:
     An nnU-Net v1 ``dataset.json`` has such a list too, but of names that its files do not have.
     """
     try:
-        items = json.loads(file.read_text(encoding="utf-8"))["training"]
+        items = json.loads(file.read_text(encoding="utf-8-sig"))["training"]
         image = items[0]["image"]
         first: Path = file.parent / (image[0] if isinstance(image, list) else image)
         return first.is_symlink() or first.exists()
@@ -62,7 +62,8 @@ def _scan(path: Path) -> Scan:
             try:
                 rows.append(_row(item))
             except (KeyError, TypeError, ValueError, OverflowError):
-                message = f'{file}: {part}[{number}] is {shown(item)}, expected {{"image": FILE, "label": FILE}}'
+                expected = '{"image": FILE, "label": FILE} and perhaps "fold": NUMBER'
+                message = f"{file}: {part}[{number}] is {shown(item)}, expected {expected}"
                 problems.append(error("invalid-item", message, file))
     cases, more = cases_from(rows, file)
     if "labels" in description:

@@ -15,6 +15,10 @@ from lossevo.data.loading import label_values
 from lossevo.data.scan import Problem, error
 from lossevo.errors import LossevoError
 
+# Of a label: 16 bits, as label maps have at most; and no spine has so many structures.
+LARGEST_VALUE = 2**16 - 1
+MOST_STRUCTURES = 255
+
 
 def hidden(name: str) -> bool:
     """Whether a name is one that no data set means: macOS leaves ``._x`` and ``__MACOSX`` twins in archives."""
@@ -85,7 +89,7 @@ def read_json(file: Path, expected: str) -> dict[str, Any]:
         LossevoError: it cannot be read, or is no object.
     """
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as problem:
         raise LossevoError(f"{file}: not readable as JSON ({problem})") from problem
     if not isinstance(document, dict):
@@ -143,8 +147,17 @@ def found_label_names(files: Sequence[Path]) -> tuple[dict[int, str], list[Probl
     problems = []
     for file in files:
         try:
-            values.update(label_values(file))
+            found = label_values(file)
         except LossevoError as problem:
             problems.append(error("unreadable-label", str(problem), file))
+            continue
+        if odd := [value for value in found if not 0 < value <= LARGEST_VALUE]:
+            message = f"{file}: label value {odd[0]}, expected 0 to {LARGEST_VALUE}; is it a label map?"
+            problems.append(error("unexpected-label-value", message, file))
+        elif len(found) > MOST_STRUCTURES:
+            message = f"{file}: {len(found)} label values, expected at most {MOST_STRUCTURES}; is it an image?"
+            problems.append(error("unexpected-label-value", message, file))
+        else:
+            values.update(found)
     names = {value: f"label {value}" for value in sorted(values)}
     return ({1: "foreground"} if values <= {1} else names), problems

@@ -14,10 +14,10 @@ from typing import Any
 
 from lossevo.data.files import ENDINGS
 from lossevo.data.readers.datalist import is_datalist
-from lossevo.data.readers.listing import json_channel_names, json_label_names, listed, read_json
+from lossevo.data.readers.listing import json_channel_names, json_label_names, listed, read_json, stem
 from lossevo.data.readers.reader import Reader
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 
 DESCRIPTION = "dataset.json"
 _EXPECTED = "channel_names, labels, numTraining and file_ending"
@@ -39,7 +39,7 @@ def _scan(folder: Path) -> Scan:
     label_names = _label_names(description.get("labels"), file)
     channel_names = json_channel_names(description.get("channel_names", description.get("modality")), file)
     ending = description.get("file_ending", ".nii.gz")
-    if ending not in ENDINGS:
+    if not isinstance(ending, str) or ending.lower() not in ENDINGS:
         raise LossevoError(
             f"{file}: file_ending {ending!r} cannot be read, only {', '.join(ENDINGS)}; convert the images and labels"
         )
@@ -56,8 +56,8 @@ def _scan(folder: Path) -> Scan:
         problems.append(
             error(
                 "case-count",
-                f"{file}: numTraining is {expected}, but {'dataset' if listing else 'imagesTr'} holds {len(images)} "
-                "case(s); complete the data set or correct the number",
+                f"{file}: numTraining is {shown(expected)}, but {'dataset' if listing else 'imagesTr'} holds "
+                f"{len(images)} case(s); complete the data set or correct the number",
                 file,
             )
         )
@@ -110,14 +110,16 @@ def _from_folders(folder: Path, ending: str) -> tuple[dict[str, dict[int, Path]]
             )
     images: dict[str, dict[int, Path]] = {}
     problems = []
-    for file in listed(folder / "imagesTr", ending):
-        match = re.fullmatch(r"(.+)_(\d{4})", file.name.removesuffix(ending))
+    for file in listed(folder / "imagesTr", ending.lower()):
+        match = re.fullmatch(r"(.+)_(\d{4})", stem(file))
         if match is None:
             expected = f"CASE_0000{ending} (case, underscore, four-digit channel)"
             problems.append(error("image-name", f"{file}: expected a name like {expected}", file))
+        elif twin := images.get(match[1], {}).get(int(match[2])):
+            problems.append(error("duplicate-case", f"{file}: the same name as {twin}; remove one", file, match[1]))
         else:
             images.setdefault(match[1], {})[int(match[2])] = file
-    labels = {file.name.removesuffix(ending): file for file in listed(folder / "labelsTr", ending)}
+    labels = {stem(file): file for file in listed(folder / "labelsTr", ending.lower())}
     if not images and not labels and not problems:
         problems.append(error("empty", f"{folder}: imagesTr holds no {ending} file: the cohort is empty", folder))
     return images, labels, problems

@@ -56,6 +56,14 @@ def test_without_table_the_maps_tell_their_values(bids, codes):
     assert codes(scan(bids)) == ["unreadable-label"]
 
 
+def test_a_segmentation_in_two_formats_is_ambiguous(bids, codes):
+    folder = bids / "derivatives/manual/sub-02/anat"
+    write_nifti(folder / "sub-02_space-T2w_dseg.nii", label(2))
+    found = scan(bids)
+    assert codes(found) == ["ambiguous-label"]
+    assert "the same segmentation as sub-02_space-T2w_dseg.nii, in another format" in found.problems[0].message
+
+
 def test_masks_are_drawn_over_maps(bids):
     mask = label(1, seed=8)
     write_nifti(bids / "derivatives/manual/sub-02/anat/sub-02_space-T2w_label-lesion_mask.nii.gz", mask)

@@ -97,6 +97,82 @@ def test_what_is_wrong_with_a_list(manifest, codes):
     assert "absent.nii.gz: no such file, but" in found.problems[3].message
 
 
+def test_a_line_with_more_cells_than_the_header_is_not_cut(manifest, codes):
+    header, *lines = [line for line in manifest.read_text(encoding="utf-8-sig").splitlines() if line]
+    lines[0] = lines[0].replace(";", ",")
+    manifest.write_text("\n".join([header, *lines]))
+    found = scan(manifest)
+    assert codes(found) == ["invalid-line"]
+    assert [case.case_id for case in found.cases] == ["v1_t1", "v2_t1"]
+    for part in (str(manifest), "line 2 has 4 cells, the header 3 (subject, image, label)", "semicolons between chann"):
+        assert part in found.problems[0].message
+
+
+def test_lists_as_spreadsheets_write_them(manifest, codes):
+    plain = scan(manifest)
+    header, *lines = [line for line in manifest.read_text(encoding="utf-8-sig").splitlines() if line]
+    quoted = [",".join(f'"{cell}"' for cell in line.split(",")) for line in lines]
+    for text in (
+        "\ufeff" + "\r\n".join([header + ",,", ",,,,", *(line + ",," for line in lines), ",,,,", ""]),
+        "\r".join([header, *quoted, "", "  ,,"]),
+        "\n".join(["Label,SUBJECT,note,image", *(f"{c},{a},x,{b}" for a, b, c in (line.split(",") for line in lines))]),
+    ):
+        manifest.write_text(text, encoding="utf-8", newline="")
+        found = scan(manifest)
+        assert (codes(found), found.cases) == ([], plain.cases)
+
+
+def test_names_with_commas_quotes_spaces_and_umlauts(manifest, codes):
+    name = 'Rücken, "quer" 1.nii.gz'
+    write_nifti(manifest.parent / name, image())
+    quoted = name.replace('"', '""')
+    manifest.write_text(f'subject,image,label\n"Müller, Jörg","{quoted}",labels/v0.nii.gz\n', encoding="utf-8")
+    found = scan(manifest)
+    assert codes(found) == []
+    assert (found.cases[0].subject, found.cases[0].images[0].name) == ("Müller, Jörg", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("subject;image;label\na;b;c", r"cohort\.csv: its cells are separated by semicolons, expected commas"),
+        ("subject\timage\tlabel\na\tb\tc", r"cohort\.csv: its cells are separated by tabs, expected commas"),
+        ("subject,image,Image,label\na,b,c,d", r"cohort\.csv: the header names the column image twice; leave one"),
+        ('subject,image,label\na,b,c\na,"b,c\na,b,c', r"cohort\.csv: not readable as CSV from line 3 on"),
+        ("subject,image,label\nMüller,b,c", r"cohort\.csv: not readable as UTF-8 .*; save it in that encoding"),
+    ],
+)
+def test_lists_that_cannot_be_read_say_why(manifest, text: str, message: str):
+    manifest.write_text(text, encoding="latin-1")
+    with pytest.raises(LossevoError, match=message):
+        scan(manifest.parent)
+
+
+def test_missing_cells_are_told_with_their_line(manifest, codes):
+    lines = manifest.read_text(encoding="utf-8-sig").splitlines()
+    lines[3] = "anna,images/v1_t1.nii.gz;images/v1_t2.nii.gz"
+    manifest.write_text("\n".join(lines), encoding="utf-8")
+    found = scan(manifest)
+    assert codes(found) == ["invalid-line"]
+    assert f"{manifest}: line 4 has no label" in found.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("voxels", "message"),
+    [
+        (-label(1, 2).astype(np.int16), r"v1\.nii\.gz: label value -2, expected 0 to 65535"),
+        (label(1).astype(np.int32) * 70000, r"v1\.nii\.gz: label value 70000, expected 0 to 65535"),
+        (np.arange(8 * 8 * 8).reshape(8, 8, 8).astype(np.int16), r"v1\.nii\.gz: 511 label values, .*is it an image\?"),
+    ],
+)
+def test_values_that_no_label_has_are_told_with_their_file(manifest, codes, voxels, message: str):
+    write_nifti(manifest.parent / "labels" / "v1.nii.gz", voxels)
+    found = scan(manifest)
+    assert (codes(found), found.label_names) == (["unexpected-label-value"], {1: "foreground"})
+    with pytest.raises(LossevoError, match=message):
+        read_cohort(manifest)
+
+
 def test_lists_that_are_none(manifest, codes, tmp_path):
     manifest.write_text("subject,image\n")
     with pytest.raises(LossevoError, match="no CSV file with the columns subject, image, label"):

@@ -156,6 +156,27 @@ def test_other_file_endings(write_nnunet_cohort, ending: str):
         np.testing.assert_array_equal(array, in_ras(stored))
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".NII.GZ"])
+def test_endings_in_capitals(cohort_folder, ending: str):
+    plain = read_nnunet(cohort_folder)
+    rewrite_description(cohort_folder, file_ending=ending)
+    for file in cohort_folder.rglob("a*.nii.gz"):
+        file.rename(file.with_name(file.name.replace(".nii.gz", ".NII.gz")))
+    found = read_nnunet(cohort_folder)
+    assert [case.case_id for case in found.cases] == ["a", "b"]
+    for case, other in zip(found.cases, plain.cases, strict=True):
+        assert case.grid == other.grid
+    shutil.copy(cohort_folder / "imagesTr" / "b_0000.nii.gz", cohort_folder / "imagesTr" / "b_0000.NII.GZ")
+    with pytest.raises(LossevoError, match=r"b_0000\.nii\.gz: the same name as .*b_0000\.NII\.GZ; remove one"):
+        read_nnunet(cohort_folder)
+
+
+def test_a_description_with_a_byte_order_mark(cohort_folder):
+    file = cohort_folder / "dataset.json"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert len(read_cohort(cohort_folder).cases) == 2
+
+
 def test_files_named_in_the_description_instead_of_folders(cohort_folder):
     listed = {
         "x": {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz"], "label": "labelsTr/b.nii.gz"},

@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from unittest import mock
 
 import torch
 
-from lossevo.expression import compile_with_gradient
 from lossevo.expression.cost import labels_pay
 from lossevo.losses import expression_of
-from lossevo.losses.inputs import LossInputs
 from lossevo.losses.symbolic import ExpressionLoss
 
 LOSSES = "cross_entropy,focal,dice,tversky,dice_ce,dice_focal,exp_log,baikal,sensitivity_specificity"
@@ -52,29 +51,16 @@ def main() -> None:
 
 
 def milliseconds(name: str, logits: torch.Tensor, labels: torch.Tensor, rounds: int) -> dict[bool, float]:
-    expression = expression_of(name)
-    coefficients = ExpressionLoss(expression).coefficients.float()
+    loss = ExpressionLoss(expression_of(name))
+    inputs = loss.prepare(logits.requires_grad_(), labels)
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(rounds + 1):
         for hard, seconds in times.items():
-            start = time.thread_time()
-            inputs = LossInputs(logits, labels)
-            compile_with_gradient(expression, hard=hard)(_Given(inputs), coefficients)
-            seconds.append(time.thread_time() - start)
+            with mock.patch("lossevo.losses.symbolic.labels_pay", return_value=hard):
+                start = time.thread_time()
+                loss.compute_with_gradient(inputs)
+                seconds.append(time.thread_time() - start)
     return {hard: 1e3 * statistics.median(seconds[1:]) for hard, seconds in times.items()}
-
-
-class _Given(dict[str, torch.Tensor]):
-    """What generated code asks for, made when it does."""
-
-    def __init__(self, inputs: LossInputs) -> None:
-        super().__init__()
-        self.inputs = inputs
-
-    def __missing__(self, name: str) -> torch.Tensor:
-        read = {"logits": "logits", "labels": "labels", "p": "probability", "logp": "log_probability", "y": "target"}
-        found: torch.Tensor = getattr(self.inputs, read[name])
-        return found
 
 
 if __name__ == "__main__":

@@ -29,8 +29,10 @@ from lossevo.expression import neighbourhoods, safe_math
 from lossevo.expression.differentiation import gradient_of_logits
 from lossevo.expression.graph import Graph, reachable
 from lossevo.expression.labels import LABEL_FUNCTIONS
+from lossevo.expression.memory import MEMORY_FUNCTIONS
 from lossevo.expression.operations import OPERATIONS
-from lossevo.expression.primitives import TERMINALS
+from lossevo.expression.placement import WITH_MEMORY, full, non_negative
+from lossevo.expression.primitives import EPSILON, TERMINALS
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, Node
 from lossevo.expression.values import Extent, Value
 
@@ -168,8 +170,9 @@ class _Writer:
         )
         self.uses.update(results)
         self.names: dict[Value, str] = {}
+        self.full = full(self.values)
+        self.non_negative = non_negative(self.values) if frugal else set()
         self.lifted: dict[Value, str] = {}
-        self.spare: list[str] = []
         self.lines: list[str] = []
 
     def code(self) -> Code:
@@ -180,11 +183,16 @@ class _Writer:
         source = "\n".join(self.lines)
         return Code(
             lines=tuple(self.lines),
-            results=tuple(self.names[result] for result in self.results),
+            results=tuple(self._result(result) for result in self.results),
             inputs=tuple(name for name in INPUTS if name in self.inputs),
             helpers=tuple(name for name in HELPERS if re.search(rf"\b{name}\(", source)),
             uses_spatial="spatial" in source,
         )
+
+    def _result(self, result: Value) -> str:
+        """What is returned; a map is the caller's own."""
+        borrowed = self.frugal and result.extent is Extent.VOXEL and not self._owns_memory(result)
+        return f"{self.names[result]}.clone()" if borrowed else self.names[result]
 
     def _fused(self) -> set[Value]:
         """Products of maps that are added once: ``x + a·b`` is one operation."""
@@ -234,15 +242,13 @@ class _Writer:
         written = [self._operand(operand, value) for operand in operands]
         name = f"v{len(self.lines)}"
         target = operands[0] if self._may_overwrite(operands[0], operands[1:], value) else None
-        operation = OPERATIONS[value.operation]
         if len(operands) > len(value.operands):
-            made = _sum_with_product(value.operation, operands, written, overwrite=target is not None)
+            memory = written[0] if target else "map_like(logits)"
+            made = _sum_with_product(value.operation, operands, written, memory)
         elif self.only_true_log and operands[0].detail == "logp":
             made = "log_at_true(logits, p, labels)"
         else:
-            made = (operation.inplace if target else operation.torch).format(*written)
-            if target is None and self.spare and value.extent is Extent.VOXEL and self._takes_memory(value, operands):
-                made = f"torch.{_WITH_MEMORY[value.operation]}({', '.join(written)}, out={self.spare.pop()})"
+            made = self._made(value, operands, written, in_place=target is not None)
         if target:
             name = self.names[target]
             self.lines.append(made)
@@ -251,24 +257,35 @@ class _Writer:
         for operand in set(operands):
             self.uses[operand] -= operands.count(operand)
             if self.frugal and not self.uses[operand] and operand.operands and operand is not target:
-                if not self.spare and _owns_memory(operand):
-                    self.spare.append(self.names[operand])
-                else:
-                    self.lines.append(f"del {self.names[operand]}")
+                if self._owns_memory(operand):
+                    self.lines.append(f"release({self.names[operand]})")
+                self.lines.append(f"del {self.names[operand]}")
         return name
 
-    def _takes_memory(self, value: Value, operands: Sequence[Value]) -> bool:
-        """Whether ``value`` can be made in memory of a map that is no longer needed: new memory costs more than most
-        operations.
-        """
-        return value.operation in _WITH_MEMORY and not _is_python(operands[0])
+    def _made(self, value: Value, operands: Sequence[Value], written: Sequence[str], *, in_place: bool) -> str:
+        """An operation, written into the memory of its first operand or of a map that is no longer needed."""
+        operation = value.operation
+        if operation == "guard" and operands[0] in self.non_negative:
+            operation, written = "floor", [*written, str(EPSILON)]
+        if in_place:
+            return OPERATIONS[operation].inplace.format(*written)
+        if self.frugal and value in self.full and operation in WITH_MEMORY:
+            like = f"{'map' if value.extent is Extent.VOXEL else 'pixels'}_like(logits)"
+            if operation in _ARITHMETIC and _is_python(operands[0]):
+                written = [f"{self.like}.new_tensor({written[0]})", *written[1:]]
+            return WITH_MEMORY[operation].format(*written, out=like)
+        return OPERATIONS[operation].torch.format(*written)
+
+    def _owns_memory(self, value: Value) -> bool:
+        """Whether it is a map with memory of its own, of full size, which may be written to."""
+        return bool(value.operands) and value in self.full and value.operation != "spread"
 
     def _may_overwrite(self, target: Value, others: Sequence[Value], value: Value) -> bool:
         """Whether ``value`` can be written into the memory of an operand."""
         return (
             self.frugal
-            and _owns_memory(target)
-            and value.extent is Extent.VOXEL
+            and self._owns_memory(target)
+            and target.extent is value.extent
             and bool(OPERATIONS[value.operation].inplace)
             and self.uses[target] == 1
             and target not in others
@@ -285,18 +302,6 @@ class _Writer:
             self.lifted[operand] = f"{name}_map"
             self.lines.append(f"{name}_map = {name}.reshape(*{name}.shape, *[1 for _ in spatial])")
         return self.lifted[operand]
-
-
-_WITH_MEMORY: Mapping[str, str] = MappingProxyType(
-    {name: name for name in ("add", "sub", "mul", "div", "log", "exp", "sqrt", "abs", "sign", "tanh", "sigmoid")}
-    | {"neg": "neg", "power": "pow", "minimum": "minimum", "maximum": "maximum"}
-)
-"""Operations that can be told where to write, and PyTorch's names of them."""
-
-
-def _owns_memory(value: Value) -> bool:
-    """Whether it is a map with memory of its own, which may be written to."""
-    return bool(value.operands) and value.extent is Extent.VOXEL and value.operation != "spread"
 
 
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
@@ -317,13 +322,13 @@ def _is_python(value: Value) -> bool:
     return value.operation in _ARITHMETIC and all(_is_python(operand) for operand in value.operands)
 
 
-def _sum_with_product(operation: str, operands: Sequence[Value], written: Sequence[str], *, overwrite: bool) -> str:
-    """``x ± a·b`` in one operation, into the memory of x if it may be overwritten."""
+def _sum_with_product(operation: str, operands: Sequence[Value], written: Sequence[str], memory: str) -> str:
+    """``x ± a·b`` in one operation, into ``memory``."""
     x, a, b = written
     minus = "-" if operation == "sub" else ""
     if operands[2].number is not None:  # numbers come last
-        return f"{x}.{'add_' if overwrite else 'add'}({a}, alpha={minus}{b})"
-    return f"{x}.{'addcmul_' if overwrite else 'addcmul'}({a}, {b}, value={minus}1)"
+        return f"torch.add({x}, {a}, alpha={minus}{b}, out={memory})"
+    return f"torch.addcmul({x}, {a}, {b}, value={minus}1, out={memory})"
 
 
 def _literal(value: float) -> str:
@@ -342,7 +347,7 @@ def _function(code: Code) -> Callable[..., Any]:
     body = [f"{name} = inputs[{name!r}]" for name in code.inputs]
     body += [f"{name} = {made}" for name, made in prologue.items() if name in needed]
     source = "\n    ".join(["def loss(inputs, c):", *body, *spatial, *code.lines, f"return {', '.join(code.results)}"])
-    namespace: dict[str, Any] = {"torch": torch, **HELPERS, **LABEL_FUNCTIONS}
+    namespace: dict[str, Any] = {"torch": torch, **HELPERS, **LABEL_FUNCTIONS, **MEMORY_FUNCTIONS}
     # Code generated from a checked tree, never from text.
     exec(compile(source, "<lossevo expression>", "exec"), namespace)
     function: Callable[..., Any] = namespace["loss"]

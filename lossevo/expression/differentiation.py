@@ -40,35 +40,24 @@ def gradients(result: Value, inputs: Sequence[Value]) -> list[Value]:
 def gradient_of_logits(result: Value) -> Value:
     """∂result/∂logits for result(p, log p, m) with p = softmax(logits) and the margin m.
 
-    With a = ∂L/∂p and b = ∂L/∂(log p) it is p (a - S) + b where S = Σ_c (p a + b), and what the margin gives beside it.
+    With a = ∂L/∂p and b = ∂L/∂(log p) it is p a - p S + b where S = Σ_c (p a + b), and what the margin gives beside it.
     What concerns the true class alone is added to it there.
     """
     probability, log_probability, margin = (result.graph.input(name) for name in ("p", "logp", "m"))
     a, b, by_margin = gradients(result, (probability, log_probability, margin))
-    shift = _across_product(probability, a) + b("across_classes")
     dense, true = split(a)
-    gradient = probability * (dense - shift) + b
+    at_truth = at_true(probability) * true
+    shift = at_truth + b("across_classes")
+    if dense.extent in (Extent.SCALAR, Extent.PIXEL):
+        # The same for all classes: a softmax does not notice.
+        gradient = b - probability * shift
+    else:
+        # Multiplied out, so that the map whose sum is needed is a part of the result.
+        product = probability * dense
+        gradient = product - probability * (product("across_classes") + shift) + b
     if true.number != 0:
-        gradient = gradient + (at_true(probability) * true)("one_hot")
+        gradient = gradient + at_truth("one_hot")
     return gradient if by_margin.number == 0 else gradient + by_margin("margin_gradient")
-
-
-def _across_product(x: Value, a: Value) -> Value:
-    """Σ_c x a, term by term where that takes no map of products but one that is there already."""
-    if a.operation in ("add", "sub") and all(_has_product(x, term) for term in a.operands):
-        first, second = (_across_product(x, term) for term in a.operands)
-        return first + second if a.operation == "add" else first - second
-    return (x * a)("across_classes")
-
-
-def _has_product(x: Value, term: Value) -> bool:
-    if term.extent.low or term.operation in ("add", "sub"):
-        return term.extent.low or all(_has_product(x, part) for part in term.operands)
-    factors = term.operands if term.operation == "mul" else (term,)
-    return any(
-        factor.extent is Extent.VOXEL and x.graph.knows("mul", *sorted((x, factor), key=lambda v: v.index))
-        for factor in factors
-    )
 
 
 def _taken(value: Value) -> Sequence[Extent]:

@@ -210,7 +210,6 @@ RULES: Mapping[str, Callable[..., Interval]] = MappingProxyType(
         # Reductions: the operand, and of how many of its numbers each number of the result is made.
         **dict.fromkeys(SUMS, Interval.summed),
         **dict.fromkeys(MEANS, lambda x, n: _outward(x.low, x.high, rounding=_ROUNDING_OF_SUMS)),
-        "weighted_across": lambda x, k, n: (x * k).summed(n),
         "by_class": lambda s, n: s.with_zero().summed(n),
         "one_hot": lambda s: s.with_zero(),
         "at_true": lambda x: x,
@@ -296,7 +295,7 @@ class Ranges:
         match value.operation:
             case "by_class":
                 return self[value.graph.size("voxels")]
-            case "class_sum" | "margin_gradient" | "weighted_across":
+            case "class_sum" | "margin_gradient":
                 return self[value.graph.size("classes")]
             case operation if operation in SUMS | MEANS:
                 return self[value.operands[0].count(value.extent)]

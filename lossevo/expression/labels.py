@@ -12,6 +12,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from lossevo.expression.memory import pixels_like
+
+_EXACT = 1e-30
+"""A float32 above it has all its digits, and its logarithm is as good as that from the logits."""
+
 
 def bins_of(labels: Tensor, classes: int) -> Tensor:
     """The region of every voxel (B·N)."""
@@ -19,11 +24,11 @@ def bins_of(labels: Tensor, classes: int) -> Tensor:
     return (labels.flatten(1) + first[:, None]).flatten()
 
 
-def one_hot(s: Tensor | float, labels: Tensor, like: Tensor) -> Tensor:
-    """(B, C, *spatial): s at the true class, else 0."""
+def one_hot(s: Tensor | float, labels: Tensor, out: Tensor) -> Tensor:
+    """(B, C, *spatial), written to ``out``: s at the true class, else 0."""
     if isinstance(s, Tensor):
-        return torch.zeros_like(like).scatter_(1, labels, s.expand(labels.shape))
-    return torch.zeros_like(like).scatter_(1, labels, s)
+        return out.zero_().scatter_(1, labels, s.expand(labels.shape))
+    return out.zero_().scatter_(1, labels, s)
 
 
 def plus_true(x: Tensor, s: Tensor | float, labels: Tensor) -> Tensor:
@@ -48,20 +53,13 @@ def by_class(s: Tensor | float, bins: Tensor, like: Tensor) -> Tensor:
 
 
 def log_at_true(logits: Tensor, p: Tensor, labels: Tensor) -> Tensor:
-    """The true class's log p (B, 1, *spatial): x_t - x_max + log p_max, exact where p_t underflows."""
-    shifted = logits.gather(1, labels).sub_(logits.amax(1, keepdim=True))
+    """The true class's log p (B, 1, *spatial); where p_t underflows it is x_t - x_max + log p_max."""
+    true = torch.gather(p, 1, labels, out=pixels_like(p))
+    # On a GPU, reading a number back would wait for all that is under way.
+    if p.device.type == "cpu" and true.amin() > _EXACT:
+        return true.log_()
+    shifted = torch.gather(logits, 1, labels, out=true).sub_(logits.amax(1, keepdim=True))
     return shifted.add_(p.amax(1, keepdim=True).log_())
-
-
-def weighted_across(x: Tensor, k: Tensor) -> Tensor:
-    """The sum over classes of ``k x`` (B, 1, *spatial), k (B, C) or (1, C): without a map of products, nor a matrix
-    product, which a GPU may round to ten bits.
-    """
-    k = k.reshape(*k.shape, *[1 for _ in x.shape[2:]])
-    total = x[:, :1] * k[:, :1]
-    for c in range(1, x.shape[1]):
-        total.addcmul_(x[:, c : c + 1], k[:, c : c + 1])
-    return total
 
 
 def lookup(regions: Tensor, bins: Tensor, labels: Tensor) -> Tensor:
@@ -72,6 +70,6 @@ def lookup(regions: Tensor, bins: Tensor, labels: Tensor) -> Tensor:
 LABEL_FUNCTIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
     {
         function.__name__: function
-        for function in (bins_of, one_hot, plus_true, plus_true_, by_class, log_at_true, weighted_across, lookup)
+        for function in (bins_of, one_hot, plus_true, plus_true_, by_class, log_at_true, lookup)
     }
 )

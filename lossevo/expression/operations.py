@@ -83,10 +83,18 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             lambda a: max(a, 0.0) + math.log1p(math.exp(-abs(a))),
         ),
         "minimum": Operation(
-            "torch.minimum({0}, {1})", lambda g, r, a, b: (g * a("below", b), g * b("below", a)), "", min, True
+            "torch.minimum({0}, {1})",
+            lambda g, r, a, b: (g * a("below", b), g * b("below", a)),
+            "torch.minimum({0}, {1}, out={0})",
+            min,
+            True,
         ),
         "maximum": Operation(
-            "torch.maximum({0}, {1})", lambda g, r, a, b: (g * b("below", a), g * a("below", b)), "", max, True
+            "torch.maximum({0}, {1})",
+            lambda g, r, a, b: (g * b("below", a), g * a("below", b)),
+            "torch.maximum({0}, {1}, out={0})",
+            max,
+            True,
         ),
         # 1 where a < b, 1/2 where a = b.
         "below": Operation("(({0} < {1}).type_as({0}) + ({0} <= {1}).type_as({0})) / 2", _nothing),
@@ -96,12 +104,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "ceiling": Operation(
             "{0}.clamp(max={1})", lambda g, r, a, b: (g * a("at_most", b), None), "{0}.clamp_(max={1})", min
         ),
-        "at_least": Operation("({0} >= {1}).type_as({0})", _nothing, "", lambda a, b: float(a >= b)),
-        "at_most": Operation("({0} <= {1}).type_as({0})", _nothing, "", lambda a, b: float(a <= b)),
+        "at_least": Operation("({0} >= {1}).type_as({0})", _nothing, "{0}.ge_({1})", lambda a, b: float(a >= b)),
+        "at_most": Operation("({0} <= {1}).type_as({0})", _nothing, "{0}.le_({1})", lambda a, b: float(a <= b)),
         "guard": Operation(
             "guard({0})",
             lambda g, r, a: (g * a("abs")("at_least", EPSILON),),
-            "",
+            "guarded({0}, {0})",
             lambda a: min(a, -EPSILON) if a < 0 else max(a, EPSILON),
         ),
         # Neighbourhoods. The means are symmetric operators: a voxel gives to a neighbour what it gets from it.
@@ -140,13 +148,15 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "over_classes": Operation("{0}.sum()", lambda g, r, x: (g,), gives=Extent.SCALAR),
         "total": Operation("{0}.sum()", lambda g, r, x: (g,), gives=Extent.SCALAR),
         "across_classes": Operation("{0}.sum(1, keepdim=True)", lambda g, r, x: (g,), gives=Extent.PIXEL),
-        "weighted_across": Operation("weighted_across({0}, {1})", _nothing, gives=Extent.PIXEL),
         "across_regions": Operation(
             "{0}.sum(1).reshape(-1, 1, *[1 for _ in spatial])", lambda g, r, x: (g,), gives=Extent.PIXEL
         ),
         # Labels: what is true of a voxel's class alone.
         "one_hot": Operation(
-            "one_hot({0}, labels, logits)", lambda g, r, s: (g("at_true"),), gives=Extent.VOXEL, takes=(Extent.PIXEL,)
+            "one_hot({0}, labels, torch.empty_like(logits))",
+            lambda g, r, s: (g("at_true"),),
+            gives=Extent.VOXEL,
+            takes=(Extent.PIXEL,),
         ),
         "at_true": Operation("{0}.gather(1, labels)", lambda g, r, x: (g("one_hot"),), gives=Extent.PIXEL),
         "plus_true": Operation(

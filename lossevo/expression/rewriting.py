@@ -299,8 +299,6 @@ def _across_classes(x: Value) -> Value | None:
         return x.operands[0]("across_classes") + x.operands[1]
     if x.operation == "input" and x.detail == "p":
         return x.graph.number(1)
-    if (product := _low_factor(x)) is not None and product[1].extent is not Extent.SCALAR:
-        return product[0]("weighted_across", product[1])
     return None
 
 

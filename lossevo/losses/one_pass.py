@@ -104,13 +104,18 @@ class _OwnGradient(Function):
         return received * gradient, None, None, None
 
 
+# Private functions of PyTorch; where one is not to be had, it is as if it said yes, and a gradient is always copied.
+_keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_is_batched: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: True)
+
+
 def _is_last_use(received: Tensor) -> bool:
     """Whether a backward pass under way frees what was kept for it, so that there cannot be a second."""
     return (
-        not torch._C._autograd._get_current_graph_task_keep_graph()
+        not _keeps_graph()
         and not torch._C._are_functorch_transforms_active()
         # ``torch.autograd.grad(…, is_grads_batched=True)``: one pass with many weights.
-        and not torch._C._functorch.is_legacy_batchedtensor(received)
+        and not _is_batched(received)
     )
 
 

@@ -139,10 +139,11 @@ class ExpressionLoss(SegmentationLoss):
         """
         return cls(Expression.from_json(document))
 
-    def compute(self, inputs: LossInputs, progress: Tensor | None = None) -> Tensor:
-        """The formula's value, a scalar tensor; ``progress`` is that of the training, by default as it stands."""
+    def compute(self, inputs: LossInputs, progress: Tensor | None = None, coefficients: Tensor | None = None) -> Tensor:
+        """The formula's value, a scalar tensor; ``progress`` and ``coefficients`` are by default as they stand."""
         values = _OnDemand(inputs, self._progress() if progress is None else progress)
-        result = compile_expression(self.expression)(values, self._coefficients(inputs))
+        coefficients = self._coefficients(inputs) if coefficients is None else coefficients
+        result = compile_expression(self.expression)(values, coefficients)
         return torch.as_tensor(result, dtype=inputs.logits.dtype, device=inputs.logits.device)
 
     def compute_with_gradient(self, inputs: LossInputs) -> Tensor:
@@ -165,7 +166,8 @@ class ExpressionLoss(SegmentationLoss):
         if gradient.shape != logits.shape:
             gradient = gradient.expand_as(logits).clone()
         lend(gradient)
-        return with_own_gradient(inputs.logits, value, gradient, lambda: self.compute(inputs, progress))
+        # With the coefficients of this call: torch.func.functional_call puts others in their place for its time alone.
+        return with_own_gradient(inputs.logits, value, gradient, lambda: self.compute(inputs, progress, coefficients))
 
     def _progress(self) -> Tensor | None:
         """The progress now: the buffer itself moves on, perhaps before a backward pass."""

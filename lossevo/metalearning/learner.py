@@ -85,6 +85,7 @@ class Learner:
             network=self.network.to_json(),
             masked=self.settings.shaping if trajectory.place % 2 == 0 else (),
             optimiser=self.settings.optimiser,
+            fixed_length=self.settings.fixed_length,
             outer_loss=self.settings.outer_loss,
             inner=tuple(sorted(drawn[:half])),
             outer=tuple(sorted(drawn[half:])),

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from lossevo.cluster import Executor, Job, Status, WorkerSpec
 from lossevo.configuration_file import checked
@@ -272,37 +272,45 @@ class _Learning:
         assert isinstance(best, LossNetwork)
         file = self._run.folder / "distillation.json"
         if not file.is_file() or read_json(file).get("network") != best.hash:
-            self._begin("distillation", 1)
+            write_json(file, self._distilled_document(best))
+        document = read_json(file)
+        chosen = [found for found in document["formulas"] if found["recommended"]]
+        if not chosen:
+            self._tell("phase", f"no formula: {document['problem']}")
+            return
+        origin = f"distilled: {self._best.id}, agreement {chosen[0]['agreement']:.3f}"
+        self._distilled = [Finalist(Expression.from_json(chosen[0]["expression"]), origin)]
+        self._begin("evaluation of the distilled loss", self._settings.evaluation_seeds)
+        self._train(self._distilled, self._evaluation_seeds, confirm=False)
+
+    def _distilled_document(self, network: LossNetwork) -> dict[str, Any]:
+        self._begin("distillation", self._settings.distillation_budget)
+        document: dict[str, Any] = {"network": network.hash, "problem": "", "formulas": []}
+        try:
             front = distill(
-                LearnedLoss(best),
+                LearnedLoss(network),
                 classes=len(self._run.data.class_names),
                 seed=self._run.config.seed,
                 budget=self._settings.distillation_budget,
                 progress=self._tell_distillation,
             )
-            chosen = recommended(front)
-            write_json(
-                file,
-                {
-                    "network": best.hash,
-                    "formulas": [
-                        {
-                            "formula": str(found.expression),
-                            "agreement": found.agreement,
-                            "complexity": found.complexity,
-                            "recommended": found is chosen,
-                            "expression": found.expression.to_json(),
-                        }
-                        for found in front
-                    ],
-                },
-            )
-        chosen_document = next(found for found in read_json(file)["formulas"] if found["recommended"])
-        expression = Expression.from_json(chosen_document["expression"])
-        origin = f"distilled: {self._best.id}, agreement {chosen_document['agreement']:.3f}"
-        self._distilled = [Finalist(expression, origin)]
-        self._begin("evaluation of the distilled loss", self._settings.evaluation_seeds)
-        self._train(self._distilled, self._evaluation_seeds, confirm=False)
+        except LossevoError as problem:
+            return {**document, "problem": str(problem)}
+        chosen = recommended(front)
+        formulas = [
+            {
+                "formula": str(found.expression),
+                "agreement": found.agreement,
+                "cosines": dict(found.cosines),
+                "scale": found.scale,
+                "complexity": found.complexity,
+                "failed_check": None if found.failed is None else found.failed.value,
+                "recommended": found is chosen,
+                "expression": found.expression.to_json(),
+            }
+            for found in front
+        ]
+        return {**document, "formulas": formulas}
 
     def _tell_distillation(self, done: int, total: int, agreement: float) -> None:
         self._done, self._total = done, total

@@ -24,6 +24,7 @@ class MetaSettings(BaseModel):
     start: Literal["random", "cross_entropy"] = Field("random", description="what the loss network is at first")
     optimiser: Literal["adam", "sgd"] = Field("adam", description="of the inner steps")
     inner_steps: int = Field(4, ge=1, description="steps of the U-Net that an outer step looks through")
+    fixed_length: bool = Field(True, description="no credit for making the loss's gradient shorter or longer")
     outer_loss: str = Field("dice_ce", description="task loss, on subjects that the inner steps have not seen")
     outer_batches: int = Field(4, ge=1, description="batches that the outer loss is the mean over: cheap, less noise")
     outer_steps: int = Field(300, ge=1, description="steps of the loss network")
@@ -33,7 +34,7 @@ class MetaSettings(BaseModel):
     evaluation_seeds: int = Field(2, ge=1, description="trainings of an evaluation, validated on held-out subjects")
     confirmation_seeds: int = Field(6, ge=2, description="trainings with new seeds, of the winner and the baselines")
     baselines: tuple[str, ...] = Field(("dice", "cross_entropy", "dice_ce"), description="losses confirmed beside it")
-    distillation_budget: int = Field(1500, ge=1, description="formulas that are tried to distil the learned loss")
+    distillation_budget: int = Field(1000, ge=1, description="formulas that are tried to distil the learned loss")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -20,6 +20,7 @@ class MetaTask:
         network: the loss network as plain data.
         masked: inputs that count as 0 in this task: its shaping, in every other one.
         optimiser: of the inner steps, ``adam`` or ``sgd``.
+        fixed_length: see :class:`~lossevo.training.differentiable.DifferentiableTraining`.
         outer_loss: name of the task loss.
         inner: subjects that the inner steps train on.
         outer: subjects on which the outer loss is taken; none of ``inner``.
@@ -34,6 +35,7 @@ class MetaTask:
     network: Mapping[str, Any]
     masked: tuple[str, ...]
     optimiser: str
+    fixed_length: bool
     outer_loss: str
     inner: tuple[str, ...]
     outer: tuple[str, ...]

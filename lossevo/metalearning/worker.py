@@ -75,6 +75,7 @@ def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:
         ),
         inner_loss,
         optimiser=task.optimiser,
+        fixed_length=task.fixed_length,
     )
     state = training.initial()
     if task.state:

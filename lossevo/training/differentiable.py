@@ -114,13 +114,18 @@ class DifferentiableTraining:
         network: its own weights are neither read nor changed after this.
         inner_loss: see :data:`InnerLoss`; twice differentiable in logits and φ.
         optimiser: ``adam`` (AdamW) or ``sgd``.
+        fixed_length: let derivatives know nothing of the length of the loss's gradient by the logits, a number a step:
+            that φ make it shorter or longer is then worth nothing. Steps are the same.
     """
 
-    def __init__(self, network: nn.Module, inner_loss: InnerLoss, *, optimiser: str = "adam") -> None:
+    def __init__(
+        self, network: nn.Module, inner_loss: InnerLoss, *, optimiser: str = "adam", fixed_length: bool = False
+    ) -> None:
         self._network = network.train()
         self._names = [name for name, _ in network.named_parameters()]
         self._inner_loss = inner_loss
         self._update = UPDATES[optimiser]
+        self._fixed_length = fixed_length
 
     def initial(self) -> State:
         """The state at the network's own weights."""
@@ -141,9 +146,16 @@ class DifferentiableTraining:
         """One step on ``batch``; without ``differentiable`` nothing is known of where the state's tensors come from."""
         weights = state.weights if differentiable else tuple(w.detach().requires_grad_() for w in state.weights)
         with torch.enable_grad():
-            value = self._inner_loss(self.logits(weights, batch.image), batch, parameters)
+            logits = self.logits(weights, batch.image)
+            value = self._inner_loss(logits, batch, parameters)
+            (field,) = torch.autograd.grad(value, logits, create_graph=differentiable)
+            if self._fixed_length and differentiable:
+                length = torch.linalg.vector_norm(field)
+                # A loss that has no gradient has no direction either.
+                length = torch.where(length > 0, length, 1.0)
+                field = field * (length.detach() / length)
             gradients = torch.autograd.grad(
-                value, weights, create_graph=differentiable, allow_unused=True, materialize_grads=True
+                logits, weights, field, create_graph=differentiable, allow_unused=True, materialize_grads=True
             )
         if differentiable:
             return self._update(state, gradients, rates)

@@ -127,16 +127,16 @@ def test_with_labels_only_the_true_class_is_computed() -> None:
     """Focal loss: the power, which costs most, is taken of one number per voxel, and y is never made."""
     code = generate_with_gradient(expression_of("focal").root, hard=True)
     assert "y" not in code.inputs
-    assert "v0 = p.gather(1, labels)" in code.lines
+    assert code.lines[0].startswith("v0 = torch.gather(p, 1, labels")
     assert "logp" not in code.inputs
     assert not any("one_hot" in line for line in code.lines)
-    assert sum("**" in line for line in code.lines) == 1
+    assert sum("pow" in line for line in code.lines) == 1
 
 
 def test_cross_entropy_is_as_simple_as_it_can_be() -> None:
     """p - y, times -1/|Ω|."""
     code = generate_with_gradient(expression_of("cross_entropy").root, hard=True)
-    maps = [line for line in code.lines if line.startswith(("v", "plus")) and ("p *" in line or "plus_true" in line)]
+    maps = [line for line in code.lines if "map_like" in line or "plus_true" in line]
     assert len(maps) == 2
 
 

@@ -167,3 +167,19 @@ def test_a_gradient_that_is_changed_in_place_was_the_caller_s_own() -> None:
         first.mul_(2)
         (second,) = torch.autograd.grad(value, logits, retain_graph=True)
         torch.testing.assert_close(second, kept)
+
+
+def test_a_functional_call_uses_its_own_coefficients_in_derivatives_of_derivatives() -> None:
+    loss = ExpressionLoss(expression_of("focal"))
+    logits = torch.randn(1, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    target = logits.argmax(dim=1, keepdim=True)
+    others = 2 * loss.coefficients
+    gradients = []
+    for call in (
+        lambda x: torch.func.functional_call(loss, {"coefficients": others}, (x, target)),
+        ExpressionLoss(loss.expression.with_coefficients(others.tolist())),
+    ):
+        leaf = logits.clone().requires_grad_()
+        value = call(leaf) if not isinstance(call, ExpressionLoss) else call(leaf, target)
+        gradients.append(torch.autograd.grad(value, leaf, create_graph=True)[0])
+    torch.testing.assert_close(*gradients)

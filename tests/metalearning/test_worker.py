@@ -34,6 +34,7 @@ def task(trainer: Trainer, **changes: object) -> MetaTask:
         network=network().to_json(),
         masked=(),
         optimiser="adam",
+        fixed_length=False,
         outer_loss="dice_ce",
         inner=subjects[:4],
         outer=subjects[4:],

@@ -161,3 +161,57 @@ def test_nothing_is_left_behind() -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
     torch.testing.assert_close([parameter.detach() for parameter in module.parameters()], before, rtol=0, atol=0)
     torch.testing.assert_close([*start.tensors], kept, rtol=0, atol=0)
+
+
+class TestFixedLength:
+    """Of the loss's gradient by the logits only the direction counts in derivatives."""
+
+    @staticmethod
+    def training(fixed_length: bool = True) -> DifferentiableTraining:
+        def scaled(logits: Tensor, batch: Batch, parameters: Tensors) -> Tensor:
+            weight, factor = parameters
+            return factor * inner_loss(logits, batch, (weight, torch.ones_like(weight)))
+
+        return DifferentiableTraining(network(), scaled, optimiser="sgd", fixed_length=fixed_length)
+
+    def gradient(self, fixed_length: bool, steps: int = STEPS) -> MetaGradient:
+        training = self.training(fixed_length)
+        look = [lambda weights: outer_loss(training, weights)]
+        return meta_gradient(training, training.initial(), batches(steps), RATES[:steps], PARAMETERS, look)
+
+    def test_a_factor_of_the_loss_is_worth_nothing(self) -> None:
+        free, fixed = self.gradient(False), self.gradient(True)
+        assert abs(float(free.gradient[1])) > 1e-4
+        assert abs(float(fixed.gradient[1])) < 1e-12
+        assert abs(float(fixed.gradient[0])) > 1e-6
+
+    def test_the_steps_are_the_same(self) -> None:
+        free, fixed = self.gradient(False), self.gradient(True)
+        assert free.value == fixed.value
+        for one, other in zip(free.state.tensors, fixed.state.tensors, strict=True):
+            assert torch.equal(one, other)
+
+    def test_it_is_the_derivative_of_a_step_of_one_length(self) -> None:
+        """Finite differences of a step whose field is brought to the length that it has at the parameters."""
+        training = self.training()
+        start, (batch,) = training.initial(), batches(1)
+
+        def field(weight: Tensor) -> Tensor:
+            logits = training.logits(start.weights, batch.image).detach().requires_grad_()
+            value = inner_loss(logits, batch, (weight, torch.ones_like(weight)))
+            return torch.autograd.grad(PARAMETERS[1] * value, logits)[0]
+
+        length = field(PARAMETERS[0]).norm()
+
+        def after(weight: Tensor) -> float:
+            leaves = [w.clone().requires_grad_() for w in start.weights]
+            direction = field(weight)
+            gradients = torch.autograd.grad(
+                training.logits(leaves, batch.image), leaves, direction * (length / direction.norm())
+            )
+            state = UPDATES["sgd"](start, gradients, RATES[0])
+            return float(outer_loss(training, state.weights))
+
+        h = 1e-5
+        slope = (after(PARAMETERS[0] + h) - after(PARAMETERS[0] - h)) / (2 * h)
+        assert float(self.gradient(True, steps=1).gradient[0]) == pytest.approx(slope, rel=1e-5)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lossevo.metalearning import MetaConfig, MetaRun
     from lossevo.search import CohortSource, Entry
 
-DEMO_OUTER_STEPS = 60
+DEMO_OUTER_STEPS = 40
 DEMO_EVALUATE_EVERY = 20
 DEMO_CONFIRMATION_SEEDS = 3
 

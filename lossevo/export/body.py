@@ -86,7 +86,7 @@ def _of_network(network: LossNetwork) -> Body:
     lines = [
         f"def formula({''.join(f'{name}: Tensor, ' for name in names)}layers: Sequence[Tensor]) -> Tensor:",
         '    """L from maps (B, C, *spatial) and the layers of the network; every voxel of a map is a column."""',
-        f"    values = torch.stack([{', '.join(names)}]).flatten(1)",
+        f"    values = torch.stack([{', '.join(names)}])[:, :, 1:].flatten(1)  # without the background",
         "    for layer in layers[:-1]:",
         f"        values = {_ACTIVATIONS[network.activation]}(layer @ values)",
         "    return nn.functional.softplus(layers[-1] @ values).mean()",

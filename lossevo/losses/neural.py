@@ -50,7 +50,7 @@ INPUTS: Mapping[str, Callable[[LossInputs], Tensor]] = {
     "distance": _distance,
     "frequency": _frequency,
 }
-"""How each input of a loss network is read: maps (B, C, *spatial)."""
+"""How each input of a loss network is read: maps (B, C, *spatial), background included."""
 
 LEGEND: Mapping[str, str] = {
     "margin": "x_c - max_{k≠c} x_k, the logit minus the largest of the other classes'",
@@ -163,11 +163,15 @@ def _number(weight: object) -> float:
 
 
 class LearnedLoss(SegmentationLoss):
-    """The mean over batch, classes and voxels of a network of prediction and target,
+    """The mean over batch, foreground classes and voxels of a network of prediction and target,
 
-        L = 1/(B C |Ω|) Σ_b Σ_c Σ_i softplus(W_n a(… a(W_1 u_bci))),
+        L = 1/(B (C-1) |Ω|) Σ_b Σ_{c≥1} Σ_i softplus(W_n a(… a(W_1 u_bci))),
 
-    with the components u named in ``network.inputs``. The weights are buffers ``layer_1`` …: an optimiser of the
+    with the components u named in ``network.inputs``. With the background, class 0, among the classes one function
+    could not tell one class of two from the other: what a voxel of the foreground costs at the margin m would be what
+    one of the background costs at -m, and no weight could lie on either.
+
+    The weights are buffers ``layer_1`` …: an optimiser of the
     network that is trained leaves them alone. To train them, call the loss by ``torch.func.functional_call`` with
     tensors that want a gradient. Otherwise value and gradient are computed together, a few thousand voxels at a time.
 
@@ -208,7 +212,7 @@ class LearnedLoss(SegmentationLoss):
         return with_own_gradient(inputs.logits, value, gradient, lambda: self._value(inputs, weights))
 
     def _components(self, inputs: LossInputs) -> list[Tensor]:
-        return [INPUTS[name](inputs) for name in self.network.inputs]
+        return [INPUTS[name](inputs)[:, 1:] for name in self.network.inputs]
 
     def extra_repr(self) -> str:
         """What the network takes and how large it is."""
@@ -216,7 +220,7 @@ class LearnedLoss(SegmentationLoss):
 
 
 def network_value(components: Sequence[Tensor], weights: Sequence[Tensor], activation: str) -> Tensor:
-    """The mean of softplus(W_n a(… a(W_1 u))) over all voxels; ``components`` are those of u, (B, C, *spatial) each."""
+    """The mean of softplus(W_n a(… a(W_1 u))) over all voxels; ``components`` are those of u, maps of one shape."""
     return _terms(_columns(components), weights, activation).mean()
 
 

@@ -86,6 +86,7 @@ class Learner:
             masked=self.settings.shaping if trajectory.place % 2 == 0 else (),
             optimiser=self.settings.optimiser,
             fixed_length=self.settings.fixed_length,
+            cool_down=self.settings.cool_down,
             outer_loss=self.settings.outer_loss,
             inner=tuple(sorted(drawn[:half])),
             outer=tuple(sorted(drawn[half:])),

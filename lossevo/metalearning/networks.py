@@ -34,7 +34,7 @@ def cross_entropy_network(
 ) -> LossNetwork:
     """A random network, fitted to the cross-entropy of each class against all others, log(1 + exp(±margin)).
 
-    For two classes that is cross-entropy, with the same gradient up to a factor. The fit is one of least squares on
+    For two classes, of which the background does not count, that is cross-entropy. The fit is one of least squares on
     margins from -12 to 12 with targets 0 and 1.
     """
     network = random_network(inputs, hidden, activation, generator)

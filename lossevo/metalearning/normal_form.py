@@ -1,6 +1,6 @@
 """Voxel-wise formulas as weighted sums: what genetic programming draws is brought to one form, and can be read.
 
-A formula becomes ``class_mean(mean(t₁ ± c₂ t₂ ± c₃ t₃ …))``. Reductions move to the root. Factors come out of
+A formula becomes ``foreground_mean(mean(t₁ ± c₂ t₂ ± c₃ t₃ …))``. Reductions move to the root. Factors come out of
 products, squares and signs, so that every term has one; the first has none, since a positive factor does not change
 how a loss trains; what does not depend on the voxel is dropped there, having no gradient. Like terms are joined.
 """
@@ -66,7 +66,7 @@ class _Form:
         inner = self.node(self.summed(scaled))
         if inner.kind is not Kind.VOXEL:
             return None
-        return Expression.of(Node("class_mean", (Node("mean", (inner,)),)), self.values)
+        return Expression.of(Node("foreground_mean", (Node("mean", (inner,)),)), self.values)
 
     def terms(self, node: Node, weight: Number) -> list[Term]:
         """The terms of ``weight · node``."""

@@ -21,6 +21,7 @@ class MetaTask:
         masked: inputs that count as 0 in this task: its shaping, in every other one.
         optimiser: of the inner steps, ``adam`` or ``sgd``.
         fixed_length: see :class:`~lossevo.training.differentiable.DifferentiableTraining`.
+        cool_down: take the outer loss after the steps with learning rates that fall to 0, instead of the steps.
         outer_loss: name of the task loss.
         inner: subjects that the inner steps train on.
         outer: subjects on which the outer loss is taken; none of ``inner``.
@@ -36,6 +37,7 @@ class MetaTask:
     masked: tuple[str, ...]
     optimiser: str
     fixed_length: bool
+    cool_down: bool
     outer_loss: str
     inner: tuple[str, ...]
     outer: tuple[str, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,13 +14,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lossevo.data.augmentation import draw
-from lossevo.losses import SegmentationLoss, create
+from lossevo.losses import SegmentationLoss, create, parameters
 from lossevo.losses.neural import LearnedLoss, LossNetwork
 from lossevo.metalearning.networks import tensors
 from lossevo.metalearning.tasks import MetaOutcome, MetaTask, packed, unpacked
 from lossevo.training import TrainingData
 from lossevo.training.batches import Batch, draw_order
-from lossevo.training.differentiable import DifferentiableTraining, Tensors, meta_gradient, one_cycle
+from lossevo.training.differentiable import DifferentiableTraining, Rates, Tensors, meta_gradient, one_cycle
 from lossevo.training.network import build_network
 from lossevo.training.trainer import Trainer
 from lossevo.training.worker import TrainingWorker
@@ -54,7 +55,7 @@ def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:
     spacing_mm = data.volumes[0].spacing_mm
     network = LossNetwork.from_json(task.network)
     learned = LearnedLoss(network).to(device)
-    outer_loss = create(task.outer_loss).to(device)
+    outer_loss = make_outer_loss(task.outer_loss).to(device)
     outer_loss.use_spacing(spacing_mm)
     names = list(learned.weights)
     kept = torch.tensor([name not in task.masked for name in network.inputs], device=device)
@@ -94,16 +95,40 @@ def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:
 
     with torch.no_grad():
         before = sum(float(outer(batch, state.weights)) for batch in outer_batches) / len(outer_batches)
-    rates = one_cycle(data.settings, task.length)[task.first : task.first + task.steps]
+    rates = one_cycle(data.settings, task.length)[now]
     looks = [partial(outer, batch) for batch in outer_batches]
-    found = meta_gradient(training, state, batches, rates, [w.to(device) for w in tensors(network)], looks)
-    if not all(bool(tensor.isfinite().all()) for tensor in (*found.gradient, *found.state.tensors)):
+    weights = tuple(weight.to(device) for weight in tensors(network))
+    found = meta_gradient(training, state, batches, cooling(rates) if task.cool_down else rates, weights, looks)
+    after = found.state
+    if task.cool_down:
+        after = state
+        for batch, rate in zip(batches, rates, strict=True):
+            after = training.advance(after, batch, weights, rate)
+    if not all(bool(tensor.isfinite().all()) for tensor in (*found.gradient, *after.tensors)):
         raise FloatingPointError(f"meta-gradient or weights are not finite after step {task.first + task.steps}")
     if not math.isfinite(found.value):
         raise FloatingPointError(f"outer loss is {found.value} after step {task.first + task.steps}")
     return MetaOutcome(
-        before, found.value, packed(found.gradient), packed(found.state.tensors), time.perf_counter() - started
+        before, found.value, packed(found.gradient), packed(after.tensors), time.perf_counter() - started
     )
+
+
+def make_outer_loss(name: str) -> SegmentationLoss:
+    """The loss of the catalogue; a Dice over the classes present in the batch, where it can be chosen.
+
+    Small patches have few classes in them, and a Dice of each for each image is mostly noise.
+    """
+    chosen = {"batch": True, "absent": "skip"}
+    return create(name, **{key: value for key, value in chosen.items() if key in parameters(name)})
+
+
+def cooling(rates: Sequence[Rates]) -> list[Rates]:
+    """The same with learning rates that fall to 0 in a line: how the training would end, did it end now."""
+    count = len(rates)
+    return [
+        replace(rate, learning_rate=rate.learning_rate * (count - step - 0.5) / count)
+        for step, rate in enumerate(rates)
+    ]
 
 
 def _batches(

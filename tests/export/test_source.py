@@ -96,7 +96,7 @@ def test_a_network_reads_like_written_by_hand() -> None:
         '''\
 def formula(m: Tensor, g: Tensor, layers: Sequence[Tensor]) -> Tensor:
     """L from maps (B, C, *spatial) and the layers of the network; every voxel of a map is a column."""
-    values = torch.stack([m, g]).flatten(1)
+    values = torch.stack([m, g])[:, :, 1:].flatten(1)  # without the background
     for layer in layers[:-1]:
         values = torch.relu(layer @ values)
     return nn.functional.softplus(layers[-1] @ values).mean()

@@ -38,7 +38,7 @@ def by_loop(net, logits, shares, distance_mm):
     x, g, phi = (tensor.flatten(2) for tensor in (logits, shares, distance_mm))
     images, classes, voxels = x.shape
     terms = []
-    for b, c, i in itertools.product(range(images), range(classes), range(voxels)):
+    for b, c, i in itertools.product(range(images), range(1, classes), range(voxels)):
         largest_other = max((x[b, k, i] for k in range(classes) if k != c), key=lambda other: other.item())
         read = {
             "margin": x[b, c, i] - largest_other,
@@ -176,13 +176,14 @@ POINTWISE = ("margin", "probability", "target")
 
 
 @few_examples
-@given(seed=seeds, order=st.permutations([0, 1, 2]), axis=st.sampled_from([2, 3, 4]))
-def test_order_of_classes_and_mirrors_do_not_matter(seed, order, axis):
+@given(seed=seeds, order=st.permutations([1, 2]), axis=st.sampled_from([2, 3, 4]))
+def test_order_of_foreground_classes_and_mirrors_do_not_matter(seed, order, axis):
     loss = LearnedLoss(random_network(seed=seed % 100), spacing_mm=(4.0, 1.0, 2.0))
     logits, target = example(3, (3, 4, 5), seed=seed)
     hot = one_hot(target, 3).double()
     value, gradient = value_and_gradient(loss, logits, hot)
     assert_same(value_and_gradient(loss, logits, target), (value, gradient))
+    order = [0, *order]
     assert_same(value_and_gradient(loss, logits[:, order], hot[:, order]), (value, gradient[:, order]))
     assert_same(value_and_gradient(loss, logits.flip(axis), hot.flip(axis)), (value, gradient.flip(axis)))
     turned = LearnedLoss(random_network(seed=seed % 100), spacing_mm=(2.0, 1.0, 4.0))

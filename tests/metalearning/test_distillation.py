@@ -65,7 +65,7 @@ class TestKnownLosses:
     @pytest.mark.parametrize("classes", [2, 4])
     def test_cross_entropy_is_found_exactly(self, classes):
         found = recommended(distill(create("cross_entropy"), classes=classes, seed=1, budget=QUICK))
-        assert str(found.expression) == "class_mean(mean(-(y * logp)))"
+        assert str(found.expression) == "foreground_mean(mean(-(y * logp)))"
         assert found.agreement == pytest.approx(1, abs=1e-12)
         assert found.scale == pytest.approx(classes)
         assert found.cosines == pytest.approx(dict.fromkeys(STAGES, 1.0))
@@ -78,7 +78,7 @@ class TestKnownLosses:
         assert found.agreement > 1 - 1e-6
 
     def test_a_mixture_is_found_with_its_weight(self):
-        mixture = Expression.parse("class_mean(mean(square(p - y))) - 0.4 * class_mean(mean(y * logp))")
+        mixture = Expression.parse("foreground_mean(mean(square(p - y))) - 0.4 * foreground_mean(mean(y * logp))")
         found = recommended(distill(ExpressionLoss(mixture), classes=3, seed=1, budget=70))
         assert found.agreement > 0.9999
         assert found.expression.coefficients == pytest.approx((2.5,)) or found.expression.coefficients == pytest.approx(
@@ -136,7 +136,7 @@ class TestFront:
 
     def test_the_recommended_one_is_the_shortest_of_the_good_that_pass(self):
         def made(text: str, agreement: float, failed: Check | None = None) -> Distilled:
-            return Distilled(Expression.parse(f"class_mean(mean({text}))"), agreement, {}, 1.0, failed)
+            return Distilled(Expression.parse(f"foreground_mean(mean({text}))"), agreement, {}, 1.0, failed)
 
         short, longer, longest = made("p", 0.9), made("p * y", 0.992), made("p * y + 2.0 * p", 0.995)
         unsafe = made("y", 0.999, Check.OVERFLOW)
@@ -148,9 +148,9 @@ class TestFront:
 
 
 def test_a_loss_that_trains_nothing_is_read_but_known_as_that():
-    front = distill(ExpressionLoss(Expression.parse("class_mean(mean(y * logp))")), classes=2, seed=0, budget=QUICK)
+    front = distill(ExpressionLoss(Expression.parse("foreground_mean(mean(y * logp))")), classes=2, seed=0, budget=QUICK)
     found = max(front, key=lambda member: member.agreement)
-    assert (str(found.expression), found.failed) == ("class_mean(mean(y * logp))", Check.DESCENT)
+    assert (str(found.expression), found.failed) == ("foreground_mean(mean(y * logp))", Check.DESCENT)
 
 
 def test_frequency_and_distance_are_words_only_where_the_loss_knows_them():

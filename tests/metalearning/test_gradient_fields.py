@@ -12,10 +12,10 @@ from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.metalearning.gradient_fields import SPACING_MM, STAGES, Teacher, volumes
 
 FORMULAS = (
-    "class_mean(mean(square(p - y)))",
-    "class_mean(mean(0.3 * softplus(m) - y * logp))",
-    "class_mean(mean(-(y * logp) * (f + 0.1)))",
-    "class_mean(mean(p * d + square(y - p)))",
+    "foreground_mean(mean(square(p - y)))",
+    "foreground_mean(mean(0.3 * softplus(m) - y * logp))",
+    "foreground_mean(mean(-(y * logp) * (f + 0.1)))",
+    "foreground_mean(mean(p * d + square(y - p)))",
 )
 
 
@@ -97,21 +97,21 @@ class TestAgreement:
     @pytest.mark.parametrize("classes", [2, 4])
     def test_a_loss_agrees_with_itself_at_every_stage(self, classes):
         teacher = Teacher(create("cross_entropy"), classes)
-        field = teacher.field_of(Expression.parse("class_mean(mean(3 - 0.5 * (y * logp)))"))
+        field = teacher.field_of(Expression.parse("foreground_mean(mean(3 - 0.5 * (y * logp)))"))
         assert teacher.agreement(field) == pytest.approx(1, abs=1e-12)
         assert teacher.scale(field) == pytest.approx(2 * classes)
         assert teacher.cosines(field) == pytest.approx(dict.fromkeys(STAGES, 1.0), abs=1e-12)
 
     def test_its_negative_does_not(self):
         teacher = Teacher(create("cross_entropy"), 2)
-        field = teacher.field_of(Expression.parse("class_mean(mean(y * logp))"))
+        field = teacher.field_of(Expression.parse("foreground_mean(mean(y * logp))"))
         assert teacher.agreement(field) == 0
         assert teacher.signed_agreement(field) == pytest.approx(-1)
 
     def test_what_has_no_gradient_or_no_number_does_not(self):
         teacher = Teacher(create("cross_entropy"), 2)
-        assert teacher.agreement(teacher.field_of(Expression.parse("class_mean(mean(y))"))) == 0
-        assert teacher.field_of(Expression.parse("class_mean(mean(square(1e12 * m) ^ 1e3))")) is None
+        assert teacher.agreement(teacher.field_of(Expression.parse("foreground_mean(mean(y))"))) == 0
+        assert teacher.field_of(Expression.parse("foreground_mean(mean(square(1e12 * m) ^ 1e3))")) is None
         assert teacher.agreement(None) == 0
 
     def test_the_teacher_is_left_as_it_is(self):
@@ -123,7 +123,7 @@ class TestAgreement:
 
     def test_a_loss_without_gradient_is_refused(self):
         with pytest.raises(LossevoError, match="zero everywhere"):
-            Teacher(ExpressionLoss(Expression.parse("class_mean(mean(y))")), 2)
+            Teacher(ExpressionLoss(Expression.parse("foreground_mean(mean(y))")), 2)
 
     def test_one_class_is_refused(self):
         with pytest.raises(LossevoError, match="at least two classes"):

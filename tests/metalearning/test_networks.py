@@ -24,7 +24,6 @@ def test_one_fitted_to_cross_entropy_has_its_gradient(inputs: tuple[str, ...], a
         each(leaf, target).backward()
         fields.append(leaf.grad.flatten())
     assert torch.cosine_similarity(*fields, dim=0) > 0.99
-    # Of the mean over two classes it is the same, not half of it: each class sees both.
     assert float(fields[0].norm() / fields[1].norm()) == pytest.approx(1, abs=0.1)
 
 

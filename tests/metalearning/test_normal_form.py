@@ -15,23 +15,23 @@ from lossevo.search.variation import Variation, to_node
 def form(text: str, *, weighted: bool = False) -> str:
     expression = Expression.parse(text)
     found = normal_form(expression.root, expression.coefficients, weighted=weighted)
-    return "" if found is None else str(found).removeprefix("class_mean(mean(").removesuffix("))")
+    return "" if found is None else str(found).removeprefix("foreground_mean(mean(").removesuffix("))")
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("-class_mean(mean(y * logp))", "-(y * logp)"),
+        ("-foreground_mean(mean(y * logp))", "-(y * logp)"),
         ("3.0 - 2.0 * class_sum(mean(y * logp))", "-(y * logp)"),
-        ("class_mean(mean(0.5 * (8.0 * square(p - y)) + 2.0 * softplus(m)))", "square(p - y) + 0.5 * softplus(m)"),
-        ("class_mean(mean(-(p + y) * -(m * 2)))", "(p + y) * m"),
-        ("class_mean(mean(y * (p - log(1.0) * 3)))", "y * p"),
-        ("class_mean(mean(square(-2.0 * p) - abs(-(y - p)) * 8))", "square(p) - 2.0 * abs(p - y)"),
-        ("class_mean(mean((1 - p) ^ 2.0 * y * logp))", "(1 - p) ^ 2.0 * y * logp"),
-        ("class_mean(mean(p * y + p * y - m))", "p * y - 0.5 * m"),
-        ("log(class_mean(sum(p * y)))", "log(p * y)"),
-        ("class_mean(mean(p)) - class_mean(mean(p))", ""),
-        ("class_mean(f)", ""),
+        ("foreground_mean(mean(0.5 * (8.0 * square(p - y)) + 2.0 * softplus(m)))", "square(p - y) + 0.5 * softplus(m)"),
+        ("foreground_mean(mean(-(p + y) * -(m * 2)))", "(p + y) * m"),
+        ("foreground_mean(mean(y * (p - log(1.0) * 3)))", "y * p"),
+        ("foreground_mean(mean(square(-2.0 * p) - abs(-(y - p)) * 8))", "square(p) - 2.0 * abs(p - y)"),
+        ("foreground_mean(mean((1 - p) ^ 2.0 * y * logp))", "(1 - p) ^ 2.0 * y * logp"),
+        ("foreground_mean(mean(p * y + p * y - m))", "p * y - 0.5 * m"),
+        ("log(foreground_mean(sum(p * y)))", "log(p * y)"),
+        ("foreground_mean(mean(p)) - foreground_mean(mean(p))", ""),
+        ("foreground_mean(f)", ""),
     ],
 )
 def test_examples(given, expected):
@@ -39,12 +39,12 @@ def test_examples(given, expected):
 
 
 def test_terms_are_weighted_on_demand():
-    assert form("class_mean(mean(p - y * m))", weighted=True) == "p - 1.0 * (y * m)"
-    assert form("class_mean(mean(p - y * m))") == "p - y * m"
+    assert form("foreground_mean(mean(p - y * m))", weighted=True) == "p - 1.0 * (y * m)"
+    assert form("foreground_mean(mean(p - y * m))") == "p - y * m"
 
 
 def test_an_overflow_is_no_formula():
-    assert form("class_mean(mean(p + 1e12 * p * (1e12 * y)))") == ""
+    assert form("foreground_mean(mean(p + 1e12 * p * (1e12 * y)))") == ""
 
 
 def test_of_random_voxel_wise_formulas_only_the_scale_changes():

@@ -21,5 +21,5 @@ def test_tensors_come_back_bit_for_bit() -> None:
 
 def test_a_task_is_json() -> None:
     network = {"inputs": ["margin", "target"], "activation": "elu", "layers": [[[1.0, 2.0]]]}
-    task = MetaTask(network, ("distance",), "adam", True, "dice", ("a",), ("b", "c"), 2, 7, 75, 4, 4, "AAAA")
+    task = MetaTask(network, ("distance",), "adam", True, False, "dice", ("a",), ("b", "c"), 2, 7, 75, 4, 4, "AAAA")
     assert MetaTask.from_payload(json.loads(json.dumps(task.to_payload()))) == task

@@ -35,6 +35,7 @@ def task(trainer: Trainer, **changes: object) -> MetaTask:
         masked=(),
         optimiser="adam",
         fixed_length=False,
+        cool_down=False,
         outer_loss="dice_ce",
         inner=subjects[:4],
         outer=subjects[4:],

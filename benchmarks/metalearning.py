@@ -1,6 +1,6 @@
 """Time and memory of a meta-gradient: how large a network and patch fit, and what looking further ahead costs.
 
-    python benchmarks/metalearning.py [--patch 48 48 48] [--batch 2]
+    python benchmarks/metalearning.py [--patch 48 48 48] [--batch 2] [--inner-steps 1 4]
 
 Each line is a process of its own, with one thread: the peak of its resident memory (the interpreter and PyTorch take
 some 400 MiB of it), and the time of one task of an outer step as the median of three. ``plain`` is an ordinary training
@@ -92,6 +92,7 @@ def main() -> None:
     options.add_argument("--patch", type=int, nargs=3, default=(48, 48, 48))
     options.add_argument("--batch", type=int, default=2)
     options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--inner-steps", type=int, nargs="+", default=INNER_STEPS)
     options.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     patch = tuple(chosen.patch)
@@ -101,7 +102,7 @@ def main() -> None:
     print(f"patch {'×'.join(map(str, patch))}, batch {chosen.batch}")
     print(f"{'network':44} {'steps':>5} {'task, s':>9} {'plain, s':>9} {'ratio':>7} {'peak, MiB':>9}", flush=True)
     for network in NETWORKS:
-        for inner_steps in INNER_STEPS:
+        for inner_steps in chosen.inner_steps:
             subprocess.run([sys.executable, *sys.argv, "--only", network, str(inner_steps)], check=True)
 
 

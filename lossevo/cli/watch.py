@@ -210,7 +210,7 @@ class MetaFormat:
 
     def summary(self, progress: metalearning.Progress) -> str:
         """Where it ended."""
-        return f"{_best_learned(progress)}; {progress.workers} workers {progress.busy_share:.0%} busy"
+        return f"{_best_learned(progress)}; {_workers(progress)}"
 
 
 def _outer_loss(progress: metalearning.Progress) -> str:
@@ -225,8 +225,7 @@ def _best_learned(progress: metalearning.Progress) -> str:
 
 
 def _busy(progress: metalearning.Progress) -> str:
-    workers = f"{progress.workers} worker{'s' if progress.workers != 1 else ''}"
-    return f"{workers} {progress.busy_share:.0%} busy, ETA of this phase {duration(progress.eta_s)}"
+    return f"{_workers(progress)}, ETA of this phase {duration(progress.eta_s)}"
 
 
 def _count(progress: search.Progress | comparison.Progress | metalearning.Progress) -> str:
@@ -235,8 +234,11 @@ def _count(progress: search.Progress | comparison.Progress | metalearning.Progre
 
 
 def _pace(progress: search.Progress | comparison.Progress) -> str:
-    workers = f"{progress.workers} worker{'s' if progress.workers != 1 else ''}"
-    return f"{progress.per_hour:.0f} trainings/h, {workers} {progress.busy_share:.0%} busy"
+    return f"{progress.per_hour:.0f} trainings/h, {_workers(progress)}"
+
+
+def _workers(progress: search.Progress | comparison.Progress | metalearning.Progress) -> str:
+    return f"{progress.workers} worker{'s' if progress.workers != 1 else ''} {progress.busy_share:.0%} busy"
 
 
 def _speed(progress: search.Progress | comparison.Progress) -> str:

@@ -13,7 +13,7 @@ from lossevo.expression.codegen import HELPERS
 from lossevo.expression.neighbourhoods import margin
 from lossevo.losses import base
 from lossevo.losses.definitions import Definition
-from lossevo.losses.neural import LEGEND, LossNetwork
+from lossevo.losses.neural import LEGEND, LossNetwork, log_odds
 from lossevo.losses.signed_distance import signed_distance_in_torch
 
 LINE_LENGTH = 120
@@ -62,7 +62,7 @@ _DISTANCE = f"(distance_map.to(logits.dtype) / {DISTANCE_SCALE_MM!r}).clamp(-1, 
 # --- a network ---
 
 _NETWORK_READS = {
-    "margin": ("m", "margin(logits)"),
+    "margin": ("m", "log_odds(logits)"),
     "probability": ("p", "torch.softmax(logits, dim=1)"),
     "target": ("g", "2 * y - 1"),
     "distance": ("d", _DISTANCE),
@@ -70,7 +70,7 @@ _NETWORK_READS = {
 }
 """How each input of a network is named and read, as in ``lossevo.losses.neural.INPUTS``; y is the one-hot target."""
 
-_CALLED: Mapping[str, Callable[..., object]] = {"distance": signed_distance_in_torch, "margin": margin}
+_CALLED: Mapping[str, Callable[..., object]] = {"distance": signed_distance_in_torch, "margin": log_odds}
 
 _ACTIVATIONS = {
     "elu": "nn.functional.elu",

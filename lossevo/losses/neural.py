@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from lossevo.errors import LossevoError, shown
 from lossevo.expression import DISTANCE_SCALE_MM
-from lossevo.expression.neighbourhoods import margin
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.one_pass import with_own_gradient
@@ -32,6 +31,15 @@ _AT_ONCE_ON_CPU, _AT_ONCE_ON_GPU = 2**18, 2**26
 """How many numbers of a layer are computed at once: what a cache holds, and what keeps a GPU busy."""
 
 
+def log_odds(x: Tensor) -> Tensor:
+    """Log p_c/(1 - p_c) = x_c - log Σ_{k≠c} exp x_k of logits (B, C, *spatial), exact also where p is nearly 1."""
+    top = x.argmax(dim=1, keepdim=True) == torch.arange(x.shape[1], device=x.device).view(1, -1, *[1] * (x.ndim - 2))
+    # For the largest the others are summed up themselves; for the rest p is at most 1/2, and 1 - p loses nothing.
+    others = x.masked_fill(top, -torch.inf).logsumexp(dim=1, keepdim=True)
+    below = x.softmax(dim=1).masked_fill(top, 0.0)
+    return x - torch.where(top, others, x.logsumexp(dim=1, keepdim=True) + torch.log1p(-below))
+
+
 def _distance(inputs: LossInputs) -> Tensor:
     assert inputs.distance_map is not None
     return (inputs.distance_map / DISTANCE_SCALE_MM).clamp(-1, 1)
@@ -43,7 +51,7 @@ def _frequency(inputs: LossInputs) -> Tensor:
 
 
 INPUTS: Mapping[str, Callable[[LossInputs], Tensor]] = {
-    "margin": lambda inputs: margin(inputs.logits),
+    "margin": lambda inputs: log_odds(inputs.logits),
     "probability": lambda inputs: inputs.probability,
     # Without biases a network takes 0 to one and the same value, whatever its weights; so no class is 0.
     "target": lambda inputs: 2 * inputs.target - 1,
@@ -53,7 +61,7 @@ INPUTS: Mapping[str, Callable[[LossInputs], Tensor]] = {
 """How each input of a loss network is read: maps (B, C, *spatial), background included."""
 
 LEGEND: Mapping[str, str] = {
-    "margin": "x_c - max_{k≠c} x_k, the logit minus the largest of the other classes'",
+    "margin": "x_c - log Σ_{k≠c} exp x_k, the log-odds of the class against all others",
     "probability": "p, predicted probability (softmax)",
     "target": "2 g - 1: 1 in the class, -1 outside",
     "distance": f"signed distance to the class's boundary, negative inside, in {DISTANCE_SCALE_MM:g} mm, from -1 to 1",

@@ -1,11 +1,11 @@
 """Distillation: a learned loss as a formula that can be read.
 
 Genetic programming, with the search's own variation and population, looks for the voxel-wise formula whose gradient
-field agrees best with that of the loss (:mod:`lossevo.metalearning.gradient_fields`). It starts from the per-voxel
-losses of the literature and the sums of two of them, see ``search_spaces/distillation.yaml``. Every formula is brought
-to a normal form, its coefficients are fitted by least squares, and one whose gradient points the wrong way is negated.
-One that is better than all shorter ones is shortened by measurement, fitted again and rounded to as few digits as its
-agreement allows.
+field agrees best with that of the loss (:mod:`lossevo.metalearning.gradient_fields`). As a learned loss it is a mean
+over the foreground classes, each against the rest. The search starts from the per-voxel losses of the literature and
+the sums of two of them, see ``search_spaces/distillation.yaml``. Every formula is brought to a normal form, its
+coefficients are fitted by least squares, and one whose gradient points the wrong way is negated. One that is better
+than all shorter ones is shortened by measurement, fitted again and rounded to as few digits as its agreement allows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Distilled:
     """A formula that stands for a loss.
 
     Attributes:
-        expression: the formula, voxel-wise under one mean.
+        expression: the formula, voxel-wise under one mean over the foreground classes.
         agreement: of its gradient field with the loss's, from 0 to 1.
         cosines: of the two fields at each stage of a training.
         scale: what the formula is to be multiplied by to have gradients as long as the loss's; Adam does not mind.

@@ -2,7 +2,8 @@
 
 A formula becomes ``foreground_mean(mean(t₁ ± c₂ t₂ ± c₃ t₃ …))``. Reductions move to the root. Factors come out of
 products, squares and signs, so that every term has one; the first has none, since a positive factor does not change
-how a loss trains; what does not depend on the voxel is dropped there, having no gradient. Like terms are joined.
+how a loss trains; what does not depend on the voxel is dropped there, having no gradient. Like terms are joined. The
+mean is that of a learned loss, over the foreground alone, whatever the reductions were.
 """
 
 from __future__ import annotations

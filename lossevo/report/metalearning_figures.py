@@ -59,7 +59,7 @@ def _draw_evaluations(axes: Axes, evaluations: Mapping[str, list[float]], entrie
         axes.axhline(entry.selection_score, color=GREY, linestyle=dashes, linewidth=1.2, label=name)
     axes.set_title("Validation Dice, same seeds")
     axes.set_xlabel("outer step")
-    axes.legend(loc="lower right")
+    axes.legend()
 
 
 def _gradients(entries: Sequence[Entry]) -> Picture:

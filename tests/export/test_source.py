@@ -89,7 +89,7 @@ def test_a_network_reads_like_written_by_hand() -> None:
     for expected in (
         """\
             y = one_hot(target, logits.shape[1]).to(logits.dtype)
-            m = margin(logits)
+            m = log_odds(logits)
             g = 2 * y - 1
             return formula(m, g, [layer.to(logits) for layer in self.buffers()])
 """,
@@ -121,7 +121,7 @@ LAYER_2 = (
     for expected in (
         "winner 7: a segmentation loss found by lossevo",
         "L = mean(softplus(network(margin, target))), 2-4-1 relu without biases",
-        "m   margin: x_c - max_{k≠c} x_k",
+        "m   margin: x_c - log Σ_{k≠c} exp x_k",
         "g   target: 2 g - 1",
     ):
         assert expected in docstring

@@ -17,6 +17,7 @@ from lossevo.errors import LossevoError
 from lossevo.losses import create, from_spec, neural, signed_distance_map
 from lossevo.losses.base import one_hot
 from lossevo.losses.neural import ACTIVATIONS, MAX_LAYERS, MAX_UNITS, LearnedLoss, LossNetwork
+from lossevo.metalearning.networks import cross_entropy_network
 from tests.losses.every_loss import assert_same, example, value_and_gradient
 from tests.losses.voxel_loops import GEOMETRIES, KINDS, SPACING_MM, labels, signed_distance
 from tests.networks import CROSS_ENTROPY, random_network
@@ -39,9 +40,9 @@ def by_loop(net, logits, shares, distance_mm):
     images, classes, voxels = x.shape
     terms = []
     for b, c, i in itertools.product(range(images), range(1, classes), range(voxels)):
-        largest_other = max((x[b, k, i] for k in range(classes) if k != c), key=lambda other: other.item())
+        others = torch.stack([x[b, k, i] for k in range(classes) if k != c]).logsumexp(dim=0)
         read = {
-            "margin": x[b, c, i] - largest_other,
+            "margin": x[b, c, i] - others,
             "probability": 1 / (x[b, :, i] - x[b, c, i]).exp().sum(),
             "target": 2 * g[b, c, i] - 1,
             "distance": (phi[b, c, i] / 20).clamp(-1, 1),
@@ -341,3 +342,31 @@ def test_a_malformed_document_is_refused(change, message):
 def test_what_is_no_document_is_refused(document):
     with pytest.raises(LossevoError, match="not a loss network: expected inputs, activation and layers"):
         from_spec({"learned": document})
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+@pytest.mark.parametrize("scale", [1.0, 50.0, 1e4])
+def test_log_odds_are_exact_where_probabilities_are_not(classes, scale):
+    generator = torch.Generator().manual_seed(classes)
+    x = (scale * torch.randn(2, classes, 3, 4, dtype=torch.float64, generator=generator)).requires_grad_()
+    columns = [
+        x[:, c] - torch.stack([x[:, k] for k in range(classes) if k != c]).logsumexp(dim=0) for c in range(classes)
+    ]
+    expected, weights = torch.stack(columns, dim=1), torch.randn(2, classes, 3, 4, generator=generator)
+    found = neural.log_odds(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    gradients = [torch.autograd.grad((weights * each).sum(), x)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_the_background_is_trained_though_it_is_no_class_of_the_loss(classes):
+    """By the margin to the largest other class it would not be, of three classes and more."""
+    loss = LearnedLoss(cross_entropy_network(("margin", "target"), (16, 16), "elu", torch.Generator().manual_seed(0)))
+    logits = torch.randn(1, classes, 6, 7, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    optimiser = torch.optim.Adam([logits], 0.05)
+    for _ in range(200):
+        optimiser.zero_grad()
+        loss(logits, torch.zeros(1, 1, 6, 7, 8, dtype=torch.int64)).backward()
+        optimiser.step()
+    assert bool((logits.argmax(dim=1) == 0).all())

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from lossevo.errors import LossevoError
-from lossevo.expression import Expression, unicode
+from lossevo.expression import Expression
 from lossevo.losses import create
 from lossevo.losses.neural import ACTIVATIONS, LearnedLoss, LossNetwork
 from lossevo.losses.symbolic import ExpressionLoss
@@ -17,7 +17,7 @@ from lossevo.metalearning.distillation import Distilled, distill, recommended
 from lossevo.metalearning.gradient_fields import STAGES, Teacher
 from lossevo.search.screening import Check, Screening
 
-QUICK = 40
+QUICK = 20
 
 
 def best(front: list[Distilled]) -> float:
@@ -25,11 +25,11 @@ def best(front: list[Distilled]) -> float:
 
 
 def cross_entropy(margin: torch.Tensor, target: float) -> torch.Tensor:
-    return (1 + target) / 2 * functional.softplus(-margin)
+    return functional.softplus(-target * margin)
 
 
 def focal(margin: torch.Tensor, target: float) -> torch.Tensor:
-    return cross_entropy(margin, target) * torch.sigmoid(-margin) ** 2
+    return cross_entropy(margin, target) * torch.sigmoid(-target * margin) ** 2
 
 
 def learned(curve, steps: int = 400) -> LearnedLoss:
@@ -62,35 +62,47 @@ def learned(curve, steps: int = 400) -> LearnedLoss:
 
 
 class TestKnownLosses:
-    @pytest.mark.parametrize("classes", [2, 4])
-    def test_cross_entropy_is_found_exactly(self, classes):
-        found = recommended(distill(create("cross_entropy"), classes=classes, seed=1, budget=QUICK))
-        assert str(found.expression) == "foreground_mean(mean(-(y * logp)))"
+    def test_cross_entropy_of_two_classes_is_found_exactly(self):
+        found = recommended(distill(create("cross_entropy"), classes=2, seed=1, budget=QUICK))
+        assert str(found.expression) == "foreground_mean(mean(softplus(m) - y * m))"
         assert found.agreement == pytest.approx(1, abs=1e-12)
-        assert found.scale == pytest.approx(classes)
+        assert found.scale == pytest.approx(1)
         assert found.cosines == pytest.approx(dict.fromkeys(STAGES, 1.0))
         assert found.failed is None
 
     @pytest.mark.parametrize("gamma", [2.0, 3.0])
     def test_focal_is_found_with_its_exponent(self, gamma):
-        found = recommended(distill(create("focal", gamma=gamma), classes=3, seed=1, budget=QUICK))
-        assert unicode(found.expression) == f"μᶜ[μ[−((1 − p)^{gamma:g} · y · log p)]]"
-        assert found.agreement > 1 - 1e-6
+        found = recommended(distill(create("focal", gamma=gamma), classes=2, seed=1, budget=QUICK))
+        assert str(found.expression) == f"foreground_mean(mean(abs(p - y) ^ {gamma:g} * (softplus(m) - y * m)))"
+        assert found.agreement > 1 - 1e-9
+
+    @pytest.mark.parametrize("weight", [0.25, 3])
+    def test_a_weight_of_the_foreground_is_found(self, weight):
+        """The factor by which a voxel of the foreground weighs more than one of the background."""
+        cross_entropy = "-2.0 * class_mean(mean(y * logp))"
+        loss = Expression.parse(f"{cross_entropy} - {weight - 1:.2f} * foreground_mean(mean(y * logp))")
+        found = recommended(distill(ExpressionLoss(loss), classes=2, seed=1, budget=QUICK))
+        assert str(found.expression) == f"foreground_mean(mean((1 - y) * softplus(m) + {weight} * (y * softplus(-m))))"
+        assert found.agreement == pytest.approx(1, abs=1e-12)
+
+    def test_cross_entropy_of_each_of_several_classes_against_the_rest(self):
+        """That of all classes at once is none of these: with several, no single one knows the background's p."""
+        formula = "foreground_mean(mean(-(y * logp + (1 - y) * log(1 - p))))"
+        found = recommended(distill(ExpressionLoss(Expression.parse(formula)), classes=4, seed=1, budget=QUICK))
+        assert (str(found.expression), found.agreement) == (formula, pytest.approx(1, abs=1e-12))
+        assert best(distill(create("cross_entropy"), classes=4, seed=1, budget=15)) < 0.9
 
     def test_a_mixture_is_found_with_its_weight(self):
-        mixture = Expression.parse("foreground_mean(mean(square(p - y))) - 0.4 * foreground_mean(mean(y * logp))")
-        found = recommended(distill(ExpressionLoss(mixture), classes=3, seed=1, budget=70))
-        assert found.agreement > 0.9999
-        assert found.expression.coefficients == pytest.approx((2.5,)) or found.expression.coefficients == pytest.approx(
-            (0.4,)
-        )
+        formula = "foreground_mean(mean(softplus(m) - y * m + 4 * square(p - y)))"
+        found = recommended(distill(ExpressionLoss(Expression.parse(formula)), classes=2, seed=1, budget=QUICK))
+        assert (str(found.expression), found.agreement) == (formula, pytest.approx(1, abs=1e-9))
 
     @pytest.mark.parametrize("curve", [cross_entropy, focal])
     def test_a_network_that_learned_one_is_read_as_it(self, curve):
         loss = learned(curve)
-        found = recommended(distill(loss, classes=2, seed=1, budget=QUICK))
+        found = recommended(distill(loss, classes=2, seed=1, budget=40))
         assert found.agreement > 0.99
-        assert found.complexity < 15
+        assert found.complexity <= 15
         known = create(curve.__name__)
         field = Teacher(known, 2).field_of(found.expression)
         assert Teacher(known, 2).agreement(field) > 0.99
@@ -101,7 +113,7 @@ class TestKnownLosses:
 
 @pytest.fixture(scope="module")
 def front() -> list[Distilled]:
-    return distill(create("dice_ce"), classes=2, seed=3, budget=100)
+    return distill(create("dice_ce"), classes=2, seed=3, budget=40)
 
 
 class TestFront:
@@ -121,17 +133,17 @@ class TestFront:
 
     def test_same_seed_same_front_and_no_global_generator(self, front):
         states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
-        again = distill(create("dice_ce"), classes=2, seed=3, budget=100)
+        again = distill(create("dice_ce"), classes=2, seed=3, budget=40)
         assert again == front
         assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
 
     def test_more_budget_is_never_worse(self, front):
         told: list[tuple[int, int, float]] = []
         loss = create("dice_ce")
-        less = distill(loss, classes=2, seed=3, budget=30, progress=lambda *now: told.append(now))
-        assert [done for done, _, _ in told] == list(range(1, 31))
+        less = distill(loss, classes=2, seed=3, budget=20, progress=lambda *now: told.append(now))
+        assert [done for done, _, _ in told] == list(range(1, 21))
         assert [value for _, _, value in told] == sorted(value for _, _, value in told)
-        assert told[-1] == (30, 30, best(less))
+        assert told[-1] == (20, 20, best(less))
         assert best(less) <= best(front)
 
     def test_the_recommended_one_is_the_shortest_of_the_good_that_pass(self):
@@ -148,14 +160,15 @@ class TestFront:
 
 
 def test_a_loss_that_trains_nothing_is_read_but_known_as_that():
-    front = distill(ExpressionLoss(Expression.parse("foreground_mean(mean(y * logp))")), classes=2, seed=0, budget=QUICK)
+    formula = "foreground_mean(mean(y * m - softplus(m)))"
+    front = distill(ExpressionLoss(Expression.parse(formula)), classes=2, seed=0, budget=QUICK)
     found = max(front, key=lambda member: member.agreement)
-    assert (str(found.expression), found.failed) == ("foreground_mean(mean(y * logp))", Check.DESCENT)
+    assert (str(found.expression), found.failed) == (formula, Check.DESCENT)
 
 
 def test_frequency_and_distance_are_words_only_where_the_loss_knows_them():
     network = LossNetwork(("margin", "target"), (((0.5, -0.5), (-1.0, 0.2)), ((1.0, 1.0),)))
-    front = distill(LearnedLoss(network), classes=2, seed=0, budget=100)
+    front = distill(LearnedLoss(network), classes=2, seed=0, budget=QUICK)
     assert not any(member.expression.terminals & {"f", "d"} for member in front)
     assert any("d" in m.expression.terminals for m in distill(create("boundary"), classes=2, seed=0, budget=QUICK))
 

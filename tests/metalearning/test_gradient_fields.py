@@ -94,17 +94,23 @@ class TestAgreement:
         assert made.agreement(field) == pytest.approx(agreement, abs=1e-9)
         assert made.scale(field) == pytest.approx(factor, rel=1e-6)
 
-    @pytest.mark.parametrize("classes", [2, 4])
-    def test_a_loss_agrees_with_itself_at_every_stage(self, classes):
+    @pytest.mark.parametrize(
+        ("classes", "formula", "factor"),
+        [
+            (2, "foreground_mean(mean(3 + 0.5 * (softplus(m) - y * m)))", 2),
+            (4, "class_mean(mean(3 - 0.5 * (y * logp)))", 8),
+        ],
+    )
+    def test_a_loss_agrees_with_itself_at_every_stage(self, classes, formula, factor):
         teacher = Teacher(create("cross_entropy"), classes)
-        field = teacher.field_of(Expression.parse("foreground_mean(mean(3 - 0.5 * (y * logp)))"))
+        field = teacher.field_of(Expression.parse(formula))
         assert teacher.agreement(field) == pytest.approx(1, abs=1e-12)
-        assert teacher.scale(field) == pytest.approx(2 * classes)
+        assert teacher.scale(field) == pytest.approx(factor)
         assert teacher.cosines(field) == pytest.approx(dict.fromkeys(STAGES, 1.0), abs=1e-12)
 
     def test_its_negative_does_not(self):
         teacher = Teacher(create("cross_entropy"), 2)
-        field = teacher.field_of(Expression.parse("foreground_mean(mean(y * logp))"))
+        field = teacher.field_of(Expression.parse("foreground_mean(mean(y * m - softplus(m)))"))
         assert teacher.agreement(field) == 0
         assert teacher.signed_agreement(field) == pytest.approx(-1)
 

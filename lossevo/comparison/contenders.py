@@ -4,6 +4,7 @@ has seen.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lossevo.data import LabelScheme
 from lossevo.errors import LossevoError
 from lossevo.export.document import read_document
-from lossevo.losses import create, describe, from_spec, names
+from lossevo.losses import create, describe, from_spec, names, parameters
 from lossevo.losses.definitions import definition_in, formula_of, spec_of
 from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
 from lossevo.search.candidate import HAND_CRAFTED
@@ -69,7 +70,10 @@ class Contender(BaseModel):
     @property
     def identity(self) -> str:
         """Equal for two contenders that are the same loss."""
-        return str(self.spec) if "name" in self.spec else definition_in(self.spec).hash
+        if "name" not in self.spec:
+            return definition_in(self.spec).hash
+        chosen = {**parameters(self.spec["name"]), **self.spec.get("parameters", {})}
+        return json.dumps([self.spec["name"], chosen], sort_keys=True, default=str)
 
 
 def contenders_from(

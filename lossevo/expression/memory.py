@@ -30,7 +30,6 @@ class _Kept(threading.local):
     def __init__(self) -> None:
         self.maps: dict[_Key, list[Tensor]] = {}
         self.bytes = 0
-        self.lent: dict[_Key, Tensor] = {}
 
 
 _kept = _Kept()
@@ -48,13 +47,10 @@ def pixels_like(x: Tensor) -> Tensor:
 
 def _map(like: Tensor, shape: torch.Size) -> Tensor:
     key = (shape, like.dtype)
-    if type(like) is Tensor and like.device.type == "cpu":
-        if free := _kept.maps.get(key):
-            found = free.pop()
-            _kept.bytes -= found.nbytes
-            return found
-        if key in _kept.lent and _is_back(_kept.lent[key]):
-            return _kept.lent.pop(key)
+    if type(like) is Tensor and like.device.type == "cpu" and (free := _kept.maps.get(key)):
+        found = free.pop()
+        _kept.bytes -= found.nbytes
+        return found
     return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
@@ -74,14 +70,6 @@ def release(x: Tensor) -> None:
     _kept.bytes += x.nbytes
 
 
-def lend(x: Tensor) -> None:
-    """Use the memory of a map that goes to a caller again, once the caller has let it go."""
-    if _USERS_ARE_TOLD and _is_ordinary(x):
-        if sum(other.nbytes for other in _kept.lent.values()) + x.nbytes > KEPT_BYTES:
-            _kept.lent.clear()
-        _kept.lent[x.shape, x.dtype] = x.detach()
-
-
 def _is_ordinary(x: Tensor) -> bool:
     return (
         type(x) is Tensor
@@ -90,35 +78,6 @@ def _is_ordinary(x: Tensor) -> bool:
         and x.nbytes <= KEPT_BYTES
         and not x.is_inference()
     )
-
-
-def _is_back(x: Tensor) -> bool:
-    """Whether nobody but ``x`` has its memory, in this process or another."""
-    return not x.untyped_storage().is_shared() and _users(x) == _ALONE
-
-
-def _users(x: Tensor) -> int:
-    """How many refer to the storage of ``x``: the storage object that is asked is one of them."""
-    count: int = torch._C._storage_Use_Count(x.untyped_storage()._cdata)
-    return count
-
-
-_ALONE = 2
-
-
-def _users_are_told() -> bool:
-    """Whether this PyTorch, whose private function it is, counts as it is thought to here."""
-    x = torch.empty(2)
-    try:
-        alone = _users(x)
-        view = x[:1]
-        return (alone, _users(x), view.numel()) == (_ALONE, _ALONE + 1, 1)
-    except Exception:
-        return False
-
-
-_USERS_ARE_TOLD = _users_are_told()
-"""Without it nothing that was lent is used again, which is slower."""
 
 
 def guarded(x: Tensor, out: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ class _OwnGradient(Function):
     def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor, compute: Callable[[], Tensor]) -> Tensor:
         ctx.save_for_backward(gradient)
         ctx.logits, ctx.compute = logits, compute
+        ctx.is_ours = not _has_hooks(True)
         return value.clone()
 
     @staticmethod
@@ -97,7 +98,7 @@ class _OwnGradient(Function):
         if torch.is_grad_enabled():
             # A derivative of the derivative is asked for.
             (gradient,) = torch.autograd.grad(ctx.compute(), ctx.logits, create_graph=True)
-        elif _is_last_use(received):
+        elif ctx.is_ours and _is_last_use(received):
             # New memory costs more than the product. Mostly there is nothing to do: a loss receives 1.
             is_one = received.device.type == "cpu" and type(received) is Tensor and bool(received == 1)
             return gradient if is_one else gradient.mul_(received), None, None, None
@@ -106,6 +107,8 @@ class _OwnGradient(Function):
 
 # Private functions of PyTorch; where one is not to be had, it is as if it said yes, and a gradient is always copied.
 _keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+# Whether what is saved goes to hooks, which may keep it.
+_has_hooks: Callable[[bool], object] = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda x: True)
 _is_batched: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: True)
 
 

@@ -18,7 +18,7 @@ from lossevo.expression import (
     unicode,
 )
 from lossevo.expression.cost import labels_pay
-from lossevo.expression.memory import lend, map_like, release
+from lossevo.expression.memory import map_like, release
 from lossevo.expression.neighbourhoods import margin
 from lossevo.losses import kernels
 from lossevo.losses.base import SegmentationLoss
@@ -165,7 +165,6 @@ class ExpressionLoss(SegmentationLoss):
             return self.compute(inputs)
         if gradient.shape != logits.shape:
             gradient = gradient.expand_as(logits).clone()
-        lend(gradient)
         # With the coefficients of this call: torch.func.functional_call puts others in their place for its time alone.
         return with_own_gradient(inputs.logits, value, gradient, lambda: self.compute(inputs, progress, coefficients))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from itertools import groupby
 
 import numpy as np
@@ -99,4 +100,6 @@ def _colours(count: int) -> list[str]:
 
 
 def _file_name(loss: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in loss)
+    clean = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in loss)
+    # Names that differ only in what a file name cannot hold.
+    return clean if clean == loss else f"{clean}-{sha256(loss.encode()).hexdigest()[:6]}"

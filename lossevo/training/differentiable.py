@@ -121,7 +121,7 @@ class DifferentiableTraining:
     def __init__(
         self, network: nn.Module, inner_loss: InnerLoss, *, optimiser: str = "adam", fixed_length: bool = False
     ) -> None:
-        self._network = network.train()
+        self._network = network
         self._names = [name for name, _ in network.named_parameters()]
         self._inner_loss = inner_loss
         self._update = UPDATES[optimiser]

@@ -108,6 +108,11 @@ def _state_of(optimiser: torch.optim.Optimizer, network: nn.Module) -> tuple[Sta
             "with one group of parameters and neither amsgrad nor maximize"
         )
     parameters = list(network.parameters())
+    if {id(p) for p in parameters} != {id(p) for p in group["params"]} or not all(p.requires_grad for p in parameters):
+        raise LossevoError(
+            "cannot look ahead where an optimiser does not move all parameters of the network and nothing else; "
+            "unfreeze them, or train with the wrapped loss itself"
+        )
     known = [optimiser.state.get(parameter, {}) for parameter in parameters]
     first, second = (
         tuple(

@@ -68,3 +68,10 @@ def test_what_is_wrong_is_named(written, text: str, message: str):
 def test_no_file(tmp_path):
     with pytest.raises(LossevoError, match=r"nowhere.yaml: no such file; expected YAML with NAME"):
         contenders_with_specs(specs=tmp_path / "nowhere.yaml")
+
+
+def test_a_loss_with_its_defaults_written_out_is_the_same_loss(tmp_path: Path) -> None:
+    file = tmp_path / "specs.yaml"
+    file.write_text("mine: {name: tversky, parameters: {w_fn: 0.7, w_fp: 0.3}}\n")
+    with pytest.raises(LossevoError, match="the same loss twice"):
+        contenders_with_specs(["tversky"], (), (), file)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossevo.expression import Expression, memory
-from lossevo.expression.memory import guarded, lend, map_like, pixels_like, release
+from lossevo.expression.memory import guarded, map_like, pixels_like, release
 from lossevo.expression.safe_math import guard
 from lossevo.losses import expression_of
 from lossevo.losses.symbolic import ExpressionLoss
@@ -48,30 +48,6 @@ def test_memory_format_is_kept() -> None:
     assert map_like(x).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_was_lent_is_used_again_when_it_is_back() -> None:
-    x = _map()
-    address = x.data_ptr()
-    lend(x)
-    view = x[0]
-    assert map_like(x).data_ptr() != address
-    del x
-    assert map_like(_map()).data_ptr() != address, "a view holds the memory"
-    array = view.numpy()
-    del view
-    assert map_like(_map()).data_ptr() != address, "NumPy holds the memory"
-    del array
-    assert map_like(_map()).data_ptr() == address
-    assert map_like(_map()).data_ptr() != address
-
-
-def test_memory_that_other_processes_may_have_is_never_used_again() -> None:
-    x = _map().share_memory_()
-    address = x.data_ptr()
-    lend(x)
-    del x
-    assert map_like(_map()).data_ptr() != address
-
-
 def test_no_more_is_kept_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "KEPT_BYTES", 3 * _map().nbytes)
     for _ in range(5):
@@ -79,9 +55,6 @@ def test_no_more_is_kept_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert memory._kept.bytes == 3 * _map().nbytes
     release(_map(2, 2, 3, 4))
     assert [len(maps) for maps in memory._kept.maps.values() if maps] == [1], "an earlier size makes room"
-    release(_map(4, 2, 3, 4))
-    lend(_map(4, 2, 3, 4))
-    assert not memory._kept.lent
 
 
 def test_threads_share_nothing() -> None:
@@ -143,12 +116,3 @@ def test_gradients_of_a_batch_of_weights() -> None:
     weights = torch.tensor([1.0, 2.0, -1.0])
     (many,) = torch.autograd.grad(loss(logits, labels), logits, weights, is_grads_batched=True)
     torch.testing.assert_close(many, weights.view(3, 1, 1, 1, 1) * one)
-
-
-def test_where_users_cannot_be_counted_nothing_that_was_lent_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert memory._users_are_told()
-    monkeypatch.setattr(memory, "_USERS_ARE_TOLD", False)
-    lend(_map())
-    assert not memory._kept.lent
-    monkeypatch.delattr(torch._C, "_storage_Use_Count")
-    assert not memory._users_are_told()

@@ -143,3 +143,18 @@ def test_memory_layout_of_the_logits_is_kept():
     target = torch.ones(2, 1, 4, 6, 8, dtype=torch.long)
     (gradient,) = torch.autograd.grad(create("dice")(logits, target), logits)
     assert gradient.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_what_hooks_keep_of_a_backward_pass_is_left_as_it_is() -> None:
+    kept = []
+
+    def pack(saved: torch.Tensor) -> torch.Tensor:
+        kept.append(saved)
+        return saved
+
+    logits = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        value = create("dice")(logits, (logits[:, :1] > 0).long())
+    before = [saved.clone() for saved in kept]
+    (5 * value).backward()
+    assert all(torch.equal(one, other) for one, other in zip(kept, before, strict=True))

@@ -58,7 +58,7 @@ def test_names_at_the_ends_of_lines_do_not_meet():
 def test_a_loss_is_a_picture_and_the_same_one_the_same_bytes(tmp_path):
     given = [trajectory("b/c:1", gamma=[1.0, 2.0]), trajectory("a", gamma=[1.0])]
     first, second = trajectory_pictures(given)
-    assert (first.name, second.name) == ("trajectory-a", "trajectory-b_c_1")
+    assert (first.name, second.name) == ("trajectory-a", "trajectory-b_c_1-1f30ae")
     assert write_pictures([first, second], tmp_path / "figures") == [
         tmp_path / "figures" / f"{picture.name}.png" for picture in (first, second)
     ]

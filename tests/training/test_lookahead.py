@@ -261,3 +261,17 @@ def test_learns_on_cuda(balls: TrainingData):
     result = Trainer(balls, device=torch.device("cuda")).train(request("adaptive", {"loss": "tversky"}, steps=100))
     assert result.score > 0.8
     assert len(result.trajectory) == 20
+
+
+def test_frozen_parameters_are_refused_and_modes_are_left_alone() -> None:
+    loss, module = create("adaptive", loss="tversky"), network()
+    optimiser = torch.optim.AdamW(module.parameters())
+    module.eval()
+    look_ahead(loss, module, optimiser, *batches(2), steps=5)
+    assert not any(part.training for part in module.modules())
+    module[0].weight.requires_grad_(False)
+    with pytest.raises(LossevoError, match="does not move all parameters"):
+        look_ahead(loss, module, optimiser, *batches(2), steps=5)
+    head = torch.optim.AdamW(network()[3:].parameters())
+    with pytest.raises(LossevoError, match="does not move all parameters"):
+        look_ahead(loss, network(), head, *batches(2), steps=5)

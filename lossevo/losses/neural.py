@@ -33,7 +33,9 @@ _AT_ONCE_ON_CPU, _AT_ONCE_ON_GPU = 2**18, 2**26
 
 def log_odds(x: Tensor) -> Tensor:
     """Log p_c/(1 - p_c) = x_c - log Σ_{k≠c} exp x_k of logits (B, C, *spatial), exact also where p is nearly 1."""
-    top = x.argmax(dim=1, keepdim=True) == torch.arange(x.shape[1], device=x.device).view(1, -1, *[1] * (x.ndim - 2))
+    largest = x == x.amax(dim=1, keepdim=True)
+    # Of equal ones the first; by no index, which would tie an exported graph to a device.
+    top = largest & (largest.cumsum(dim=1) == 1)
     # For the largest the others are summed up themselves; for the rest p is at most 1/2, and 1 - p loses nothing.
     others = x.masked_fill(top, -torch.inf).logsumexp(dim=1, keepdim=True)
     below = x.softmax(dim=1).masked_fill(top, 0.0)

@@ -83,7 +83,7 @@ class Learner:
         half = (len(drawn) + 1) // 2
         return MetaTask(
             network=self.network.to_json(),
-            masked=self.settings.shaping if trajectory.place % 2 == 0 else (),
+            masked=self.settings.shaping if number % 2 == 0 else (),
             optimiser=self.settings.optimiser,
             fixed_length=self.settings.fixed_length,
             cool_down=self.settings.cool_down,

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
+
 from lossevo.cluster import Executor, Job, Status, WorkerSpec
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
@@ -104,7 +106,7 @@ class MetaRun:
             LossevoError: the folder is in use, the cohort is no cohort, or too small to be split.
         """
         subjects, data = study.create_folder(
-            folder, config, command="metalearn", patch_cache_bytes=patch_cache_bytes, progress=progress
+            folder, config, least_trained=2, command="metalearn", patch_cache_bytes=patch_cache_bytes, progress=progress
         )
         return cls(folder, config, subjects, data)
 
@@ -140,6 +142,9 @@ class MetaRun:
             LossevoError: another process works on this folder, a file of it is damaged or does not fit, or nothing but
                 failures.
         """
+        # The distillation works here, beside workers, on tensors that one thread is quickest with; and the number of
+        # threads decides the order of sums.
+        torch.set_num_threads(1)
         with locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             workers = _Workers(lambda: executor(WorkerSpec(META_WORKER, self.data)))
             try:
@@ -182,7 +187,8 @@ class _Learning:
         ]
         self._learned: list[tuple[int, Finalist]] = []
         self._distilled: list[Finalist] = []
-        self._failed = 0
+        self._failed = sum(record.failed for record in self._records)
+        self._problem = ""
         self._phase, self._done, self._total = "", 0, 0
         self._began: tuple[float, int] | None = None
 
@@ -199,29 +205,38 @@ class _Learning:
 
     def _meta_train(self) -> None:
         settings, learner = self._settings, self._learner
+        self._begin("meta-training", settings.outer_steps, done=learner.step)
+        if self._records:
+            # It may be older than the checkpoint.
+            self._write_records()
         for step, network in self._evaluated:
             self._evaluate(step, network)
-        self._begin("meta-training", settings.outer_steps, done=learner.step)
-        failures = 0
         while learner.step < settings.outer_steps:
+            self._refuse_hopeless()
             outcomes, problems = self._outer_step()
-            failures = 0 if any(outcomes) else failures + 1
-            if failures == MOST_FAILURES:
-                raise LossevoError(
-                    f"{self._run.folder}: no task of the last {MOST_FAILURES} outer steps succeeded ({problems[-1]}); "
-                    "give a new run a lower learning_rate, of the loss network or of the task"
-                )
             learner.learn(outcomes)
             self._records.append(Record.of(learner.step, outcomes))
+            self._problem = problems[-1] if problems else self._problem
             self._done = learner.step
             due = learner.step % settings.evaluate_every == 0 or learner.step == settings.outer_steps
             if due:
+                self._refuse_hopeless()
                 self._evaluated.append((learner.step, learner.learned))
             if due or learner.step % CHECKPOINT_EVERY == 0:
                 self._save()
             self._tell("step", "; ".join(problems))
             if due:
                 self._evaluate(learner.step, learner.learned)
+
+    def _refuse_hopeless(self) -> None:
+        """Raise LossevoError if no task of the last outer steps succeeded, or none of any so far that is enough."""
+        last = self._records[-MOST_FAILURES:]
+        if len(last) == MOST_FAILURES and all(record.failed == self._settings.tasks for record in last):
+            problem = f" ({self._problem})" if self._problem else ""
+            raise LossevoError(
+                f"{self._run.folder}: no task of the last {MOST_FAILURES} outer steps succeeded{problem}; if they "
+                "diverge, give a new run a lower learning_rate, of the loss network or of the task"
+            )
 
     def _outer_step(self) -> tuple[list[MetaOutcome | None], list[str]]:
         """The outcomes of the tasks, in their order; None for those that failed, and why they did."""
@@ -244,6 +259,9 @@ class _Learning:
 
     def _save(self) -> None:
         write_checkpoint(self._run.folder / "checkpoint.pt", self._learner, self._records, self._evaluated)
+        self._write_records()
+
+    def _write_records(self) -> None:
         write_text(self._run.folder / "metalearning.csv", Record.csv(self._records))
 
     def _evaluate(self, step: int, network: LossNetwork) -> None:
@@ -271,9 +289,10 @@ class _Learning:
         best = self._best.definition
         assert isinstance(best, LossNetwork)
         file = self._run.folder / "distillation.json"
-        if not file.is_file() or read_json(file).get("network") != best.hash:
-            write_json(file, self._distilled_document(best))
-        document = read_json(file)
+        document = _distilled_before(file, best)
+        if document is None:
+            document = self._distilled_document(best)
+            write_json(file, document)
         chosen = [found for found in document["formulas"] if found["recommended"]]
         if not chosen:
             self._tell("phase", f"no formula: {document['problem']}")
@@ -369,7 +388,8 @@ class _Learning:
     def _entries(self) -> list[Entry]:
         """Confirmed losses by the mean over new seeds, then the others by their evaluation."""
         learned = [self._best] if self._learned else []
-        found = [f for f in {id(f): f for f in (*learned, *self._distilled, *self._baselines)}.values() if f.scores]
+        unique = {f.definition.hash: f for f in (*self._distilled, *self._baselines, *learned)}
+        found = [finalist for finalist in unique.values() if finalist.scores]
         found.sort(key=lambda finalist: (not finalist.confirmations, -_shown_score(finalist)))
         return [_entry(rank, finalist) for rank, finalist in enumerate(found, start=1)]
 
@@ -402,6 +422,16 @@ class _Learning:
             return None
         since, before = self._began
         return (time.monotonic() - since) / (self._done - before) * (self._total - self._done)
+
+
+def _distilled_before(file: Path, network: LossNetwork) -> dict[str, Any] | None:
+    """The document of an earlier distillation of the same network; None if there is none that can be read."""
+    try:
+        document = read_json(file)
+    except LossevoError:
+        return None
+    is_whole = {*document} == {"network", "problem", "formulas"} and document["network"] == network.hash
+    return document if is_whole else None
 
 
 def _shown_score(finalist: Finalist) -> float:

@@ -32,8 +32,8 @@ class MetaSettings(BaseModel):
     tasks: int = Field(4, ge=1, description="trainings of U-Nets that go on side by side, all in every outer step")
     learning_rate: float = Field(5e-3, gt=0, description="of the loss network (Adam)")
     evaluate_every: int = Field(25, ge=1, description="outer steps between evaluations by whole trainings")
-    evaluation_seeds: int = Field(3, ge=1, description="trainings of an evaluation, validated on held-out subjects")
-    confirmation_seeds: int = Field(6, ge=2, description="trainings with new seeds, of the winner and the baselines")
+    evaluation_seeds: int = Field(3, ge=1, le=500, description="trainings of an evaluation, by held-out subjects")
+    confirmation_seeds: int = Field(6, ge=2, le=500, description="with new seeds, of the winner and the baselines")
     baselines: tuple[str, ...] = Field(("dice", "cross_entropy", "dice_ce"), description="losses confirmed beside it")
     distillation_budget: int = Field(1000, ge=1, description="formulas that are tried to distil the learned loss")
 
@@ -41,6 +41,10 @@ class MetaSettings(BaseModel):
     def _consistent(self) -> Self:
         check_inputs((*self.inputs, *self.shaping))
         check_inputs(self.inputs)
+        if self.activation == "tanh" and self.start == "cross_entropy":
+            raise ValueError("tanh is odd, and without biases makes no cross-entropy: give start: random")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ValueError(f"baselines {self.baselines}: each once")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         if len(self.hidden) >= MAX_LAYERS or not all(1 <= units <= MAX_UNITS for units in self.hidden):

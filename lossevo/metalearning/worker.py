@@ -25,7 +25,7 @@ from lossevo.training.network import build_network
 from lossevo.training.trainer import Trainer
 from lossevo.training.worker import TrainingWorker
 
-_OUTER_STREAM = 500_000
+_OUTER_STREAM = 50_000
 """Added to a task's seed for the batches of the outer loss."""
 
 
@@ -143,7 +143,10 @@ def _batches(
         seed=seed,
         flip_probability=trainer.flip_probability,
     )
-    full = settings.augmentation == "full"
-    steps = which.stop - which.start
-    draws = draw(seed + which.start, steps=steps, batch_size=settings.batch_size) if full else None
-    return list(trainer.patches.batches(order[which], flips[which], with_distance=loss.uses_distance_map, draws=draws))
+    batches = trainer.patches.batches
+    if settings.augmentation != "full":
+        return list(batches(order[which], flips[which], with_distance=loss.uses_distance_map))
+    # An augmentation knows its step from the beginning, and a draw of more steps begins with that of fewer.
+    draws = draw(seed, steps=which.stop, batch_size=settings.batch_size)
+    made = batches(order[: which.stop], flips[: which.stop], with_distance=loss.uses_distance_map, draws=draws)
+    return list(made)[which.start :]

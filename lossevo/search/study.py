@@ -134,6 +134,7 @@ def create_folder(
     command: str,
     patch_cache_bytes: int,
     progress: PrepareProgress | None,
+    least_trained: int = 1,
 ) -> tuple[Subjects, TrainingData]:
     """Read and split the cohort and make a run folder; nothing is written if anything is wrong.
 
@@ -147,6 +148,11 @@ def create_folder(
         raise LossevoError(f"{folder}: exists already; {hint} give another folder")
     prepared = study.prepare(progress)
     split = split_subjects([volume.subject for volume in prepared.volumes], seed=study.seed)
+    if len(split.train) < least_trained:
+        raise LossevoError(
+            f"{study.cohort}: {len(prepared.volumes)} cases leave {len(split.train)} subject to train on, but "
+            f"'lossevo {command}' needs at least {least_trained}; add cases"
+        )
     labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
     for part, subjects in (("train", split.train), ("validate", split.validation)):
         if not labelled & {*subjects}:

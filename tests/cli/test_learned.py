@@ -55,7 +55,7 @@ def test_a_network_in_full(cli, run):
         f"{ID} rank 1, metalearned: 40 outer steps",
         "complexity 12",
         "mean(softplus(network(margin, target))), 2-4-1 relu without biases",
-        "margin x_c - max_{k≠c} x_k",
+        "margin x_c - log Σ_{k≠c} exp x_k",
         "2 → 4 → 1, relu, no biases",
         "p value, target 1 gradient, target 1 value, target 0 gradient, target 0",
         # Cross-entropy: -log p + log 0.99, and p - 1; for the background -log(1 - p) + log 0.99, and p.

@@ -127,6 +127,8 @@ def test_ctrl_c_and_kill_9_cost_nothing(
         ("hidden: [1000]", "layers of 1 to 64 units"),
         ("outer_loss: dise", "outer_loss 'dise' is no loss of the catalogue"),
         ("baselines: [lovasz]", "baseline 'lovasz': expected some of"),
+        ("activation: tanh", "tanh is odd, and without biases makes no cross-entropy"),
+        ("baselines: [dice, dice]", "each once"),
         ("tasks: 0", "tasks: Input should be greater than or equal to 1"),
         ("optimiser: adagrad", "optimiser: found 'adagrad', expected 'adam' or 'sgd'"),
     ],

@@ -76,6 +76,15 @@ def test_shaping_is_masked_in_every_other_task_and_not_part_of_the_result() -> N
     assert [row[:2] for row in course.network.layers[0]] == [*course.learned.layers[0]]
 
 
+def test_a_single_task_is_shaped_every_other_time() -> None:
+    course = learner(settings=SETTINGS.model_copy(update={"tasks": 1}))
+    masked = []
+    for _ in range(7):
+        masked += [task.masked for task in course.tasks() if task.first == 0]
+        course.learn(outcomes(course))
+    assert masked == [("distance",), (), ("distance",)]
+
+
 def test_without_drops_the_columns_wherever_they_stand() -> None:
     network = LossNetwork(("distance", "margin", "target"), (((1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), ((7.0, 8.0),)))
     assert without(network, ["distance"]) == LossNetwork(

@@ -15,8 +15,9 @@ from lossevo.errors import LossevoError
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning import Event, MetaConfig, MetaRun
-from lossevo.search import Subjects, hall_of_fame, read_study
+from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
 from lossevo.search.folder import locked
+from tests.cohorts import write_balls
 from tests.metalearning.conftest import SETTINGS, refuse
 
 MakeExecutor = Callable[[WorkerSpec], Executor]
@@ -223,3 +224,22 @@ def test_a_meta_training_that_only_fails_ends_with_advice(tmp_path: Path, config
     long = config.model_copy(update={"settings": settings})
     with pytest.raises(LossevoError, match=r"last 10 outer steps succeeded \(diverged: outer loss is nan.*learning_r"):
         learn(tmp_path / "run", long, lambda spec: Failing())  # type: ignore[arg-type, return-value]
+    with pytest.raises(LossevoError, match="last 10 outer steps succeeded"):
+        learn(tmp_path / "run", long, lambda spec: Failing())  # type: ignore[arg-type, return-value]
+
+
+def test_a_table_that_is_gone_and_a_damaged_distillation_are_made_again(finished: Path, config: MetaConfig) -> None:
+    before = results(finished)
+    (finished / "metalearning.csv").unlink()
+    (finished / "distillation.json").write_text('{"network"')
+    learn(finished, config, refuse)
+    assert results(finished) == before
+
+
+def test_one_subject_cannot_be_learned_on_and_judged_by(tmp_path: Path, config: MetaConfig) -> None:
+    few = config.model_copy(update={"cohort": CohortSource(path=write_balls(tmp_path / "few", 3))})
+    with pytest.raises(
+        LossevoError, match="3 cases leave 1 subject to train on, but 'lossevo metalearn' needs at least 2"
+    ):
+        MetaRun.create(tmp_path / "run", few)
+    assert not (tmp_path / "run").exists()

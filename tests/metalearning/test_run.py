@@ -238,6 +238,6 @@ def test_a_table_that_is_gone_and_a_damaged_distillation_are_made_again(finished
 
 def test_one_subject_cannot_be_learned_on_and_judged_by(tmp_path: Path, config: MetaConfig) -> None:
     few = config.model_copy(update={"cohort": CohortSource(path=write_balls(tmp_path / "few", 3))})
-    with pytest.raises(LossevoError, match="3 cases leave 1 subject to train on.*needs at least 2"):
+    with pytest.raises(LossevoError, match=r"3 cases leave 1 subject to train on.*needs at least 2"):
         MetaRun.create(tmp_path / "run", few)
     assert not (tmp_path / "run").exists()

@@ -111,15 +111,11 @@ def from_spec(spec: object) -> SegmentationLoss:
     Raises:
         LossevoError: Any other form, and whatever :func:`create` or the expression's reader refuses.
     """
-    if isinstance(spec, Mapping) and set(spec) == {"expression"}:
+    if isinstance(spec, Mapping) and [*spec] in (["expression"], ["learned"]):
         # Only here, since a hand-written loss needs nothing of the expression language.
-        from lossevo.losses.symbolic import ExpressionLoss
+        from lossevo.losses.definitions import definition_in, loss_of
 
-        return ExpressionLoss.from_json(spec["expression"])
-    if isinstance(spec, Mapping) and set(spec) == {"learned"}:
-        from lossevo.losses.neural import LearnedLoss, LossNetwork
-
-        return LearnedLoss(LossNetwork.from_json(spec["learned"]))
+        return loss_of(definition_in(spec))
     if not isinstance(spec, Mapping) or "name" not in spec or not set(spec) <= {"name", "parameters"}:
         raise LossevoError(
             f'loss specification {shown(spec)} is none of {{"name": ..., "parameters": {{...}}}}, {{"expression": ...}}'

@@ -33,7 +33,8 @@ _AT_ONCE_ON_CPU, _AT_ONCE_ON_GPU = 2**18, 2**26
 
 def log_odds(x: Tensor) -> Tensor:
     """Log p_c/(1 - p_c) = x_c - log Σ_{k≠c} exp x_k of logits (B, C, *spatial), exact also where p is nearly 1."""
-    largest = x == x.amax(dim=1, keepdim=True)
+    # Which one is the largest has no derivative, and autograd would keep a map for it.
+    largest = x == x.detach().amax(dim=1, keepdim=True)
     # Of equal ones the first; by no index, which would tie an exported graph to a device.
     top = largest & (largest.cumsum(dim=1) == 1)
     # For the largest the others are summed up themselves; for the rest p is at most 1/2, and 1 - p loses nothing.
@@ -219,7 +220,7 @@ class LearnedLoss(SegmentationLoss):
         value, received = _value_and_gradient(components, weights, self.network.activation)
         of_logits = [(x, y.view_as(x)) for x, y in zip(components, received, strict=True) if x.requires_grad]
         (gradient,) = torch.autograd.grad([x for x, _ in of_logits], logits, [y for _, y in of_logits])
-        return with_own_gradient(inputs.logits, value, gradient, lambda: self._value(inputs, weights))
+        return with_own_gradient(inputs, value, gradient, lambda: self._value(inputs, weights))
 
     def _components(self, inputs: LossInputs) -> list[Tensor]:
         return [INPUTS[name](inputs)[:, 1:] for name in self.network.inputs]

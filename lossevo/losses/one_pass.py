@@ -45,13 +45,14 @@ def may_have_own_gradient(inputs: LossInputs) -> bool:
     )
 
 
-def with_own_gradient(logits: Tensor, value: Tensor, gradient: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-    """``value`` as a function of ``logits`` whose derivative is ``gradient``.
+def with_own_gradient(inputs: LossInputs, value: Tensor, gradient: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+    """``value`` as a function of the inputs' logits whose derivative is ``gradient``.
 
-    ``compute()`` gives the value through autograd; derivatives of the derivative go that way. ``gradient`` (B, C,
-    *spatial) has memory that is nobody else's: the backward pass hands it on.
+    ``compute()`` gives the value of ``inputs`` through autograd; derivatives of the derivative go that way, and are an
+    error if the inputs were changed in place since. ``gradient`` (B, C, *spatial) has memory that is nobody else's: the
+    backward pass hands it on.
     """
-    result: Tensor = _OwnGradient.apply(logits, value, gradient, compute)  # type: ignore[no-untyped-call]
+    result: Tensor = _OwnGradient.apply(inputs.logits, inputs, value, gradient, compute)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -67,7 +68,7 @@ def one_pass(compute: Callable[[LossInputs], Tensor], inputs: LossInputs) -> Ten
     if any(all(leaf is not own for own in sums.leaves) for leaf in _leaves(value)):
         # A parameter of the loss wants a gradient too.
         return compute(inputs)
-    return with_own_gradient(inputs.logits, value.detach(), sums.gradient(value), lambda: compute(inputs))
+    return with_own_gradient(inputs, value.detach(), sums.gradient(value), lambda: compute(inputs))
 
 
 def _leaves(value: Tensor) -> Iterator[Tensor]:
@@ -86,23 +87,37 @@ def _leaves(value: Tensor) -> Iterator[Tensor]:
 
 class _OwnGradient(Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, inputs: LossInputs, value: Tensor, gradient: Tensor, compute: Callable[[], Tensor]
+    ) -> Tensor:
         ctx.save_for_backward(gradient)
         ctx.logits, ctx.compute = logits, compute
+        ctx.inputs, ctx.versions = inputs, _versions(inputs)
         ctx.is_ours = not _has_hooks(True)
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, received: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, received: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             # A derivative of the derivative is asked for.
+            if _versions(ctx.inputs) != ctx.versions:
+                raise RuntimeError(
+                    "logits, target or distance map of a loss were changed in place before a derivative of its "
+                    "derivative was asked for; give the loss copies"
+                )
             (gradient,) = torch.autograd.grad(ctx.compute(), ctx.logits, create_graph=True)
         elif ctx.is_ours and _is_last_use(received):
             # New memory costs more than the product. Mostly there is nothing to do: a loss receives 1.
             is_one = received.device.type == "cpu" and type(received) is Tensor and bool(received == 1)
-            return gradient if is_one else gradient.mul_(received), None, None, None
-        return received * gradient, None, None, None
+            return gradient if is_one else gradient.mul_(received), None, None, None, None
+        return received * gradient, None, None, None, None
+
+
+def _versions(inputs: LossInputs) -> list[int | None]:
+    """How often each tensor was changed in place; None where PyTorch does not count."""
+    given = (inputs.logits, inputs.given_target, inputs.distance_map)
+    return [None if tensor is None or tensor.is_inference() else tensor._version for tensor in given]
 
 
 # Private functions of PyTorch; where one is not to be had, it is as if it said yes, and a gradient is always copied.

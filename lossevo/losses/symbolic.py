@@ -166,7 +166,7 @@ class ExpressionLoss(SegmentationLoss):
         if gradient.shape != logits.shape:
             gradient = gradient.expand_as(logits).clone()
         # With the coefficients of this call: torch.func.functional_call puts others in their place for its time alone.
-        return with_own_gradient(inputs.logits, value, gradient, lambda: self.compute(inputs, progress, coefficients))
+        return with_own_gradient(inputs, value, gradient, lambda: self.compute(inputs, progress, coefficients))
 
     def _progress(self) -> Tensor | None:
         """The progress now: the buffer itself moves on, perhaps before a backward pass."""

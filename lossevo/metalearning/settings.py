@@ -1,4 +1,4 @@
-"""What a meta-training depends on, beside task, cohort and seed."""
+"""What a meta-training depends on: knobs of its own, and the study."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lossevo.losses import expressible_names, names
 from lossevo.losses.neural import ACTIVATIONS, MAX_LAYERS, MAX_UNITS, check_inputs
+from lossevo.search import Study
+
+FORMAT: Literal["lossevo.metalearning/1"] = "lossevo.metalearning/1"
 
 
 class MetaSettings(BaseModel):
@@ -55,3 +58,10 @@ class MetaSettings(BaseModel):
             if name not in expressible_names():
                 raise ValueError(f"baseline {name!r}: expected some of {', '.join(expressible_names())}")
         return self
+
+
+class MetaConfig(Study):
+    """Everything that the course of a meta-training depends on."""
+
+    format: Literal["lossevo.metalearning/1"] = FORMAT
+    settings: MetaSettings = MetaSettings()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lossevo.analysis import Analysis, summary, to_document
 from lossevo.errors import LossevoError
+from lossevo.report.files import write_file
 from lossevo.report.overview_figures import OVERVIEWS
 from lossevo.report.page import html
 from lossevo.report.profile_figures import distance_picture, profile_pictures
@@ -52,12 +53,12 @@ def write(analysis: Analysis, folder: Path) -> None:
             file.unlink()
     svg = {picture.name: rendered(picture.figure, "svg") for picture in pictures}
     for picture in pictures:
-        _write(folder / "figures" / f"{picture.name}.svg", svg[picture.name])
-        _write(folder / "figures" / f"{picture.name}.png", rendered(picture.figure, "png"))
+        write_file(folder / "figures" / f"{picture.name}.svg", svg[picture.name])
+        write_file(folder / "figures" / f"{picture.name}.png", rendered(picture.figure, "png"))
     for name, table in {"summary": summary(analysis), **analysis.tables}.items():
-        _write(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
-    _write(folder / "index.html", html(analysis, pictures, svg).encode())
-    _write(folder / _DOCUMENT, (to_json(analysis) + "\n").encode())
+        write_file(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
+    write_file(folder / "index.html", html(analysis, pictures, svg).encode())
+    write_file(folder / _DOCUMENT, (to_json(analysis) + "\n").encode())
 
 
 def draw(analysis: Analysis) -> list[Picture]:
@@ -82,10 +83,3 @@ def _is_analysis(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("made_by") == "lossevo analyze"
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as problem:
-        raise LossevoError(f"{path}: cannot be written ({problem.strerror or problem})") from None

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lossevo.analysis.cost import saved_bytes
 from lossevo.errors import LossevoError
 from lossevo.losses import create, from_spec, neural, signed_distance_map
 from lossevo.losses.base import one_hot
@@ -370,3 +371,10 @@ def test_the_background_is_trained_though_it_is_no_class_of_the_loss(classes):
         loss(logits, torch.zeros(1, 1, 6, 7, 8, dtype=torch.int64)).backward()
         optimiser.step()
     assert bool((logits.argmax(dim=1) == 0).all())
+
+
+def test_it_keeps_its_gradient_and_nothing_else():
+    logits, target = example(2, (6, 7, 8), dtype=torch.float32)
+    loss = LearnedLoss(random_network(("margin", "target")))
+    kept = saved_bytes(lambda: loss(logits, target), given=(logits, target))
+    assert kept == logits.untyped_storage().nbytes()

@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from lossevo.analysis.cost import saved_bytes
+from lossevo.losses import expression_of
 from lossevo.losses.base import one_hot
 from lossevo.losses.distribution import Focal
 from lossevo.losses.inputs import LossInputs
+from lossevo.losses.neural import LearnedLoss
 from lossevo.losses.one_pass import one_pass
 from lossevo.losses.region import Dice, Tversky
+from lossevo.losses.symbolic import ExpressionLoss
 from tests.losses.every_loss import assert_same, create, every_loss, example, value_and_gradient
+from tests.networks import CROSS_ENTROPY
 
 OWN = [
     *("focal", "topk", "dice", "generalized_dice", "jaccard", "tversky", "asymmetric_similarity"),
@@ -158,3 +162,21 @@ def test_what_hooks_keep_of_a_backward_pass_is_left_as_it_is() -> None:
     before = [saved.clone() for saved in kept]
     (5 * value).backward()
     assert all(torch.equal(one, other) for one, other in zip(kept, before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["dice", "expression", "learned"])
+@pytest.mark.parametrize("changed", ["logits", "target"])
+def test_second_derivatives_at_what_was_changed_in_place_are_an_error(name: str, changed: str) -> None:
+    """Not silently those at the new values."""
+    loss = {
+        "dice": lambda: create("dice"),
+        "expression": lambda: ExpressionLoss(expression_of("tversky")),
+        "learned": lambda: LearnedLoss(CROSS_ENTROPY),
+    }[name]()
+    logits = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = (logits[:, :1] > 0).long()
+    value = loss(logits, target)
+    with torch.no_grad():
+        (logits if changed == "logits" else target).zero_()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        torch.autograd.grad(value, logits, create_graph=True)

@@ -228,6 +228,23 @@ def test_a_meta_training_that_only_fails_ends_with_advice(tmp_path: Path, config
         learn(tmp_path / "run", long, lambda spec: Failing())  # type: ignore[arg-type, return-value]
 
 
+def test_what_was_never_learned_is_not_evaluated(tmp_path: Path, config: MetaConfig) -> None:
+    with pytest.raises(LossevoError, match="no task of the last 3 outer steps succeeded"):
+        learn(tmp_path / "run", config, lambda spec: Failing())  # type: ignore[arg-type, return-value]
+
+
+def test_a_run_goes_on_from_before_its_failures_when_their_cause_is_gone(
+    finished: Path, tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+) -> None:
+    """As without them: a node without memory, say, is nothing that the loss could help."""
+    folder = tmp_path / "run"
+    learn(folder, config, in_process, stop_after=3)
+    with pytest.raises(LossevoError, match="outer steps succeeded"):
+        learn(folder, config, lambda spec: Failing())  # type: ignore[arg-type, return-value]
+    learn(folder, config, in_process)
+    assert results(folder) == results(finished)
+
+
 def test_a_table_that_is_gone_and_a_damaged_distillation_are_made_again(finished: Path, config: MetaConfig) -> None:
     before = results(finished)
     (finished / "metalearning.csv").unlink()

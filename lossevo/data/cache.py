@@ -2,16 +2,16 @@
 
 ::
 
-    volumes/ab/abcdef….npz      a prepared case: image, label, and a record (JSON) of how it came about
-    patches/ab/abcdef….npz      one training patch: image, label, distances
+    volumes/ab/abcdef….zip      a prepared case: image, label, and a record of how it came about
+    patches/ab/abcdef….zip      one training patch: image, label, distances
     files/ab/abcdef….json       size, times and SHA-256 of a file that was read, so that it need not be read again
     unfinished/                 what is being written
     in-use/, lock               who is using it: what was used longest ago is removed when there is too much of it
 
 An entry's name is a hash over the bytes of the source files and every setting, so an entry is never out of date: a
 changed file or setting has another name. It is written under a temporary name and renamed when complete; two processes
-that make the same entry replace equal by equal, and a killed one leaves a leftover behind, never half an entry. Arrays
-lie in uncompressed zip archives (NumPy's ``.npz``), whose checksums tell a damaged entry, which is made anew.
+that make the same entry replace equal by equal, and a killed one leaves a leftover behind, never half an entry. A
+damaged one is told by its checksums and made anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import shutil
 import tempfile
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,12 +33,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossevo.data import entry
 from lossevo.data.cache_limit import Limit, limit_bytes
 from lossevo.data.cohort import Volume
 from lossevo.errors import LossevoError
 
 KINDS = ("volumes", "patches", "files", "unfinished")
-RECORD = "record"
 
 # A file that changed twice within one tick of the file system's clock looks unchanged: only one that has been at rest
 # for longer is remembered. (The index of git has the same rule.)
@@ -113,25 +112,17 @@ class Cache:
 
     def find(self, kind: str, key: str) -> Path | None:
         """The file of a complete, undamaged entry, if there is one; :meth:`put` replaces a damaged one."""
-        file = self._place(kind, key, ".npz")
-        try:
-            with suppress(OSError):  # not there, or in a folder that is only to be read
-                self._limit.used(file)
-            with zipfile.ZipFile(file) as archive:
-                if archive.testzip() is None:
-                    return file
-        except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-            pass
-        return None
+        file = self._place(kind, key, entry.ENDING)
+        with suppress(OSError):  # not there, or in a folder that is only to be read
+            self._limit.used(file)
+        return file if entry.is_whole(file) else None
 
     def put(self, kind: str, key: str, record: Mapping[str, Any], **arrays: NDArray[Any]) -> Path | None:
         """Write an entry; returns its file, or None if it cannot be written."""
-        file = self._place(kind, key, ".npz")
-        noted = np.frombuffer(json.dumps(record).encode(), np.uint8)
-        named: dict[str, Any] = {RECORD: noted, **arrays}
-        if not self._write(file, lambda stream: np.savez(stream, **named)):
+        file = self._place(kind, key, entry.ENDING)
+        if not self._write(file, lambda stream: entry.write(stream, record, arrays)):
             return None
-        self._limit.written(sum(array.nbytes for array in named.values()))
+        self._limit.written(sum(array.nbytes for array in arrays.values()))
         return file
 
     def size_bytes(self) -> int:
@@ -213,12 +204,12 @@ class StoredVolume:
     @property
     def image(self) -> NDArray[np.float32]:
         """(M, X, Y, Z), read from disk."""
-        return read_array(self.file, "image")
+        return entry.read_array(self.file, "image")
 
     @property
     def label(self) -> NDArray[np.uint8]:
         """(X, Y, Z), read from disk."""
-        return read_array(self.file, "label")
+        return entry.read_array(self.file, "label")
 
     def read(self) -> Volume:
         """The volume in memory.
@@ -227,30 +218,6 @@ class StoredVolume:
             LossevoError: its file is gone or damaged.
         """
         return Volume(self.case_id, self.subject, self.image, self.label, self.spacing_mm)
-
-
-def read_array(file: Path, name: str) -> NDArray[Any]:
-    """One array of an entry, checked against its checksum.
-
-    Raises:
-        LossevoError: the entry is gone or damaged.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            array: NDArray[Any] = archive[name]
-            return array
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as problem:
-        raise LossevoError(
-            f"{file}: cannot be read ({problem}), though the cohort was prepared. Was the cache cleared meanwhile? "
-            "Workers on other machines need LOSSEVO_CACHE on a disk that all share, or a --patch-cache into which the "
-            "whole cohort fits"
-        ) from None
-
-
-def read_record(file: Path) -> dict[str, Any]:
-    """The record of an entry; raises as :func:`read_array`."""
-    record: dict[str, Any] = json.loads(read_array(file, RECORD).tobytes())
-    return record
 
 
 def _sweep(unfinished: Path) -> None:

@@ -92,7 +92,7 @@ class Limit:
         assert self._limit is not None
         entries = []
         for kind in EVICTED_KINDS:
-            for file in (self._folder / kind).rglob("*.npz"):
+            for file in (self._folder / kind).glob("*/*.*"):  # those of earlier versions too
                 with contextlib.suppress(FileNotFoundError):
                     state = file.stat()
                     entries.append((state.st_mtime_ns, state.st_size, file))

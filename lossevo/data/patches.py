@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lossevo.data.cache import Cache, StoredVolume, read_array
+from lossevo.data.cache import Cache, StoredVolume
 from lossevo.data.cohort import AnyVolume, Volume
+from lossevo.data.entry import read_array
 from lossevo.data.preprocessing import PreparedCohort, reading_pool
 from lossevo.errors import LossevoError
 

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import lossevo
 from lossevo.data.body import Box, body_box, body_mask
-from lossevo.data.cache import Cache, StoredVolume, read_record
+from lossevo.data.cache import Cache, StoredVolume
 from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
+from lossevo.data.entry import read_record
 from lossevo.data.intensities import Mode, Scaled, fat_fraction, mode_of, z_score
 from lossevo.data.resampling import Spacing, resample, resample_label, resampled_size
 from lossevo.errors import LossevoError

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from lossevo.data import cache_limit
-from lossevo.data.cache import Cache, default_cache, read_array
+from lossevo.data.cache import Cache, default_cache
 from lossevo.data.cache_limit import limit_bytes
+from lossevo.data.entry import read_array
 from lossevo.errors import LossevoError
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def end(started: subprocess.Popen[str]) -> None:
 
 
 def keys(folder: Path) -> set[str]:
-    return {file.stem for file in (folder / "volumes").rglob("*.npz")}
+    return {file.stem for file in (folder / "volumes").rglob("*.zip")}
 
 
 def test_what_was_used_longest_ago_makes_room(tmp_path):
@@ -63,7 +64,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path):
     end(process(tmp_path, 10**9, "find", "a1"))
     Cache(tmp_path, 350_000).put("volumes", "e5", {}, image=ENTRY)
     assert keys(tmp_path) == {"d4", "a1", "e5"}
-    assert sum(file.stat().st_size for file in (tmp_path / "volumes").rglob("*.npz")) <= 350_000
+    assert sum(file.stat().st_size for file in (tmp_path / "volumes").rglob("*.zip")) <= 350_000
 
 
 def test_what_a_running_process_has_used_stays_and_goes_when_it_is_killed(tmp_path):

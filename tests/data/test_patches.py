@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from lossevo.data import Case, Cohort, PreparedCohort, Volume, build_patch_bank, prepare
+from lossevo.data import Case, Cohort, PreparedCohort, Volume, build_patch_bank, entry, prepare
 from lossevo.data.cache import Cache
 from lossevo.data.patches import Cutting, cut_patch_bank, store_patch_bank
 from lossevo.errors import LossevoError
@@ -187,7 +187,7 @@ def stored(folder, *shapes, names="abc") -> PreparedCohort:
 
 
 def files(folder) -> dict:
-    return {file: file.stat().st_ino for file in (folder / "patches").rglob("*.npz")}
+    return {file: file.stat().st_ino for file in (folder / "patches").rglob("*.zip")}
 
 
 def assert_same_patches(bank, held) -> None:
@@ -233,10 +233,10 @@ def test_patches_on_disk_are_cut_once_and_again_where_one_is_damaged(tmp_path):
 def test_patches_that_can_be_held_nowhere(tmp_path, monkeypatch):
     cohort = stored(tmp_path, (9, 12, 14), (10, 11, 13))
 
-    def full(stream, **arrays):
+    def full(stream, record, arrays):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(entry, "write", full)
     with pytest.warns(UserWarning, match="No space left"), pytest.raises(LossevoError, match="raise --patch-cache"):
         store_patch_bank(cohort, CUTTING, cohort.cache)
 

@@ -150,13 +150,13 @@ def test_a_training_that_ends_early_ends_its_reader(banks):
 
 def test_a_patch_that_is_gone_stops_the_training(banks, tmp_path):
     on_disk = banks[0]
-    broken = StoredPatchBank((*on_disk.files[:-1], tmp_path / "gone.npz"), on_disk.subject, on_disk.channels)
-    with pytest.raises(LossevoError, match=r"gone\.npz: cannot be read"):
+    broken = StoredPatchBank((*on_disk.files[:-1], tmp_path / "gone.zip"), on_disk.subject, on_disk.channels)
+    with pytest.raises(LossevoError, match=r"gone\.zip: cannot be read"):
         batches(broken)
 
 
 def test_a_worker_without_the_shared_disk_is_not_made(banks, tmp_path):
-    elsewhere = StoredPatchBank((tmp_path / "elsewhere.npz",), ("a",), 2)
+    elsewhere = StoredPatchBank((tmp_path / "elsewhere.zip",), ("a",), 2)
     with pytest.raises(LossevoError, match="Workers on other machines need LOSSEVO_CACHE on a disk that all share"):
         PatchStore(elsewhere, torch.device("cpu"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,14 +150,12 @@ def patch_cache_bytes(size: str | None) -> int:
     Raises:
         LossevoError: it is no size.
     """
+    from lossevo.sizes import size_bytes
     from lossevo.training import DEFAULT_PATCH_CACHE_BYTES
 
     if size is None:
         return DEFAULT_PATCH_CACHE_BYTES
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt])i?b?", size.strip(), re.IGNORECASE)
-    if match is None:
-        raise LossevoError(f"--patch-cache {size!r} is no size; expected a number and a unit, as in 500MiB or 8GiB")
-    return int(float(match[1]) * 1024 ** (" kmgt".index(match[2].lower())))
+    return size_bytes(size, source="--patch-cache", expected="a number and a unit, as in 500MiB or 8GiB")
 
 
 def executor_factory(

@@ -47,10 +47,9 @@ from lossevo.search.run import TRAINING_WORKER
 from lossevo.search.study import PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
+from lossevo.training.seeds import comparison_seed
 
 _FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
-_FIRST_TRAINING_SEED = 1_000_000
-"""Far from searches' seeds (1000 each): an evolved loss must not meet the initial weights that it was chosen on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,4 +310,4 @@ def _plan(config: ComparisonConfig, given: Sequence[Sequence[str]] | None, prepa
 
 def _training_seed(config: ComparisonConfig, repetition: int, fold: int) -> int:
     """Each fold has its own initial weights, the same for all losses: one lucky draw must not colour every fold."""
-    return _FIRST_TRAINING_SEED + 1000 * config.seed + config.folds * repetition + fold
+    return comparison_seed(config.seed, config.folds * repetition + fold)

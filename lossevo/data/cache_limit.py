@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from lossevo.errors import LossevoError
+from lossevo.sizes import size_bytes
 
 try:
     import fcntl
@@ -30,9 +29,6 @@ EVICTED_KINDS = ("volumes", "patches")
 # So much is written between two looks at the whole folder, at most by each process, and so much room is made.
 LOOK_SHARE = 0.05
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
-
 
 def limit_bytes() -> int | None:
     """``$LOSSEVO_CACHE_LIMIT`` in bytes, by default 50 GiB; None if it is ``off``.
@@ -43,10 +39,7 @@ def limit_bytes() -> int | None:
     text = os.environ.get("LOSSEVO_CACHE_LIMIT") or DEFAULT_LIMIT
     if text == "off":
         return None
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise LossevoError(f"LOSSEVO_CACHE_LIMIT={text!r} is no size; expected such as 50GiB or 500MiB, or off")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return size_bytes(text, source="LOSSEVO_CACHE_LIMIT", expected="such as 50GiB or 500MiB, or off")
 
 
 class Limit:

@@ -27,13 +27,12 @@ from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED
 from lossevo.search.folder import read_json, write_json, write_text
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import TrainingRequest
+from lossevo.training.seeds import confirmation_seed, selection_seed
 
 CHECKPOINT_EVERY = 5
 """Outer steps that a kill loses at most; they are done again with the same result."""
 MOST_FAILURES = 10
 """Outer steps in a row in which no task succeeded, after which there is no hope."""
-_SEEDS_PER_RUN = 1000
-_FIRST_CONFIRMATION_SEED = 500
 
 
 @dataclass(slots=True)
@@ -247,13 +246,11 @@ class Course:
 
     @property
     def _evaluation_seeds(self) -> list[int]:
-        first = _SEEDS_PER_RUN * self._config.seed
-        return [first + number for number in range(self._settings.evaluation_seeds)]
+        return [selection_seed(self._config.seed, number) for number in range(self._settings.evaluation_seeds)]
 
     @property
     def _confirmation_seeds(self) -> list[int]:
-        first = _SEEDS_PER_RUN * self._config.seed + _FIRST_CONFIRMATION_SEED
-        return [first + number for number in range(self._settings.confirmation_seeds)]
+        return [confirmation_seed(self._config.seed, number) for number in range(self._settings.confirmation_seeds)]
 
     def _train(self, finalists: Sequence[Finalist], seeds: Sequence[int], *, confirm: bool) -> None:
         phase = "confirmation" if confirm else "evaluation"

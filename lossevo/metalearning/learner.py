@@ -19,10 +19,8 @@ from lossevo.losses.neural import LossNetwork
 from lossevo.metalearning.networks import STARTS, tensors, with_weights, without
 from lossevo.metalearning.settings import MetaSettings
 from lossevo.metalearning.tasks import MetaOutcome, MetaTask, unpacked
+from lossevo.training.seeds import task_seed
 
-_FIRST_SEED = 2_000_000
-"""Far from the seeds of evaluations and comparisons: no U-Net that the loss learned on is met again."""
-_SEEDS_PER_RUN = 100_000
 LARGEST_NORM = 1.0
 """Of a task's meta-gradient; a longer one is shortened."""
 
@@ -91,7 +89,7 @@ class Learner:
             inner=tuple(sorted(drawn[:half])),
             outer=tuple(sorted(drawn[half:])),
             outer_batches=self.settings.outer_batches,
-            seed=_FIRST_SEED + self.seed * _SEEDS_PER_RUN + number,
+            seed=task_seed(self.seed, number),
             length=self.length,
             first=trajectory.first,
             steps=min(self.settings.inner_steps, self.length - trajectory.first),

@@ -34,10 +34,9 @@ from lossevo.search.trainings import OrderedTrainings
 from lossevo.search.tuning import CoefficientTuner, with_slots
 from lossevo.search.variation import Variation
 from lossevo.training import TrainingRequest
+from lossevo.training.seeds import confirmation_seed, selection_seed
 
 MAX_REJECTED_IN_A_ROW = 50_000
-_SEEDS_PER_RUN = 1000
-_FIRST_CONFIRMATION_SEED = 500
 _SEED_STRIDE = 101
 _DEFAULT_NOISE = 0.01
 _LEAST_TUNING = 16
@@ -303,10 +302,7 @@ class Search:
 
     def _confirm(self) -> None:
         """Train the finalists with seeds that nothing was selected on."""
-        seeds = [
-            self.seed * _SEEDS_PER_RUN + _FIRST_CONFIRMATION_SEED + i
-            for i in range(self.space.budget.confirmation_seeds)
-        ]
+        seeds = [confirmation_seed(self.seed, number) for number in range(self.space.budget.confirmation_seeds)]
         finalists = self._finalists(self.plan.confirmation // len(seeds))
         jobs = [(candidate, seed) for seed in seeds for candidate in finalists]
         self._done += self.plan.confirmation - len(jobs)
@@ -346,7 +342,7 @@ class Search:
         """The candidate's seed number ``index``. Each candidate has seeds of its own: with one for all, what a loss
         owes to that seed's weights and batches would be inherited by its children and selected for.
         """
-        return self.seed * _SEEDS_PER_RUN + (candidate.number + index * _SEED_STRIDE) % _FIRST_CONFIRMATION_SEED
+        return selection_seed(self.seed, candidate.number + index * _SEED_STRIDE)
 
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
         """The candidate of an expression, new or known."""

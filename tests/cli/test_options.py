@@ -15,8 +15,9 @@ from lossevo.training import DEFAULT_PATCH_CACHE_BYTES
     [
         ("2GiB", 2 * 2**30),
         ("500MiB", 500 * 2**20),
-        ("1.5g", 3 * 2**29),
-        ("64 kb", 2**16),
+        ("1.5GiB", 3 * 2**29),
+        ("64 kB", 64_000),
+        ("2g", 2 * 10**9),
         ("1TiB", 2**40),
         (None, DEFAULT_PATCH_CACHE_BYTES),
     ],
@@ -25,9 +26,9 @@ def test_sizes(size: str | None, expected: int):
     assert patch_cache_bytes(size) == expected
 
 
-@pytest.mark.parametrize("size", ["2", "", "GiB", "-1GiB", "2 gigs", "0x10MiB", "1e3MiB"])
+@pytest.mark.parametrize("size", ["", "0", "GiB", "-1GiB", "2 gigs", "0x10MiB", "1e3MiB"])
 def test_what_is_no_size(size: str):
-    with pytest.raises(LossevoError, match=r"--patch-cache .* is no size; expected a number and a unit"):
+    with pytest.raises(LossevoError, match=r"--patch-cache: .* is no size; expected a number and a unit"):
         patch_cache_bytes(size)
 
 

@@ -126,7 +126,14 @@ def test_a_folder_that_may_only_be_read_is_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(None, 50 * 2**30), ("500MiB", 500 * 2**20), ("1.5g", 3 * 2**29), ("2 TB", 2**41), ("1000", 1000), ("off", None)],
+    [
+        (None, 50 * 2**30),
+        ("500MiB", 500 * 2**20),
+        ("1.5GiB", 3 * 2**29),
+        ("2 TB", 2 * 10**12),
+        ("1000", 1000),
+        ("off", None),
+    ],
 )
 def test_the_limit_is_a_setting(monkeypatch, tmp_path, text, expected):
     monkeypatch.setenv("LOSSEVO_CACHE", str(tmp_path))
@@ -140,5 +147,5 @@ def test_the_limit_is_a_setting(monkeypatch, tmp_path, text, expected):
 @pytest.mark.parametrize("text", ["much", "-1", "50 apples", "nan"])
 def test_a_limit_that_is_no_size(monkeypatch, text: str):
     monkeypatch.setenv("LOSSEVO_CACHE_LIMIT", text)
-    with pytest.raises(LossevoError, match=rf"LOSSEVO_CACHE_LIMIT='{text}' is no size; expected such as 50GiB"):
+    with pytest.raises(LossevoError, match=rf"LOSSEVO_CACHE_LIMIT: '{text}' is no size; expected such as 50GiB"):
         limit_bytes()

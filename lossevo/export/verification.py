@@ -163,6 +163,8 @@ def expected_cases(definition: Definition) -> list[Case]:
         (64, "saturated logits", 2, (1, 6, 7, 5)),
         (99, "empty foreground", 4, (2, 4, 6, 5)),
         (101, "float64", 3, (2, 4, 5, 3)),
+        (102, "a class in one image alone", 4, (2, 5, 4, 6)),
+        (103, "one-hot target, a class in one image alone", 4, (2, 4, 6, 5)),
     ):
         done = _advanced(loss, done, steps)
         batch, *spatial = shape
@@ -175,7 +177,9 @@ def expected_cases(definition: Definition) -> list[Case]:
             logits = 50 * logits.sign()
         if name == "empty foreground":
             labels = torch.zeros_like(labels)
-        target = one_hot(labels, channels).float() if name == "one-hot target" else labels
+        if name.endswith("a class in one image alone"):
+            labels[0][labels[0] == 2] = 0
+        target = one_hot(labels, channels).float() if name.startswith("one-hot target") else labels
         if name.endswith("bfloat16"):
             target = torch.rand(labels.shape, generator=generator).bfloat16()
         logits = logits if name == "float64" else logits.float()

@@ -32,7 +32,7 @@ from lossevo.expression.labels import LABEL_FUNCTIONS
 from lossevo.expression.memory import MEMORY_FUNCTIONS
 from lossevo.expression.operations import OPERATIONS
 from lossevo.expression.placement import WITH_MEMORY, full, non_negative
-from lossevo.expression.primitives import EPSILON, TERMINALS
+from lossevo.expression.primitives import EPSILON, TERMINALS, Kind
 from lossevo.expression.trees import COEFFICIENT, CONSTANT, Expression, Node
 from lossevo.expression.values import Extent, Value
 
@@ -99,6 +99,18 @@ def lower(root: Node, graph: Graph) -> Value:
 def lower_all(root: Node, graph: Graph) -> dict[Node, Value]:
     """The values of a tree and of every tree in it, in ``graph``; operands first."""
     values: dict[Node, Value] = {}
+    of_batch: dict[Node, bool] = {}
+
+    def is_of_batch(node: Node) -> bool:
+        """Whether it is written with one number for each class of the batch, whatever it is simplified to."""
+        if node not in of_batch:
+            primitive = node.primitive
+            of_batch[node] = (
+                primitive.over_batch
+                if primitive is not None and primitive.source is Kind.VOXEL
+                else all(is_of_batch(child) for child in node.children if child.kind is Kind.REGION)
+            )
+        return of_batch[node]
 
     def value(node: Node) -> Value:
         if node not in values:
@@ -113,7 +125,10 @@ def lower_all(root: Node, graph: Graph) -> dict[Node, Value]:
         if node.primitive is None:
             terminal = TERMINALS[node.name]
             return terminal.build(graph.input(terminal.input))
-        return node.primitive.build(*(value(child) for child in node.children))
+        operands = [value(child) for child in node.children]
+        if node.primitive.build_of_batch is not None and is_of_batch(node.children[0]):
+            return node.primitive.build_of_batch(*operands)
+        return node.primitive.build(*operands)
 
     value(root)
     return values

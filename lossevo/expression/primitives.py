@@ -19,7 +19,7 @@ from enum import IntEnum
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 
-from lossevo.expression.values import Extent, Value
+from lossevo.expression.values import Value
 
 ATOM = 9
 """The precedence of what never needs brackets: a leaf, a function call."""
@@ -66,11 +66,13 @@ class Primitive:
     """An operation of the language.
 
     ``source`` and ``target`` are the kinds of a reduction, both VOXEL for a spatial primitive, and both None for an
-    elementwise one, the last ``parameters`` of whose operands must be SCALAR. ``build`` makes it of the operations of a
-    graph, which carry PyTorch form and derivative. ``text``, ``symbol`` and ``latex`` are
-    templates of the text, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``. ``precedence`` says how tightly
-    the text form binds, ``operand_precedence`` how tightly each operand must bind to stand in it without brackets:
-    parser and renderer read both. ``weight`` is what a node adds to the complexity of an expression.
+    elementwise one, the last ``parameters`` of whose operands must be SCALAR. ``over_batch`` tells a reduction to one
+    number for each class of the batch. ``build`` makes it of the operations of a graph, which carry PyTorch form and
+    derivative; ``build_of_batch``, if it means something else of an operand reduced over the batch alone. ``text``,
+    ``symbol`` and ``latex`` are templates of the text, Unicode and LaTeX form with the operands as ``{0}``, ``{1}``.
+    ``precedence`` says how tightly the text form binds, ``operand_precedence`` how tightly each operand must bind to
+    stand in it without brackets: parser and renderer read both. ``weight`` is what a node adds to the complexity of an
+    expression.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Primitive:
     commutative: bool = False
     source: Kind | None = None
     target: Kind | None = None
+    over_batch: bool = False
+    build_of_batch: Build | None = None
     parameters: int = 0
     weight: float = 1.0
 
@@ -178,6 +182,7 @@ def _reduction(
     meaning: str,
     build: Build | None = None,
     target: Kind | None = None,
+    build_of_batch: Build | None = None,
 ) -> Primitive:
     return Primitive(
         name=name,
@@ -191,6 +196,8 @@ def _reduction(
         operand_precedence=(0,),
         source=source,
         target=Kind(source - 1) if target is None else target,
+        over_batch=name.startswith("batch_"),
+        build_of_batch=build_of_batch,
     )
 
 
@@ -258,11 +265,12 @@ def _top_mean(prefix: str) -> Build:
     return lambda x: (x * x(f"{prefix}top_weights"))(f"{prefix}sum")
 
 
-def _present_mean(r: Value) -> Value:
-    """Where a class was reduced over the batch it is present if any image has it."""
-    y = r.graph.input("y")
-    present = y("batch_sum" if r.extent is Extent.CLASS else "sum")("at_least", 0.5) * r.graph.foreground()
-    return (r * present)("class_sum") / present("class_sum")("guard")
+def _present_mean(over: str) -> Build:
+    def build(r: Value) -> Value:
+        present = r.graph.input("y")(over)("at_least", 0.5) * r.graph.foreground()
+        return (r * present)("class_sum") / present("class_sum")("guard")
+
+    return build
 
 
 _PRIMITIVES = (
@@ -423,8 +431,10 @@ _PRIMITIVES = (
         Kind.REGION,
         "μᵖ",
         r"\mu_{{c \in y}}",
-        "mean over those foreground classes that an image (the batch, of a batch reduction) has; 0 without any",
-        _present_mean,
+        "mean over those foreground classes that an image has, and over images; over those that the batch has, where all"
+        " reductions in it are over the batch; 0 without any",
+        _present_mean("sum"),
+        build_of_batch=_present_mean("batch_sum"),
     ),
     _reduction(
         "frequency_mean",

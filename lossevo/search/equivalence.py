@@ -58,7 +58,10 @@ def _samples(classes: int) -> Iterator[_Sample]:
         one_voxel[:, 0, 2, 3, 2] = 1
         incomplete = mixed.clone()
         incomplete[0] = 0
-        for labels in (mixed, empty, one_voxel, full, incomplete):
+        # The last class is in the batch, but not in each image.
+        uneven = mixed.clone()
+        uneven[0][uneven[0] == classes - 1] = 0
+        for labels in (mixed, empty, one_voxel, full, incomplete, uneven):
             one_hot = torch.cat([labels == label for label in range(classes)], dim=1)
             distance_map = signed_distance_map(one_hot, (4.0, 4.0, 4.0)).double()
             for logits, epoch in ((2 * noise, 0), (2 * noise, 37), (50 * noise.sign(), 0)):

@@ -29,6 +29,9 @@ def random_inputs(shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype =
         return torch.rand(shape, generator=generator, dtype=dtype)
 
     labels = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
+    if shape[0] > 1 and shape[1] > 2:  # class 1 is in each image, the last one not in the first
+        labels[0][labels[0] == shape[1] - 1] = 0
+        labels.flatten(1)[:, 0] = 1
     return {
         "p": uniform().requires_grad_(),
         "y": torch.nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).to(dtype).contiguous(),

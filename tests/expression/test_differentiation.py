@@ -29,6 +29,9 @@ def inputs(shape=(2, CLASSES, 3, 4), *, soft: bool = False, saturated: bool = Fa
     if saturated:
         logits = 30 * logits.sign()
     labels = torch.randint(0, shape[1], (shape[0], 1, *shape[2:]), generator=generator)
+    if shape[0] > 1 and shape[1] > 2:  # class 1 is in each image, the last one not in the first
+        labels[0][labels[0] == shape[1] - 1] = 0
+        labels.flatten(1)[:, 0] = 1
     y = torch.zeros(shape, dtype=torch.float64).scatter_(1, labels, 1.0)
     if soft:
         y = 0.8 * y + 0.2 / shape[1]
@@ -114,6 +117,11 @@ def test_the_losses_of_the_literature(name: str, shape: tuple[int, ...], saturat
         "class_mean(square(sum(p)) / (sum(y) - 3.0))",
         "-class_mean(mean(y * y * logp)) + class_mean(batch_mean(y * 1.5))",
         "class_mean(batch_mean(max(-y, (logp + y) * sum(p))))",
+        # What is per image as it is written stays so, though with labels y (1 - y) is 0.
+        "present_mean(complement_mean(y * logp) + batch_mean(y * (-logp) ^ 1.5))",
+        "present_mean(target_mean(y * p * (1 - y)) + batch_mean(y * (1 - p) ^ 2.5 * logp))",
+        "present_mean((complement_mean(y * p) + 1) * batch_mean(square(p - y)))",
+        "present_mean(batch_mean(square(p - y)) * batch_complement_mean(y * p + 1) + f)",
         "sqrt(class_sum(sum(y))) * class_mean(mean(p)) / log(class_sum(batch_sum(y)) + 2)",
     ],
 )

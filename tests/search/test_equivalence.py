@@ -39,6 +39,8 @@ def test_how_it_is_written_does_not_matter(one, other):
         ("class_mean(batch_sum(p * y))", "2 * class_mean(sum(p * y))"),
         # Apart only where an image has no foreground.
         ("foreground_mean(sum(p * y) / (sum(y) * sum(y)))", "foreground_mean(sum(p * y) / sum(y) / sum(y + 1e-6))"),
+        # Apart only where a class is in one image of the batch and not in another.
+        ("present_mean(sum(p) / sum(p) * batch_mean(square(p - y)))", "present_mean(batch_mean(square(p - y)))"),
         ("t * class_mean(mean(square(p - y)))", "square(t) * class_mean(mean(square(p - y)))"),
     ],
 )

@@ -431,8 +431,8 @@ _PRIMITIVES = (
         Kind.REGION,
         "μᵖ",
         r"\mu_{{c \in y}}",
-        "mean over those foreground classes that an image has, and over images; over those that the batch has, where all"
-        " reductions in it are over the batch; 0 without any",
+        "mean over images and those foreground classes that each has (or that the batch has, where all reductions in it"
+        " are over the batch); 0 without any",
         _present_mean("sum"),
         build_of_batch=_present_mean("batch_sum"),
     ),

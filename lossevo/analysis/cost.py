@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from lossevo.analysis.losses import AnalysedLoss
 from lossevo.analysis.scenes import Spacing
 from lossevo.losses import signed_distance_map
+from lossevo.training.threads import one_thread
 
 COST_SHAPE = (2, 2, 48, 48, 48)
 COST_SPACING_MM: Spacing = (1.0, 1.0, 1.0)
@@ -54,7 +54,7 @@ def cost(loss: AnalysedLoss) -> Cost:
         value: Tensor = module(logits, target, distance_map)
         return value if value.requires_grad else value + 0 * logits.sum()
 
-    with _one_thread():
+    with one_thread():
         saved = saved_bytes(forward, given=(logits, target, distance_map))
         forward().backward()  # type: ignore[no-untyped-call]
         seconds: list[float] = []
@@ -93,13 +93,3 @@ def saved_bytes(forward: Callable[[], Tensor], given: Iterable[Tensor]) -> int:
     del value
     known = {tensor.untyped_storage().data_ptr() for tensor in given}
     return sum(size for pointer, size in blocks.items() if pointer not in known)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import torch
-
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
@@ -33,6 +31,7 @@ from lossevo.search.folder import locked
 from lossevo.search.study import PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
+from lossevo.training.threads import one_thread
 
 META_WORKER = "lossevo.metalearning.worker:MetaWorker"
 
@@ -97,10 +96,8 @@ class MetaRun:
             LossevoError: another process works on this folder, a file of it is damaged or does not fit, or nothing but
                 failures.
         """
-        # The distillation works here, beside workers, on tensors that one thread is quickest with; and the number of
-        # threads decides the order of sums.
-        torch.set_num_threads(1)
-        with locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+        # The distillation works here, beside workers, on tensors that one thread is quickest with.
+        with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             workers = Workers(lambda: executor(WorkerSpec(META_WORKER, self.data)))
             trainings = OrderedTrainings(ledger, workers.get)
             classes = len(self.data.class_names)

@@ -22,6 +22,7 @@ from lossevo.training import TrainingData
 from lossevo.training.batches import Batch, draw_order
 from lossevo.training.differentiable import DifferentiableTraining, Rates, Tensors, meta_gradient, one_cycle
 from lossevo.training.network import build_network
+from lossevo.training.threads import one_thread
 from lossevo.training.trainer import Trainer
 from lossevo.training.worker import TrainingWorker
 
@@ -40,7 +41,8 @@ class MetaWorker(TrainingWorker):
         """Do a task or train."""
         if "meta" not in payload:
             return super().__call__(payload)
-        return run_task(MetaTask.from_payload(payload), self.trainer).to_payload()
+        with one_thread():
+            return run_task(MetaTask.from_payload(payload), self.trainer).to_payload()
 
 
 def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:

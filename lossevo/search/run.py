@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-import torch
-
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
@@ -31,6 +29,7 @@ from lossevo.search.space import SearchSpace
 from lossevo.search.study import PrepareProgress, Study, Subjects
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
+from lossevo.training.threads import one_thread
 
 FORMAT: Literal["lossevo.run/1"] = "lossevo.run/1"
 TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
@@ -105,11 +104,10 @@ class Run:
         Raises:
             LossevoError: another process works on this folder, or the ledger does not fit.
         """
-        # The screening works on tiny tensors beside workers that keep all cores busy.
-        torch.set_num_threads(1)
         spec = WorkerSpec(TRAINING_WORKER, self.data)
         steps = self.config.task.budget_steps
-        with locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+        # The screening works on tiny tensors beside workers that keep all cores busy.
+        with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             trainings = OrderedTrainings(ledger, lambda: executor(spec))
             search = Search(
                 space=self.config.space,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from lossevo.training.request import TrainingRequest
 from lossevo.training.task import TrainingData
+from lossevo.training.threads import one_thread
 from lossevo.training.trainer import Trainer
 
 
@@ -19,11 +18,9 @@ class TrainingWorker:
     """
 
     def __init__(self, payload: TrainingData) -> None:
-        # Workers share the machine's cores: two threads in each of two processes on two cores are seven times slower
-        # than one. And the number of threads decides the order of sums, hence the last bits of a result.
-        torch.set_num_threads(1)
         self.trainer = Trainer(payload)
 
     def __call__(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """Train; raises what :meth:`Trainer.train` raises."""
-        return self.trainer.train(TrainingRequest.from_payload(payload)).to_payload()
+        with one_thread():
+            return self.trainer.train(TrainingRequest.from_payload(payload)).to_payload()

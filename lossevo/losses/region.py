@@ -229,12 +229,8 @@ class Tversky(RegionLoss):
         self.w_fp = arguments.number("w_fp", w_fp)
         self.w_fn = arguments.number("w_fn", w_fn)
 
-    def index_loss(self, inputs: LossInputs) -> Tensor:
-        """1 - Tversky index per region: (B, C) per image, or (1, C) over the batch."""
-        return self.one_minus_index(self.sums(inputs))
-
     def one_minus_index(self, sums: RegionSums) -> Tensor:
-        """1 - Tversky index of each region, from its sums."""
+        """1 - Tversky index of each region, from its sums: (B, C) per image, or (1, C) over the batch."""
         overlap, predicted, actual = sums
         errors = self.w_fp * (predicted - overlap) + self.w_fn * (actual - overlap) + self.smooth
         return 1 - overlap / (overlap + errors)

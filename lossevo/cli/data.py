@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -127,8 +128,8 @@ def show(
 
     screen = console()
     out = _required(out)
-    cohort = read_cohort(folder, format=format, labels=label_scheme(labels, levels))
     with _progress(screen, "drawing") as progress:
+        cohort = read_cohort(folder, format=format, labels=label_scheme(labels, levels))
         mistakes = write_overlays(cohort, out, cases=cases, progress=progress)
     _say(screen, *(f"Not drawn: {mistake}" for mistake in mistakes))
     drawn = len(cohort.cases[:cases]) - len(mistakes)
@@ -239,19 +240,21 @@ def _required(out: Path | None) -> Path:
 
 @contextmanager
 def _progress(screen: Console, what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A line that changes in a terminal, at most ten lines elsewhere."""
-    if screen.is_terminal:
-        from rich.markup import escape
-
-        with screen.status(f"{what} …") as status:
-            yield lambda done, total, case: status.update(f"{what}: {done}/{total} {escape(case)}")
-        return
+    """A line that changes in a terminal, at most ten lines elsewhere; warnings are said in one line each."""
 
     def tell(done: int, total: int, case: str) -> None:
         if 10 * done // total > 10 * (done - 1) // total:
             _say(screen, f"{time.strftime('%H:%M:%S')} {what}: {done}/{total} {case}")
 
-    yield tell
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *where: typer.echo(f"Note: {message}", err=True)
+        if screen.is_terminal:
+            from rich.markup import escape
+
+            with screen.status(f"{what} …") as status:
+                yield lambda done, total, case: status.update(f"{what}: {done}/{total} {escape(case)}")
+        else:
+            yield tell
 
 
 def _say(screen: Console, *lines: str) -> None:

@@ -20,10 +20,12 @@ from lossevo.data.splits import (
     stated_folds,
     subjects_of_folds,
 )
+from lossevo.data.subjects import CohortWarning
 
 __all__ = [
     "Case",
     "Cohort",
+    "CohortWarning",
     "Grid",
     "Volume",
     "AnyVolume",

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossevo.data.files import Affine, Header, largest_distance_mm, pointer, read_header, read_volume_file, spacing_of
-from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, ranges, read_case
+from lossevo.data.intensities import clip_limits, mode_of
+from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, INTEGER_TOLERANCE, ranges, read_case
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity, error, warning
 from lossevo.errors import LossevoError
 
 # Rounded quaternions and 32-bit headers stay far below; what is above was written by two different programs.
 AFFINE_NOTICE_VOXELS = 0.01
-# Header scaling leaves integers off by rounding; interpolation leaves them off by much more.
-INTEGER_TOLERANCE = 1e-3
 
 SPACING_LIMITS_MM = (0.1, 10.0)
 LARGEST_ANISOTROPY = 20.0
@@ -101,7 +100,9 @@ def examine(files: CaseFiles, scan: Scan, class_names: Mapping[int, str]) -> Cas
             voxels, grid = stored
             image_grids.append(grid)
             for channel in np.moveaxis(voxels, -1, 0) if voxels.ndim == 4 else voxels[None]:
-                _check_image(channel, file, found)
+                number = len(image_hashes)
+                channel_name = scan.channel_names[number] if number < len(scan.channel_names) else ""
+                _check_image(channel, channel_name, file, found)
                 image_hashes.append((file, content_hash(channel)))
     if len(image_grids) == len(files.images) and len(image_hashes) != len(scan.channel_names):
         found.error(
@@ -160,6 +161,9 @@ def _read(file: Path, scan: Scan, found: _Findings) -> tuple[NDArray[Any], _Grid
     if command := pointer(file):
         found.error("pointer", file, f"is only a pointer to the content; fetch it with '{command}'")
         return None
+    if file.is_dir():
+        found.error("missing-file", file, "is a folder, expected a file; correct the list of cases")
+        return None
     if not file.is_file():
         found.error("missing-file", file, "does not exist; complete the data set, or leave the case out")
         return None
@@ -211,7 +215,7 @@ def _check_spacing(grid: _Grid, header: Header, found: _Findings) -> None:
         )
 
 
-def _check_image(channel: NDArray[Any], file: Path, found: _Findings) -> None:
+def _check_image(channel: NDArray[Any], name: str, file: Path, found: _Findings) -> None:
     with np.errstate(over="ignore"):
         channel = np.asarray(channel, np.float32)  # as it is trained on
     finite = np.isfinite(channel)
@@ -219,10 +223,15 @@ def _check_image(channel: NDArray[Any], file: Path, found: _Findings) -> None:
         count = int(finite.size - np.count_nonzero(finite))
         found.error("not-finite", file, f"{count} voxel(s) are NaN or infinite; replace them or leave out the case")
         return
-    signal = channel[channel != 0]
-    if signal.size == 0 or signal.min() == signal.max():
-        value = signal[0] if signal.size else 0
-        found.error("constant-image", file, f"all voxels that are not 0 are {value:g}: no image; leave out the case")
+    # As preparing it will find.
+    if mode_of(name) == "quantitative":
+        voxels, low, high = "all voxels", float(channel.min()), float(channel.max())
+    else:
+        signal = channel[channel != 0]
+        voxels = "99 % of the voxels that are not 0" if signal.size else "all voxels"
+        low, high = clip_limits(signal)
+    if not high > low:
+        found.error("constant-image", file, f"{voxels} are {low:g}: no image; leave out the case")
 
 
 def _check_label(voxels: NDArray[Any], label: LabelFile, scan: Scan, found: _Findings) -> dict[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,10 @@ from typing import Any
 
 from lossevo.data.case_checks import CaseReport, examine, listed, sides
 from lossevo.data.labels import LabelScheme, classes_of
-from lossevo.data.scan import CaseFiles, Problem, Scan, Severity, error, warning
+from lossevo.data.scan import Problem, Scan, Severity, error, warning
+from lossevo.data.splits import stated_folds, subjects_of_folds
+from lossevo.data.subjects import unclear_subjects
+from lossevo.errors import LossevoError
 
 Progress = Callable[[int, int, str], None]
 
@@ -24,14 +26,6 @@ FEW_SUBJECTS = 10
 # A class that this share of the cases has is missed in the others.
 COMMON_SHARE = 0.8
 SPACING_OUTLIER = 3.0
-# What tells the series of a patient apart in names: 101_t1, 101_t2_SPACE, p7-visit2, sub-01_ses-02_T2w. So many series
-# a patient may have; more cases that are called alike have the name of their cohort in common (spine_mri_001).
-_SERIES = re.compile(
-    r"(.+?)[ _-](?:(?:t1|t2|t2s|t2star|pd|stir|flair|dixon|water|fat|space|tse|ct|mri?)w?"
-    r"|(?:ses|session|visit|scan|series|run|time|tp|acq)-?\w*)(?:[ _-].*)?",
-    re.IGNORECASE,
-)
-MOST_SERIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,7 @@ def check(
     problems = [
         *scan.problems,
         *(problem for case in cases for problem in case.problems),
-        *_of_the_cohort(scan, cases, tuple(dict.fromkeys(class_of.values()))),
+        *_of_the_cohort(scan, cases, tuple(dict.fromkeys(class_of.values())), expected=_expected(scan, scheme)),
     ]
     problems.sort(key=lambda problem: problem.severity is Severity.WARNING)
     return Report(
@@ -148,16 +142,25 @@ def _class_of(scan: Scan, scheme: LabelScheme | None) -> Mapping[int, str]:
     return {value: classes.names[index[value]] for value in index if index[value]}
 
 
-def _of_the_cohort(scan: Scan, cases: list[CaseReport], class_names: tuple[str, ...]) -> Iterator[Problem]:
+def _expected(scan: Scan, scheme: LabelScheme | None) -> bool:
+    """Whether every class should be somewhere: the data set itself names it, or it was asked for by name."""
+    asked = scheme is not None and (scheme.levels is not None or not isinstance(scheme.classes, str))
+    return asked or not scan.names_of_format
+
+
+def _of_the_cohort(
+    scan: Scan, cases: list[CaseReport], class_names: tuple[str, ...], *, expected: bool
+) -> Iterator[Problem]:
     if not cases:
         if not scan.problems:
             yield error("no-cases", f"{scan.folder}: no case was found as {scan.format}; is it the right folder?")
         return
     yield from _duplicate_images(cases)
     yield from _duplicate_labels(scan, cases)
-    yield from _missing_classes(scan, cases, class_names)
+    yield from _missing_classes(scan, cases, class_names, expected=expected)
     yield from _odd_spacings(cases)
-    yield from _unclear_subjects(scan)
+    yield from unclear_subjects(scan)
+    yield from _unusable_folds(scan)
     subjects = {case.subject for case in cases}
     if len(subjects) < FEW_SUBJECTS:
         yield warning(
@@ -209,7 +212,9 @@ def _duplicate_labels(scan: Scan, cases: list[CaseReport]) -> Iterator[Problem]:
             )
 
 
-def _missing_classes(scan: Scan, cases: list[CaseReport], class_names: tuple[str, ...]) -> Iterator[Problem]:
+def _missing_classes(
+    scan: Scan, cases: list[CaseReport], class_names: tuple[str, ...], *, expected: bool
+) -> Iterator[Problem]:
     usable = [case for case in cases if not case.has_errors]
     labelled = [case for case in usable if case.volumes_cm3]
     if usable and not labelled:
@@ -217,7 +222,7 @@ def _missing_classes(scan: Scan, cases: list[CaseReport], class_names: tuple[str
             "no-foreground", f"{scan.folder}: no case has any voxel of {listed(class_names)}: there is nothing to learn"
         )
     count = Counter(name for case in labelled for name in case.volumes_cm3)
-    if labelled and (absent := [name for name in class_names if not count[name]]):
+    if expected and labelled and (absent := [name for name in class_names if not count[name]]):
         yield warning(
             "empty-class",
             f"{scan.folder}: no case has any voxel of {listed(absent)}; what is never there cannot be learnt",
@@ -249,25 +254,24 @@ def _odd_spacings(cases: list[CaseReport]) -> Iterator[Problem]:
             )
 
 
-def _unclear_subjects(scan: Scan) -> Iterator[Problem]:
-    """Cases of different subjects whose names differ in nothing but a sequence or visit."""
-    alike: dict[str, list[CaseFiles]] = defaultdict(list)
-    for case in scan.cases:
-        if match := _SERIES.fullmatch(case.case_id):
-            alike[match[1]].append(case)
-    unclear = {
-        name: cases
-        for name, cases in alike.items()
-        if len(cases) <= MOST_SERIES and len({case.subject for case in cases}) > 1
-    }
-    if unclear:
-        name, (one, other, *_) = next(iter(unclear.items()))
+def _unusable_folds(scan: Scan) -> Iterator[Problem]:
+    stated = {case.case_id: case.fold for case in scan.cases}
+    numbers = {fold for fold in stated.values() if fold is not None}
+    if len(numbers) == 1:
         yield warning(
-            "unclear-subject",
-            f"{scan.folder}: {sum(map(len, unclear.values()))} cases have names that differ only in a sequence or "
-            f"visit, such as {one.case_id} and {other.case_id}, but count as different subjects. If they are of one "
-            f'patient, they leak: say so in dataset.json ("subjects": {{"{one.case_id}": "{name}", …}}) or a CSV list',
+            "single-fold",
+            f"{scan.folder}: states fold {numbers.pop()} alone, which 'lossevo evaluate --splits cohort' would refuse; "
+            "number two or more",
         )
+    elif numbers:
+        try:
+            subjects_of_folds(
+                stated_folds(stated),
+                {case.case_id: case.subject for case in scan.cases},
+                source=f"{scan.folder}, its folds",
+            )
+        except LossevoError as problem:
+            yield error("folds", str(problem))
 
 
 def _notes(scan: Scan) -> tuple[str, ...]:
@@ -280,6 +284,6 @@ def _notes(scan: Scan) -> tuple[str, ...]:
             "splits keep the cases of a subject together"
         )
     folds = {case.fold for case in scan.cases if case.fold is not None}
-    if folds:
+    if folds and not any(_unusable_folds(scan)):
         notes.append(f"the data set states {len(folds)} folds; 'lossevo evaluate --splits cohort' uses them")
     return tuple(notes)

@@ -27,6 +27,7 @@ from lossevo.data.files import Affine
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
 from lossevo.data.loading import read_case
 from lossevo.data.readers import read_cohort, scan
+from lossevo.data.readers.table import subject_of
 from lossevo.data.scan import CaseFiles
 from lossevo.data.splits import k_folds, splits_json, stated_folds, subjects_of_folds
 from lossevo.errors import LossevoError
@@ -179,12 +180,14 @@ def _splits(cohort: Cohort, name_of: Mapping[str, str], folds: Mapping[str, int 
 
 def _document(cohort: Cohort, name_of: Mapping[str, str]) -> dict[str, Any]:
     subjects = {name_of[case.case_id]: case.subject for case in cohort.cases}
+    # A name may tell another patient than the source does.
+    plain = all(case == subject == subject_of(case, Path(case), Path()) for case, subject in subjects.items())
     return {
         "channel_names": {str(channel): name for channel, name in enumerate(cohort.channel_names)},
         "labels": {name: value for value, name in enumerate(cohort.class_names)},
         "numTraining": len(cohort.cases),
         "file_ending": _ENDING,
-        **({"subjects": subjects} if any(case != subject for case, subject in subjects.items()) else {}),
+        **({} if plain else {"subjects": subjects}),
     }
 
 

@@ -32,6 +32,12 @@ def mode_of(channel_name: str) -> Mode:
     return "quantitative" if _FAT_FRACTION.fullmatch(channel_name.strip()) else "z-score"
 
 
+def clip_limits(values: NDArray[np.float32]) -> tuple[float, float]:
+    """The 0.5 and 99.5 percentile of ``values``, 0 if there are none. If they are equal there is no image."""
+    low, high = np.percentile(values, CLIP_PERCENTILES) if values.size else (0.0, 0.0)
+    return float(low), float(high)
+
+
 def z_score(channel: NDArray[np.float32], tissue: NDArray[np.bool_] | None = None) -> Scaled:
     """Clip to the 0.5 and 99.5 percentile, then zero mean and unit SD, all measured over ``tissue``.
 
@@ -42,13 +48,13 @@ def z_score(channel: NDArray[np.float32], tissue: NDArray[np.bool_] | None = Non
         LossevoError: the channel is constant over these voxels.
     """
     values = channel[channel != 0 if tissue is None else tissue]
-    low, high = np.percentile(values, CLIP_PERCENTILES) if values.size else (0.0, 0.0)
+    low, high = clip_limits(values)
     values = np.clip(values, low, high)
     if not high > low or not (sd := float(values.std(dtype=np.float64))) > 0:
         raise LossevoError("the image is constant")
     mean = float(values.mean(dtype=np.float64))
     scaled = ((np.clip(channel, low, high) - mean) / sd).astype(np.float32)
-    return Scaled(scaled, {"low": float(low), "high": float(high), "mean": mean, "sd": sd})
+    return Scaled(scaled, {"low": low, "high": high, "mean": mean, "sd": sd})
 
 
 def fat_fraction(channel: NDArray[np.float32]) -> Scaled:

@@ -49,7 +49,7 @@ class LabelScheme(BaseModel):
     A plain ``"merged"`` or ``"separate"`` is validated as a scheme with these classes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     classes: str | dict[str, tuple[str, ...]] = Field(
         "merged", description="merged, separate, or class name -> structures, in the order of the classes"

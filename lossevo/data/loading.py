@@ -20,6 +20,8 @@ from lossevo.errors import LossevoError
 # Two affines count as one when no voxel of the volume lies further apart than this share of the smallest voxel side:
 # a quaternion in a header is rounded, a label drawn on another grid is off by half a voxel or more.
 AFFINE_TOLERANCE_VOXELS = 0.1
+# Header scaling leaves integers off by rounding; interpolation leaves them off by much more.
+INTEGER_TOLERANCE = 1e-3
 # Of a label that is resampled to its image; more outside than this means that the two do not belong together.
 LARGEST_SHARE_OUTSIDE = 0.05
 
@@ -82,10 +84,12 @@ def load_volume(files: CaseFiles, scan: Scan, class_of: Mapping[int, int]) -> Vo
 def grid_of(files: CaseFiles) -> Grid | None:
     """The grid of the case's volume, from the image's header; None if that gives no geometry.
 
-    Raises:
-        LossevoError: the header cannot be read.
+    Nor does a header that cannot be read: :func:`read_case` says what is wrong with it.
     """
-    header = read_header(files.images[0])
+    try:
+        header = read_header(files.images[0])
+    except LossevoError:
+        return None
     if not header.has_geometry:
         return None
     x, y, z = np.argsort(io_orientation(header.affine)[:, 0])
@@ -202,8 +206,7 @@ def _whole_values(label: NDArray[Any], file: Path) -> NDArray[Any]:
     if not np.isfinite(values).all():
         raise LossevoError(f"{file}: the label has NaN or infinite voxels; expected integers")
     whole = np.rint(values)
-    # Header scaling leaves integers off by rounding; interpolation leaves them off by much more.
-    if values.dtype.kind == "f" and np.abs(values - whole).max() > 1e-3:
+    if values.dtype.kind == "f" and np.abs(values - whole).max() > INTEGER_TOLERANCE:
         worst = values[np.abs(values - whole).argmax()]
         raise LossevoError(f"{file}: label value {worst:.4g} is not an integer; was the label interpolated?")
     return np.unique(whole)

@@ -50,7 +50,7 @@ READING_BYTES = 2**30
 class PreprocessingSettings(BaseModel):
     """What is done to every case besides resampling; the defaults are measured (docs/preprocessing.md)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     crop: Literal["none", "body"] = Field(
         "none", description="body: cut away what lies outside the patient; never a labelled voxel"

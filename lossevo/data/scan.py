@@ -73,7 +73,8 @@ class Scan:
     """A data set as it lies on disk.
 
     ``label_names`` maps each value that labels may have to the name of a structure (``L1``, ``disc L4-L5``, ``canal``;
-    see :mod:`lossevo.data.labels`), without the background 0; ``labels_named_in`` says where that comes from.
+    see :mod:`lossevo.data.labels`), without the background 0; ``labels_named_in`` says where that comes from, and
+    ``names_of_format`` that it is all of a format's, of which a data set may have some (no neck in a lumbar spine).
     With ``resample_labels`` a label on another grid than its image is resampled to it (nearest neighbour) instead of
     being refused.
     """
@@ -86,3 +87,4 @@ class Scan:
     problems: tuple[Problem, ...] = ()
     labels_named_in: str = "the format"
     resample_labels: bool = False
+    names_of_format: bool = False

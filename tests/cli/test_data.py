@@ -114,6 +114,30 @@ class TestShow:
         assert f"Not drawn: {broken}" in said.out
         assert "and 1 cases" in said.out
 
+    def test_a_header_that_cannot_be_read_is_said(self, cli, balls, tmp_path):
+        broken = balls / "imagesTr" / "ball_00_0000.nii.gz"
+        broken.write_bytes(b"no image at all")
+        said = cli("data", "show", balls, "--out", tmp_path / "pictures", "--cases", 2)
+        assert said.status == 0
+        assert f"Not drawn: {broken}" in said.out
+        assert "and 1 cases" in said.out
+
+    def test_cases_that_may_be_of_one_patient_are_noted_in_one_line(self, cli, balls, tmp_path):
+        for number, visit in ((0, 1), (1, 2)):
+            for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+                file = balls / folder / f"ball_{number:02d}{ending}"
+                file.rename(file.with_name(f"anna_visit{visit}{ending}"))
+        for command in (
+            ("show", balls, "--cases", 1, "--out", tmp_path / "pictures"),
+            ("convert", balls, tmp_path / "raw"),
+        ):
+            said = cli("data", *command)
+            assert said.status == 0
+            assert said.err.startswith(
+                f"Note: {balls}: 2 cases have names that differ only in a sequence or visit, such"
+            )
+            assert said.err.count("\n") == 1
+
     def test_out_is_needed_and_nothing_is_overwritten(self, cli, balls):
         assert cli("data", "show", balls).err == "lossevo: --out is missing; name a new folder for the pictures\n"
         said = cli("data", "show", balls, "--out", balls)

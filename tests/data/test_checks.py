@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lossevo.data import CohortWarning, prepare, read_cohort
 from lossevo.data.checks import Report, check
 from lossevo.data.files import read_header
 from lossevo.data.labels import label_scheme
@@ -128,6 +130,13 @@ class TestClean:
             assert 25 < min(volumes) < max(volumes) < 70
 
 
+def nearly_constant(voxels, affine):
+    """One of 480 voxels differs, which clipping to percentiles takes away."""
+    voxels[:] = 7
+    voxels[0, 0, 0] = 9
+    return voxels, affine
+
+
 def with_nan(voxels, affine):
     voxels = voxels.astype(np.float32)
     voxels[0, 0, :3] = np.nan
@@ -208,8 +217,9 @@ class TestOneFile:
             (image, moved(-0.2), ERROR, "affine-mismatch", "up to 0.2 mm away .*resample one to the grid of the other"),
             (image, moved(0.05), WARNING, "affine-mismatch", "up to 0.05 mm away .*so little is ignored"),
             (label, tilted, ERROR, "affine-mismatch", r"its origin or direction places voxels up to \S+ mm away"),
-            (image, constant(7), ERROR, "constant-image", "all voxels that are not 0 are 7: no image"),
-            (image, constant(0), ERROR, "constant-image", "all voxels that are not 0 are 0: no image"),
+            (image, constant(7), ERROR, "constant-image", "99 % of the voxels that are not 0 are 7: no image"),
+            (image, nearly_constant, ERROR, "constant-image", "99 % of the voxels that are not 0 are 7: no image"),
+            (image, constant(0), ERROR, "constant-image", "all voxels are 0: no image"),
             (label, nothing, WARNING, "empty-label", "no voxel of L1, L2; leave the case out, or label it"),
         ],
     )
@@ -391,6 +401,14 @@ class TestCohort:
         assert (missing.severity, missing.code) == (WARNING, "missing-class")
         assert "L2 is labelled in 11 of 12 cases, but not in case03" in missing.message
 
+    def test_of_a_format_with_names_for_a_whole_spine_only_those_asked_for_are_missed(self, cohort):
+        whole = dataclasses.replace(scan(cohort), label_names={1: "L1", 2: "L2", 3: "C1"}, names_of_format=True)
+        for scheme in (None, label_scheme("separate"), label_scheme("merged")):
+            assert check(whole, scheme=scheme).problems == ()
+        (problem,) = check(whole, scheme=label_scheme("separate", "C1,L1")).problems
+        assert problem.code == "empty-class"
+        assert "no case has any voxel of C1;" in problem.message
+
     def test_another_plane_or_sequence(self, cohort):
         for file in (image(cohort), label(cohort)):
             rewrite(file, resized(0.9, 0.9, 4.0))
@@ -403,7 +421,7 @@ class TestCohort:
         [
             ("101_t1", "101_t2_SPACE"),
             ("p7-visit1", "p7-visit2"),
-            ("sub-01_ses-1_T2w", "sub-01_ses-2_T2w"),
+            ("01_ses-1_T2w", "01_ses-2_T2w"),
             ("a_T1w", "a_T2w"),
         ],
     )
@@ -417,12 +435,29 @@ class TestCohort:
         assert (
             f"2 cases have names that differ only in a sequence or visit, such as {one} and {other}" in problem.message
         )
+        with pytest.warns(CohortWarning, match=f"2 cases have names .* such as {one} and {other}") as warned:
+            read_cohort(cohort)
+        assert str(warned[0].message) == problem.message
         describe(cohort, subjects={one: "anna", other: "anna"})
         assert check(scan(cohort)).problems == ()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read_cohort(cohort)
 
     def test_names_that_share_the_name_of_the_cohort(self, write_nnunet_cohort):
         cases = {f"spine_mri_{number:03d}": case(number) for number in range(12)}
         assert check(scan(write_nnunet_cohort(cases, labels=LABELS, spacing_mm=SPACING_MM))).problems == ()
+
+    def test_what_is_constant_is_what_preparing_refuses(self, cohort):
+        rewrite(image(cohort), nearly_constant)
+        prepared = dataclasses.replace(read_cohort(cohort), cases=read_cohort(cohort).cases[3:4])
+        with pytest.raises(LossevoError, match="case03: the image is constant"):
+            prepare(prepared, spacing_mm=SPACING_MM)
+        # A fat fraction keeps its scale, so that few voxels that differ are enough.
+        describe(cohort, channel_names={"0": "PDFF"})
+        assert check(scan(cohort)).problems == ()
+        as_fat = prepare(dataclasses.replace(prepared, channel_names=("PDFF",)), spacing_mm=SPACING_MM)
+        assert len(as_fat.volumes) == 1
 
     def test_few_subjects(self, cohort):
         describe(cohort, subjects={f"case{number:02d}": f"patient{number % 4}" for number in range(12)})
@@ -498,20 +533,47 @@ class TestMasks:
         assert found(report) == [("unusable", "case03"), ("affine-mismatch", "case03")]
         assert "do not belong together" in report.problems[0].message
 
+    def test_a_folder_in_the_place_of_a_file(self, masks, cohort):
+        (cohort / "L1_3.nii.gz").unlink()
+        (cohort / "L1_3.nii.gz").mkdir()
+        (problem,) = check(masks).problems
+        assert (problem.severity, problem.code, problem.case_id) == (ERROR, "missing-file", "case03")
+        assert "L1_3.nii.gz: is a folder, expected a file" in problem.message
+
     def test_a_file_that_is_not_there(self, masks, cohort):
         (cohort / "L1_3.nii.gz").unlink()
         (problem,) = check(masks).problems
         assert (problem.severity, problem.code, problem.case_id) == (ERROR, "missing-file", "case03")
 
 
-def test_stated_folds_are_mentioned(cohort):
-    found = scan(cohort)
-    cases = tuple(
-        CaseFiles(files.case_id, files.subject, files.images, files.labels, fold=number % 3)
-        for number, files in enumerate(found.cases)
-    )
-    report = check(Scan("datalist", found.folder, cases, found.label_names, found.channel_names))
-    assert report.notes == ("the data set states 3 folds; 'lossevo evaluate --splits cohort' uses them",)
+class TestStatedFolds:
+    def report(self, cohort: Path, folds: int, subjects: int) -> Report:
+        found = scan(cohort)
+        cases = tuple(
+            dataclasses.replace(files, subject=f"patient{number % subjects}", fold=number % folds)
+            for number, files in enumerate(found.cases)
+        )
+        return check(dataclasses.replace(found, cases=cases))
+
+    def test_are_mentioned(self, cohort):
+        report = self.report(cohort, folds=3, subjects=12)
+        assert report.problems == ()
+        assert report.notes == ("the data set states 3 folds; 'lossevo evaluate --splits cohort' uses them",)
+
+    def test_that_part_a_patient(self, cohort):
+        report = self.report(cohort, folds=3, subjects=10)
+        (problem,) = report.problems
+        assert (problem.severity, problem.code) == (ERROR, "folds")
+        message = "fold 0 trains and tests on the same 1 subject(s): patient0 (cases case00, case10)"
+        assert message in problem.message
+        assert not any("states" in note for note in report.notes)
+
+    def test_a_single_one(self, cohort):
+        report = self.report(cohort, folds=1, subjects=12)
+        (problem,) = report.problems
+        assert (problem.severity, problem.code) == (WARNING, "single-fold")
+        assert "states fold 0 alone" in problem.message
+        assert report.notes == ()
 
 
 def test_no_case_at_all(tmp_path):

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lossevo.data import Cohort, phantom_cohort, read_cohort, read_splits
+from lossevo.data import Cohort, CohortWarning, phantom_cohort, read_cohort, read_splits
 from lossevo.data.checks import check
 from lossevo.data.convert import convert, write_generated
 from lossevo.data.labels import label_scheme
@@ -152,6 +152,17 @@ class TestConvert:
 
 class TestSplits:
     """nnU-Net draws folds over cases; a patient's cases must not part."""
+
+    def test_patients_whose_cases_are_named_as_of_another(self, write_nnunet_cohort, tmp_path):
+        named = write_nnunet_cohort(
+            {f"sub-1_ses-{number}": case(number) for number in range(3)},
+            labels={"background": 0, "L1": 1, "L2": 2, "canal": 3},
+        )
+        described = {f"sub-1_ses-{number}": f"sub-1_ses-{number}" for number in range(3)}
+        describe(named, subjects=described)
+        with pytest.warns(CohortWarning):
+            convert(named, tmp_path / "out")
+        assert description(tmp_path / "out")["subjects"] == described
 
     def test_patients_with_several_cases_get_folds_of_their_own(self, source, tmp_path):
         of = {f"case {number}": f"patient {number % 3}" for number in range(6)}

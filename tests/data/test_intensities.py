@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lossevo.data.intensities import fat_fraction, mode_of, z_score
+from lossevo.data.intensities import clip_limits, fat_fraction, mode_of, z_score
 from lossevo.errors import LossevoError
 
 
@@ -56,3 +56,8 @@ def test_the_tissue_given_is_what_is_measured():
     inner = np.clip(image[body], scaled.numbers["low"], scaled.numbers["high"])
     assert scaled.numbers["mean"] == pytest.approx(inner.mean(), rel=1e-5)
     assert scaled.numbers["sd"] == pytest.approx(inner.std(), rel=1e-4)
+
+
+def test_limits_of_clipping():
+    assert clip_limits(np.arange(1001, dtype=np.float32)) == (5, 995)
+    assert clip_limits(np.empty(0, np.float32)) == (0, 0)

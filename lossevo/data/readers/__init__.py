@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +20,7 @@ from lossevo.data.loading import grid_of, load_volume
 from lossevo.data.readers.bids import BIDS
 from lossevo.data.readers.cspineseg import CSPINESEG
 from lossevo.data.readers.datalist import DATALIST
-from lossevo.data.readers.listing import LARGEST_VALUE, folders, hidden
+from lossevo.data.readers.listing import LARGEST_VALUE, folders, lone_folders
 from lossevo.data.readers.manifest import MANIFEST
 from lossevo.data.readers.mrspineseg import MRSPINESEG
 from lossevo.data.readers.myosegmentum import MYOSEGMENTUM, MYOSEGMENTUM_MUSCLE
@@ -29,6 +30,7 @@ from lossevo.data.readers.spider import SPIDER
 from lossevo.data.readers.spine_generic import SPINE_GENERIC
 from lossevo.data.readers.verse import VERSE
 from lossevo.data.scan import CaseFiles, Scan, Severity
+from lossevo.data.subjects import CohortWarning, unclear_subjects
 from lossevo.errors import LossevoError, nearest
 
 # Part of what a cached volume is known by: raise it when the same files are read as other voxels.
@@ -72,10 +74,10 @@ def scan(path: str | Path, *, format: str | None = None) -> Scan:
 def _scan(path: Path, format: str | None) -> Scan:
     if format is not None:
         reader = FORMATS[format]
-        return reader.scan(next((place for place in _places(path) if reader.matches(place)), path))
+        return reader.scan(next((place for place in lone_folders(path) if reader.matches(place)), path))
     if not path.exists():
         raise LossevoError(f"{path}: no such folder or file")
-    for place in _places(path):
+    for place in lone_folders(path):
         matching = _matching(place)
         if len(matching) == 1:
             return matching[0].scan(place)
@@ -96,10 +98,11 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
     """The labelled cases of a data set (see :func:`scan`), with the classes that ``labels`` makes of its structures.
 
     A case takes part if all structures wanted are annotated in it. Only headers are read here, voxels by ``Case.load``.
+    A :class:`~lossevo.data.subjects.CohortWarning` names cases that may be of one patient and count as several.
 
     Raises:
-        LossevoError: the first error that :func:`scan` found, a header that cannot be read, a scheme that does not fit
-            the data set, or no case that has what is wanted. ``Case.load`` raises it for what
+        LossevoError: the first error that :func:`scan` found, a scheme that does not fit the data set, or no case that
+            has what is wanted. ``Case.load`` raises it for what
             :func:`~lossevo.data.loading.read_case` names.
     """
     found = scan(path, format=format)
@@ -109,6 +112,8 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
     classes = classes_of(labels, found.label_names.values(), source=str(path))
     class_of = {value: classes.of_structure[name] for value, name in found.label_names.items()}
     chosen = _with_labels_of({value for value, index in class_of.items() if index}, found, path)
+    for problem in unclear_subjects(replace(found, cases=tuple(chosen))):
+        warnings.warn(problem.message, CohortWarning, stacklevel=2)
     without_cases = replace(found, cases=(), problems=())
     cases = tuple(
         Case(
@@ -205,17 +210,6 @@ def _with_labels_of(wanted: set[int], found: Scan, path: str | Path) -> list[Cas
             "a label file with classes (--labels FILE.yaml)"
         )
     return chosen
-
-
-def _places(path: Path) -> list[Path]:
-    """The path, and what it comes down to while a folder holds nothing but one other."""
-    places = [path]
-    while len(places) < 4 and places[-1].is_dir():
-        visible = [item for item in places[-1].iterdir() if not hidden(item.name)]
-        if len(visible) != 1 or not visible[0].is_dir():
-            break
-        places.append(visible[0])
-    return places
 
 
 def _some_folders(path: Path, most: int = 20) -> list[Path]:

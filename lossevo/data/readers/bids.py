@@ -1,8 +1,9 @@
 """BIDS derivatives in general: ``sub-01/…/sub-01_T2w.nii.gz`` and ``derivatives/PIPELINE/sub-01/…/…_dseg.nii.gz``.
 
 A ``dseg`` is a label map; ``…_dseg.tsv`` beside it, or above it in the pipeline's folder, names its values. A ``mask``
-is one structure, named by its entity ``label`` (or ``desc``). ``PATH`` is the data set, or one of its pipelines where
-there are several.
+is one structure, named by its entity ``label`` (or ``desc``). An image has one map and one mask of each structure: two
+raters' are an error, and what was drawn in another space is left out. ``PATH`` is the data set, or one of its pipelines
+where there are several.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lossevo.data.readers.bids_names import BidsName, images_of, subject_files
+from lossevo.data.readers.bids_names import BidsName, match, second_label, subject_files, unmatched
 from lossevo.data.readers.listing import folders, found_label_names, stem
 from lossevo.data.readers.reader import Reader
 from lossevo.data.readers.segmentation_table import read_segmentation_table
 from lossevo.data.readers.table import channel_names_of
-from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error, warning
+from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity, error, warning
 from lossevo.errors import LossevoError
 
 
@@ -51,22 +52,18 @@ def _scan(path: Path) -> Scan:
     [(pipeline, segmentations)] = pipelines.items()
     raw = _raw(pipeline)
     images = [file for file in subject_files(raw) or subject_files(raw / "rawdata") if not BidsName.of(file).is_label]
-    labels_of: dict[Path, list[Path]] = defaultdict(list)
+    # Image -> structure of a mask (None: a map) -> file.
+    labels_of: dict[Path, dict[str | None, Path]] = defaultdict(dict)
     problems: list[Problem] = []
     for file in segmentations:
-        fitting = images_of(file, images)
-        twin = next((other for image in fitting for other in labels_of[image] if stem(other) == stem(file)), None)
-        if twin is not None:
-            message = f"{file}: the same segmentation as {twin.name}, in another format; remove one"
-            problems.append(error("ambiguous-label", message, file))
-        elif len(fitting) == 1:
-            labels_of[fitting[0]].append(file)
-        else:
-            listing = f" ({', '.join(image.name for image in fitting)})" if fitting else ""
-            message = f"{file}: {len(fitting)} images fit its name{listing}, expected one in {raw}"
-            problems.append(error("ambiguous-label" if fitting else "missing-image", message, file))
-    names, named_in, more = _names([file for file in segmentations if BidsName.of(file).suffix == "dseg"], pipeline)
-    masks = {file: _structure(file) for file in segmentations if BidsName.of(file).suffix == "mask"}
+        found = match(file, images)
+        if len(found.images) != 1:
+            problems.append(unmatched(file, found, raw))
+        elif (first := labels_of[found.images[0]].setdefault(_structure(file), file)) != file:
+            problems.append(second_label(file, first))
+    used = [(structure, file) for labels in labels_of.values() for structure, file in labels.items()]
+    names, named_in, more = _names([file for structure, file in used if structure is None], pipeline)
+    masks = {file: structure for structure, file in used if structure is not None}
     value_of = {name: value for value, name in names.items()}
     for name in sorted(set(masks.values())):
         value_of.setdefault(name, max(value_of.values(), default=0) + 1)
@@ -78,7 +75,7 @@ def _scan(path: Path) -> Scan:
             # Maps first: a mask of one structure is drawn over them.
             tuple(
                 LabelFile(file, value_of[masks[file]] if file in masks else None)
-                for file in sorted(labels_of[image], key=lambda file: (file in masks, file))
+                for file in sorted(labels_of[image].values(), key=lambda file: (file in masks, file))
             ),
         )
         for image in images
@@ -88,7 +85,7 @@ def _scan(path: Path) -> Scan:
     if unlabelled:
         message = f"{raw}: {len(unlabelled)} images without segmentation ({unlabelled[0].name}, …) are left out"
         problems.append(warning("missing-label", message, unlabelled[0]))
-    if not cases and not problems:
+    if not cases and not any(problem.severity is Severity.ERROR for problem in problems):
         problems.append(error("empty", f"{path}: no image with a segmentation: the cohort is empty", path))
     label_names = {value: name for name, value in sorted(value_of.items(), key=lambda item: item[1])}
     problems += more
@@ -124,8 +121,12 @@ def _table(segmentation: Path, pipeline: Path) -> Path | None:
     return None
 
 
-def _structure(mask: Path) -> str:
-    entities = BidsName.of(mask).entities
+def _structure(segmentation: Path) -> str | None:
+    """What a mask is of; None for a label map."""
+    name = BidsName.of(segmentation)
+    if name.suffix == "dseg":
+        return None
+    entities = name.entities
     return entities.get("label") or entities.get("desc") or "mask"
 
 

@@ -6,8 +6,9 @@
      "training": [{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz", "fold": 0}, …]}
 
 Paths are relative to the file. A list of images are channels; a 4D image (Decathlon) has its channels last. Of lossevo
-are ``subject`` (the patient) and ``case`` of an item; without ``subject`` a case is a subject, unless its name follows
-BIDS (``sub-01_…``). ``validation`` cases have labels and take part; those of ``test`` and ``testing`` do not.
+are ``subject`` (the patient) and ``case`` of an item; without ``subject`` a case is a subject, unless its name or path
+follows BIDS (``sub-01_…``, ``sub-01/…``). ``validation`` cases have labels and take part; those of ``test`` and
+``testing`` do not.
 """
 
 from __future__ import annotations
@@ -24,15 +25,14 @@ from lossevo.errors import LossevoError, shown
 
 
 def is_datalist(file: Path) -> bool:
-    """Whether a JSON file lists images and labels, and the first of its images is where the list says.
+    """Whether a JSON file lists images and labels, and any of its images is where the list says.
 
     An nnU-Net v1 ``dataset.json`` has such a list too, but of names that its files do not have.
     """
     try:
         items = json.loads(file.read_text(encoding="utf-8-sig"))["training"]
-        image = items[0]["image"]
-        first: Path = file.parent / (image[0] if isinstance(image, list) else image)
-        return first.is_symlink() or first.exists()
+        names = (item["image"][0] if isinstance(item["image"], list) else item["image"] for item in items)
+        return any((file.parent / name).is_symlink() or (file.parent / name).exists() for name in names)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return False
 

@@ -61,6 +61,17 @@ def child(folder: Path, name: str) -> Path | None:
     return next((item for item in folders(folder) if item.name.lower() == name.lower()), None)
 
 
+def lone_folders(path: Path) -> list[Path]:
+    """The path, and what it comes down to while a folder holds nothing but one other, as archives are unpacked."""
+    places = [path]
+    while len(places) < 4 and places[-1].is_dir():
+        visible = [item for item in places[-1].iterdir() if not hidden(item.name)]
+        if len(visible) != 1 or not visible[0].is_dir():
+            break
+        places.append(visible[0])
+    return places
+
+
 def stem(file: Path | str) -> str:
     """A file's name without its ending, ``.nii.gz`` being one."""
     name = Path(file).name

@@ -18,14 +18,19 @@ LABEL_NAMES = {
 }
 
 
-def _pairs(path: Path) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Images and masks by case number; ``path`` is ``train`` or the folder above it."""
+def _pairs(path: Path) -> tuple[dict[int, list[Path]], dict[int, list[Path]]]:
+    """Images and masks by case number, one each unless something is wrong; ``path`` is ``train`` or the folder above
+    it.
+    """
     train = (child(path, "train") if path.is_dir() else None) or path
-    found = []
+    found: list[dict[int, list[Path]]] = []
     for name, pattern in (("MR", r"case[ _-]?(\d+)"), ("Mask", r"mask[ _-]?case[ _-]?(\d+)")):
         folder = child(train, name) if train.is_dir() else None
-        matches = ((re.fullmatch(pattern, stem(file), re.I), file) for file in (listed(folder) if folder else []))
-        found.append({int(match[1]): file for match, file in matches if match})
+        numbered: dict[int, list[Path]] = {}
+        for file in listed(folder) if folder else []:
+            if match := re.fullmatch(pattern, stem(file), re.I):
+                numbered.setdefault(int(match[1]), []).append(file)
+        found.append(numbered)
     return found[0], found[1]
 
 
@@ -33,19 +38,25 @@ def _scan(path: Path) -> Scan:
     images, masks = _pairs(path)
     problems: list[Problem] = []
     for number in sorted(images.keys() ^ masks.keys()):
-        file = images.get(number) or masks[number]
+        [file, *_] = images.get(number) or masks[number]
         code, other = (
             ("missing-label", f"Mask/mask_case{number}") if number in images else ("missing-image", f"MR/Case{number}")
         )
         problems.append(error(code, f"{file}: no {other}.nii.gz beside it", file, f"Case{number}"))
+    for number, (first, *others) in [*images.items(), *masks.items()]:
+        for file in others:
+            message = f"{file}: the same number as {first.name}; rename or remove one"
+            problems.append(error("duplicate-case", message, file, f"Case{number}"))
     cases = tuple(
-        CaseFiles(f"Case{number}", f"Case{number}", (images[number],), (LabelFile(masks[number]),))
+        CaseFiles(f"Case{number}", f"Case{number}", (images[number][0],), (LabelFile(masks[number][0]),))
         for number in sorted(images.keys() & masks.keys())
     )
     if not cases and not problems:
         problems.append(error("empty", f"{path}: no train/MR/CaseN.nii.gz: the cohort is empty", path))
     named_in = "MRSpineSeg's table"
-    return Scan("mrspineseg", path, cases, LABEL_NAMES, ("T2",), tuple(problems), labels_named_in=named_in)
+    return Scan(
+        "mrspineseg", path, cases, LABEL_NAMES, ("T2",), tuple(problems), labels_named_in=named_in, names_of_format=True
+    )
 
 
 MRSPINESEG = Reader(

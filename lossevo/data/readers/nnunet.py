@@ -3,7 +3,8 @@
 The format: https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md. ``dataset.json`` may also
 be in the older style (nnU-Net v1) that calls the channels ``modality`` and maps ``{"1": "name"}``, and may list the
 files of each case under ``dataset`` instead of keeping them in the two folders. One case is one subject, unless an
-entry ``"subjects": {case: patient}`` (of lossevo; nnU-Net takes no notice of it) says otherwise.
+entry ``"subjects": {case: patient}`` (of lossevo; nnU-Net takes no notice of it) or a name of BIDS (``sub-01_ses-2``)
+says otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lossevo.data.files import ENDINGS
 from lossevo.data.readers.datalist import is_datalist
 from lossevo.data.readers.listing import json_channel_names, json_label_names, listed, read_json, stem
 from lossevo.data.readers.reader import Reader
+from lossevo.data.readers.table import subject_of
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error
 from lossevo.errors import LossevoError, shown
 
@@ -75,7 +77,7 @@ def _scan(folder: Path) -> Scan:
     cases = tuple(
         CaseFiles(
             case_id,
-            subjects.get(case_id, case_id),
+            subjects.get(case_id) or subject_of(case_id, images[case_id][0], folder),
             tuple(images[case_id][channel] for channel in range(len(channel_names))),
             (LabelFile(labels[case_id]),),
         )

@@ -1,7 +1,7 @@
 """SPIDER lumbar spine MRI (van der Graaf et al. 2024; https://zenodo.org/records/10159290).
 
 ``images/PATIENT_SEQUENCE.mha`` and ``masks/`` of the same names; the up to three series (t1, t2, t2_SPACE) of a patient
-stay together in splits.
+stay together in splits. Each of the two archives may have been unpacked into a folder of its own name.
 
 Vertebrae are numbered from the bottom, so their levels are *counted*, not identified: 1 is called L5, 2 L4, …. In a
 patient with four or six lumbar vertebrae every name is off by one. 101–125 are vertebrae that the edge of the image
@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from lossevo.data.labels import LEVELS, PARTIAL, disc
-from lossevo.data.readers.listing import child, listed, stem
+from lossevo.data.readers.listing import child, listed, lone_folders, stem
 from lossevo.data.readers.reader import Reader
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error, warning
 
@@ -35,7 +35,9 @@ LABEL_NAMES = {
 
 def _pairs(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     folders = [child(path, name) if path.is_dir() else None for name in ("images", "masks")]
-    images, masks = ({stem(file): file for file in listed(folder)} if folder else {} for folder in folders)
+    images, masks = (
+        {stem(file): file for file in listed(lone_folders(folder)[-1])} if folder else {} for folder in folders
+    )
     return images, masks
 
 
@@ -71,7 +73,16 @@ def _scan(path: Path) -> Scan:
             "lumbar vertebrae",
         )
     )
-    return Scan("spider", path, tuple(cases), LABEL_NAMES, ("MR",), tuple(problems), labels_named_in="SPIDER's table")
+    return Scan(
+        "spider",
+        path,
+        tuple(cases),
+        LABEL_NAMES,
+        ("MR",),
+        tuple(problems),
+        labels_named_in="SPIDER's table",
+        names_of_format=True,
+    )
 
 
 def _order(case_id: str) -> tuple[int, str]:

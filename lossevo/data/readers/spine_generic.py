@@ -3,8 +3,9 @@
 Images ``sub-unf01/anat/sub-unf01_T2w.nii.gz``; labels ``derivatives/labels/sub-unf01/anat/…_T2w_label-SC_seg.nii.gz``.
 Kinds that are read: cord (``label-SC_seg``, formerly ``seg-manual``), canal, white and gray matter, lesion, and the
 vertebrae and discs of ``label-spine_dseg`` with the values of TotalSpineSeg. Points (``discs_dlabel``) and rootlets are
-no structures to segment. Each contrast is a case; a case takes part in what it has labels for. The files come with
-``git annex get``.
+no structures to segment. Each contrast is a case; a case takes part in what it has labels for. Labels of images that
+were made of others (``rec-average``, ``space-other``), and series in 4D, are left out. The files come with ``git annex
+get``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+from lossevo.data.files import read_header
 from lossevo.data.labels import disc
-from lossevo.data.readers.bids_names import BidsName, images_of, subject_files
+from lossevo.data.readers.bids_names import BidsName, match, second_label, subject_files, unmatched
 from lossevo.data.readers.listing import stem
 from lossevo.data.readers.reader import Reader
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error, warning
+from lossevo.errors import LossevoError
 
 _C, _T, _L = ([f"{region}{n}" for n in range(1, count + 1)] for region, count in (("C", 7), ("T", 12), ("L", 6)))
 _DISCS = [disc(upper, lower) for upper, lower in pairwise([*_C[1:], *_T, *_L[:5]])]
@@ -36,7 +39,7 @@ LABEL_NAMES = {**SPINE_MAP, 1: "cord", 2: "canal", 201: "white matter", 202: "gr
 
 
 def _labels(path: Path) -> dict[Path, str]:
-    """Label files and their kinds, newer names last."""
+    """Label files and their kinds."""
     found = {}
     for file in subject_files(path / "derivatives" / "labels"):
         name = BidsName.of(file)
@@ -45,7 +48,15 @@ def _labels(path: Path) -> dict[Path, str]:
             found[file] = "SC"
         elif kind in KINDS and name.suffix == ("dseg" if kind == "spine" else "seg"):
             found[file] = kind
-    return dict(sorted(found.items(), key=lambda item: "label" in BidsName.of(item[0]).entities))
+    return found
+
+
+def _is_series(image: Path) -> bool:
+    """Whether an image is 4D; reading it will tell what else is wrong."""
+    try:
+        return len(read_header(image).shape) == 4
+    except LossevoError:
+        return False
 
 
 def _scan(path: Path) -> Scan:
@@ -53,12 +64,16 @@ def _scan(path: Path) -> Scan:
     kinds_of: dict[Path, dict[str, Path]] = defaultdict(dict)
     problems: list[Problem] = []
     for file, kind in _labels(path).items():
-        fitting = images_of(file, images)
-        if len(fitting) == 1:
-            kinds_of[fitting[0]][kind] = file
-        else:
-            message = f"{file}: {len(fitting)} images fit its name, expected one"
-            problems.append(error("ambiguous-label" if fitting else "missing-image", message, file))
+        found = match(file, images)
+        if len(found.images) != 1:
+            problems.append(unmatched(file, found, path))
+        elif (first := kinds_of[found.images[0]].setdefault(kind, file)) != file:
+            problems.append(second_label(file, first))
+    for image in filter(_is_series, list(kinds_of)):
+        del kinds_of[image]
+        images.remove(image)
+        message = f"{image}: a series in 4D, expected one volume; it is left out with its labels"
+        problems.append(warning("series", message, image))
     cases = tuple(
         CaseFiles(
             stem(image),
@@ -75,13 +90,22 @@ def _scan(path: Path) -> Scan:
         problems.append(warning("missing-label", message, unlabelled[0]))
     if not cases:
         problems.append(error("empty", f"{path}: no image with a label: the cohort is empty", path))
-    kinds = {kind for found in kinds_of.values() for kind in found}
+    kinds = {kind for labels in kinds_of.values() for kind in labels}
     names = {
         value: name
         for value, name in LABEL_NAMES.items()
         if any(KINDS[kind] == value or (kind == "spine" and value in SPINE_MAP) for kind in kinds)
     }
-    return Scan("spine-generic", path, cases, names, ("MR",), tuple(problems), labels_named_in="TotalSpineSeg's table")
+    return Scan(
+        "spine-generic",
+        path,
+        cases,
+        names,
+        ("MR",),
+        tuple(problems),
+        labels_named_in="TotalSpineSeg's table",
+        names_of_format=True,
+    )
 
 
 SPINE_GENERIC = Reader(

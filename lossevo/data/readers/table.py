@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lossevo.data.files import read_header
-from lossevo.data.readers.listing import unique_ids
+from lossevo.data.readers.listing import stem, unique_ids
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, error
 from lossevo.errors import LossevoError
 
@@ -52,14 +52,20 @@ def cases_from(rows: Sequence[Row], source: Path) -> tuple[tuple[CaseFiles, ...]
             message = f"{source}: {case_id} has {len(images)} image(s), the first case {channels}; list all channels"
             problems.append(error("channel-count", message, source, case_id))
         else:
-            cases.append(CaseFiles(case_id, row.subject or subject_of(case_id), images, (LabelFile(label),), row.fold))
+            subject = row.subject or subject_of(case_id, images[0], folder)
+            cases.append(CaseFiles(case_id, subject, images, (LabelFile(label),), row.fold))
     return tuple(sorted(cases, key=lambda case: case.case_id)), problems
 
 
-def subject_of(case_id: str) -> str:
-    """The patient that a name in the style of BIDS begins with, else the whole name."""
-    match = re.match(r"(sub-[a-zA-Z0-9]+)(_|$)", case_id)
-    return match[1] if match else case_id
+def subject_of(case_id: str, image: Path, folder: Path) -> str:
+    """The patient of a case that is named in the style of BIDS (``sub-01_ses-2``), or whose image lies below ``folder``
+    in a path that is (``sub-01/ses-2/t2.nii.gz``); else the case is one of its own.
+    """
+    path = image.relative_to(folder) if image.is_relative_to(folder) else image
+    for name in (case_id, stem(image), *reversed(path.parent.parts)):
+        if match := re.search(r"(?:^|_)(sub-[a-zA-Z0-9]+)(?=_|$)", name):
+            return match[1]
+    return case_id
 
 
 def channel_names_of(cases: Sequence[CaseFiles]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lossevo.data.labels import LEVELS
-from lossevo.data.readers.bids_names import BidsName, images_of, subject_files
+from lossevo.data.readers.bids_names import BidsName, match, subject_files
 from lossevo.data.readers.listing import folders, listed, stem, walk
 from lossevo.data.readers.reader import Reader
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error, warning
@@ -46,7 +46,7 @@ def _scan(path: Path) -> Scan:
         masks_of: dict[Path, list[Path]] = defaultdict(list)
         for mask in subject_files(root / "derivatives"):
             if mask.name.endswith(MASK):
-                fitting = images_of(mask, images)
+                fitting = match(mask, images).images
                 if len(fitting) == 1:
                     masks_of[fitting[0]].append(mask)
                 else:
@@ -67,7 +67,16 @@ def _scan(path: Path) -> Scan:
     if not cases and not problems:
         problems.append(error("empty", f"{path}: rawdata holds no sub-…_ct.nii.gz: the cohort is empty", path))
     ordered = tuple(cases[case_id] for case_id in sorted(cases))
-    return Scan("verse", path, ordered, LABEL_NAMES, ("CT",), tuple(problems), labels_named_in="VerSe's table")
+    return Scan(
+        "verse",
+        path,
+        ordered,
+        LABEL_NAMES,
+        ("CT",),
+        tuple(problems),
+        labels_named_in="VerSe's table",
+        names_of_format=True,
+    )
 
 
 VERSE = Reader("verse", f"rawdata/sub-…/…_ct.nii.gz and derivatives/sub-…/…{MASK}", _matches, _scan)

@@ -64,6 +64,58 @@ def test_a_segmentation_in_two_formats_is_ambiguous(bids, codes):
     assert "the same segmentation as sub-02_space-T2w_dseg.nii, in another format" in found.problems[0].message
 
 
+def test_two_raters_are_not_drawn_over_each_other(bids, codes):
+    folder = bids / "derivatives/manual/sub-01/ses-a/anat"
+    first = folder / "sub-01_ses-a_desc-final_dseg.nii.gz"
+    write_nifti(folder / "sub-01_ses-a_desc-rater2_dseg.nii.gz", label(1, 2, seed=8))
+    found = scan(bids)
+    assert codes(found) == ["ambiguous-label"]
+    assert "desc-rater2_dseg.nii.gz: labels the same structures of the same image as" in found.problems[0].message
+    assert f"{first} (they differ in desc-final, desc-rater2); keep one" in found.problems[0].message
+    assert [part.file for part in found.cases[0].labels] == [first]
+    with pytest.raises(LossevoError, match="they differ in desc-final, desc-rater2"):
+        read_cohort(bids)
+
+
+def test_two_raters_masks_of_one_structure(bids, codes):
+    for rater in (1, 2):
+        for structure in ("L1", "L2"):
+            name = f"sub-02_label-{structure}_desc-rater{rater}_mask.nii.gz"
+            write_nifti(bids / "derivatives/manual/sub-02/anat" / name.replace("_label", "_T2w_label"), label(1))
+    found = scan(bids)
+    assert codes(found) == ["ambiguous-label"] * 2
+    assert all("(they differ in desc-rater1, desc-rater2)" in problem.message for problem in found.problems[:2])
+    assert len(found.cases[2].labels) == 3
+
+
+@pytest.mark.parametrize("foreign", ["space-MNI152", "res-2", "space-MNI152_res-2", "acq-mean"])
+def test_a_segmentation_in_another_space_is_left_out(bids, codes, foreign):
+    name = f"sub-01_ses-a_{foreign}_dseg.nii.gz"
+    write_nifti(bids / "derivatives/manual/sub-01/ses-a/anat" / name, label(1, 2, 3, seed=8))
+    found = scan(bids)
+    assert (codes(found), codes(found, Severity.WARNING)) == ([], ["other-image", "missing-label"])
+    assert f"{name}: left out, as no image in {bids} has its {foreign.replace('_', ' and ')}" in (
+        found.problems[0].message
+    )
+    np.testing.assert_array_equal(read_cohort(bids).cases[0].load().label, label(1, 2, seed=1))
+    # Of an image in that space, it is the segmentation.
+    write_nifti(bids / f"sub-01/ses-a/anat/sub-01_ses-a_{foreign}_T2w.nii.gz", image(8))
+    assert len(scan(bids).cases) == 4
+
+
+def test_a_segmentation_in_the_space_of_the_scanner_is_the_images(bids, codes):
+    folder = bids / "derivatives/manual/sub-01/ses-b/anat"
+    (folder / "sub-01_ses-b_dseg.nii.gz").rename(folder / "sub-01_ses-b_space-orig_dseg.nii.gz")
+    found = scan(bids)
+    assert (codes(found), len(found.cases)) == ([], 3)
+
+
+def test_nothing_but_segmentations_in_another_space(tmp_path, codes):
+    write_nifti(tmp_path / "sub-01/anat/sub-01_T2w.nii.gz", image())
+    write_nifti(tmp_path / "derivatives/p/sub-01/anat/sub-01_space-MNI152_dseg.nii.gz", label(1))
+    assert codes(scan(tmp_path)) == ["empty"]
+
+
 def test_masks_are_drawn_over_maps(bids):
     mask = label(1, seed=8)
     write_nifti(bids / "derivatives/manual/sub-02/anat/sub-02_space-T2w_label-lesion_mask.nii.gz", mask)

@@ -94,6 +94,31 @@ def test_subjects_cases_and_the_validation_list(monai):
     assert found.label_names == {1: "a", 4: "b"}
 
 
+def test_patients_that_paths_or_names_tell(tmp_path):
+    paths = ["data/sub-01/ses-1/t2", "data/sub-01/ses-2/t2", "data/x_sub-02_a", "data/sub-02_b", "p/sub-xy-3", "p/sub"]
+    for number, path in enumerate(paths):
+        write_nifti(tmp_path / f"{path}.nii.gz", image(number))
+        write_nifti(tmp_path / f"{path}.label.nii.gz", label(1, seed=number))
+    items = [{"image": f"./{path}.nii.gz", "label": f"{path}.label.nii.gz"} for path in paths]
+    items[0]["case"] = "first"  # a name that says nothing of the patient
+    items[1]["image"] = str(tmp_path / items[1]["image"])
+    write_list(tmp_path / "list.json", training=items)
+    assert {case.case_id: case.subject for case in scan(tmp_path).cases} == {
+        "first": "sub-01",
+        "data_sub-01_ses-2_t2": "sub-01",
+        "x_sub-02_a": "sub-02",
+        "sub-02_b": "sub-02",
+        "sub-xy-3": "sub-xy-3",
+        "sub": "sub",
+    }
+
+
+def test_a_list_is_one_though_its_first_image_is_missing(decathlon, detected, codes):
+    (decathlon / "imagesTr" / "SP_3.nii.gz").unlink()
+    found = detected("datalist", decathlon)
+    assert (codes(found), [case.case_id for case in found.cases]) == (["missing-image"], ["SP_1", "SP_20"])
+
+
 def test_several_lists_need_a_choice(monai):
     (monai / "other.json").write_bytes((monai / "folds.json").read_bytes())
     with pytest.raises(LossevoError, match=r"2 datalists \(folds\.json, other\.json\); give one of the files"):

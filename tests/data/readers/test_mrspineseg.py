@@ -41,6 +41,15 @@ def test_voxels(mrspineseg):
     np.testing.assert_array_equal(volume.image[0], image(2))
 
 
+def test_two_files_of_one_number(mrspineseg, codes):
+    root = mrspineseg / "MRSpineSeg_Challenge_SMU" / "train"
+    write_nifti(root / "MR" / "Case02.nii.gz", image(7))
+    write_nifti(root / "Mask" / "mask_case02.nii.gz", label(1, seed=7))
+    found = scan(mrspineseg)
+    assert codes(found) == ["duplicate-case"] * 2
+    assert "MR/Case2.nii.gz: the same number as Case02.nii.gz; rename or remove one" in found.problems[0].message
+
+
 def test_missing_files(mrspineseg, codes):
     root = mrspineseg / "MRSpineSeg_Challenge_SMU" / "train"
     (root / "Mask" / "mask_case2.nii.gz").unlink()

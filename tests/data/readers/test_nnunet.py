@@ -196,6 +196,16 @@ def test_files_named_in_the_description_instead_of_folders(cohort_folder):
         scan(cohort_folder)
 
 
+def test_patients_that_names_tell(write_nnunet_cohort):
+    names = ("sub-01_ses-1", "sub-01_ses-2", "x_sub-02_t1", "sub-02_t2", "p_1")
+    folder = write_nnunet_cohort({name: image_and_label(seed) for seed, name in enumerate(names)})
+    cohort = read_nnunet(folder)
+    assert cohort.subjects == ("p_1", "sub-01", "sub-02")
+    rewrite_description(folder, subjects={"x_sub-02_t1": "p_1"})
+    assert read_nnunet(folder).subjects == ("p_1", "sub-01", "sub-02")
+    assert [case.subject for case in read_nnunet(folder).cases] == ["p_1", "sub-01", "sub-01", "sub-02", "p_1"]
+
+
 def test_cases_of_one_patient(cohort_folder):
     rewrite_description(cohort_folder, subjects={"a": "anna", "b": "anna"})
     assert read_nnunet(cohort_folder).subjects == ("anna",)

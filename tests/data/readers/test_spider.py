@@ -43,6 +43,16 @@ def test_series_of_a_patient_stay_together(spider, detected, codes):
     ]  # fmt: skip
 
 
+def test_archives_unpacked_into_folders_of_their_names(spider, detected, codes):
+    for name in ("images", "masks"):
+        (spider / name).rename(spider / "unpacked")
+        (spider / name).mkdir()
+        (spider / "unpacked").rename(spider / name / name)
+    (spider / "images" / "__MACOSX").mkdir()
+    found = detected("spider", spider)
+    assert (codes(found), len(found.cases)) == ([], 5)
+
+
 def test_voxels_come_in_ras_with_partial_vertebrae_as_background(spider):
     cohort = read_cohort(spider, labels=LabelScheme(classes="separate", levels="L4-L5"))
     assert cohort.class_names == ("background", "L5", "L4")

@@ -78,6 +78,45 @@ def test_a_case_takes_part_in_what_it_has_labels_for(spine_generic):
     assert cases(vertebrae) == both[:1]
 
 
+def test_labels_of_images_made_of_others_are_left_out(spine_generic, codes):
+    """As the data set really lies: the average of the diffusion series, and a T1w of another space, are not in it."""
+    labels = spine_generic / "derivatives" / "labels"
+    dwi = image(3, (*CORD.shape, 5))
+    write_nifti(spine_generic / "sub-amu01/dwi/sub-amu01_dwi.nii.gz", dwi)
+    write_nifti(labels / "sub-amu01/dwi/sub-amu01_rec-average_dwi_label-SC_seg.nii.gz", CORD)
+    write_nifti(anat(labels, "sub-amu01", "T1w_label-SC_seg"), CORD)
+    write_nifti(anat(labels, "sub-amu01", "space-other_T1w_label-SC_seg"), CANAL)
+    found = scan(spine_generic)
+    assert codes(found) == []
+    assert codes(found, Severity.WARNING) == ["other-image", "other-image", "missing-label"]
+    assert "has its space-other" in found.problems[0].message
+    assert "has its rec-average" in found.problems[1].message
+    cohort = read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]}))
+    assert [case.case_id for case in cohort.cases if case.subject == "sub-amu01"] == ["sub-amu01_T1w", "sub-amu01_T2w"]
+    for case in cohort.cases:
+        np.testing.assert_array_equal(case.load().label, CORD)
+
+
+def test_a_series_in_4d_is_left_out(spine_generic, codes):
+    labels = spine_generic / "derivatives" / "labels"
+    write_nifti(spine_generic / "sub-amu01/dwi/sub-amu01_dwi.nii.gz", image(3, (*CORD.shape, 5)))
+    write_nifti(labels / "sub-amu01/dwi/sub-amu01_dwi_label-SC_seg.nii.gz", CORD)
+    found = scan(spine_generic)
+    assert (codes(found), codes(found, Severity.WARNING)) == ([], ["series", "missing-label"])
+    assert "sub-amu01_dwi.nii.gz: a series in 4D, expected one volume" in found.problems[0].message
+    assert "3 images without label" in found.problems[1].message
+    assert len(found.cases) == 3
+
+
+@pytest.mark.parametrize("other", ["T2w_seg-manual", "T2w_desc-rater2_label-SC_seg"])
+def test_two_labels_of_the_same_kind(spine_generic, codes, other):
+    write_nifti(anat(spine_generic / "derivatives" / "labels", "sub-amu01", other), CANAL)
+    found = scan(spine_generic)
+    assert codes(found) == ["ambiguous-label"]
+    assert "they differ in" in found.problems[0].message
+    assert len(found.cases[0].labels) == 3
+
+
 def test_what_no_case_has(spine_generic):
     labels = spine_generic / "derivatives" / "labels"
     anat(labels, "sub-amu01", "T2w_label-canal_seg").unlink()
@@ -93,11 +132,11 @@ def test_pointers_of_git_annex(spine_generic):
     file.symlink_to("../../.git/annex/objects/ab/cd/SHA256E-s1--0.nii.gz/SHA256E-s1--0.nii.gz")
     assert len(scan(spine_generic).cases) == 3
     with pytest.raises(LossevoError, match=rf"T2w\.nii\.gz: .* fetch it with: git annex get '{file}'"):
-        read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]}))
+        read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]})).cases[0].load()
     file.unlink()
     file.write_text(ANNEX_POINTER)
     with pytest.raises(LossevoError, match="git annex get"):
-        read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]}))
+        read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]})).cases[0].load()
 
 
 def test_a_mask_on_another_grid_than_its_image(spine_generic):

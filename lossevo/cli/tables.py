@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from lossevo.search import Entry
@@ -23,12 +24,21 @@ def console(*, quiet: bool = False) -> Console:
 
 
 def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
-    """The first ``top`` entries of a hall of fame, and the best hand-crafted loss if it is not among them."""
+    """The first ``top`` entries of a hall of fame, and the best hand-crafted loss if it is not among them.
+
+    Below it stands what the words of their formulas mean.
+
+    Raises:
+        LossevoError: an entry's loss is damaged.
+    """
     shown = list(entries[:top])
     literature = [entry for entry in entries if entry.origin.startswith("hand-crafted")]
     if literature and not any(entry in shown for entry in literature):
         shown.append(literature[0])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    words = _words(shown)
+    width = max(map(len, words), default=0)
+    caption = Text("\n".join(f"{word:<{width}}  {meaning}" for word, meaning in words.items()))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left", caption_style="dim")
     table.add_column("rank", justify="right")
     table.add_column("id")
     table.add_column("Dice ± SE (seeds)", no_wrap=True)
@@ -65,9 +75,20 @@ def score_text(entry: Entry) -> str:
     return text if entry.confirmed else f"[{text}]"
 
 
+def _words(entries: Iterable[Entry]) -> dict[str, str]:
+    """The words that formulas use, and the inputs of loss networks, with what they mean."""
+    from lossevo.expression import Expression, legend
+    from lossevo.losses.neural import LEGEND as OF_INPUTS
+
+    words: dict[str, str] = {}
+    for entry in entries:
+        found = entry.definition
+        words |= legend(found) if isinstance(found, Expression) else {name: OF_INPUTS[name] for name in found.inputs}
+    return words
+
+
 LEGEND = (
     "Dice: mean over validation subjects and seeds. In brackets: not trained again with new seeds, so biased by "
-    "selection.\n"
-    "Formula: p probability, y target, d signed distance / 20 mm; Σ sum and μ mean over voxels, ᴮ over the batch, "
-    "ᶜ over classes, ᶠ over foreground classes."
+    "selection."
 )
+"""What a hall of fame's scores are."""

@@ -15,6 +15,7 @@ from lossevo.losses.adaptive import PARTS, AdaptiveWeighting, Parts, shares
 from lossevo.losses.base import Description
 
 VARIANTS = ("original", "normalized", "loss_weighted")
+MOST_EPOCHS = 1000
 RATIO_LIMIT = 10.0
 LEAST_MEAN_RATIO = 0.01
 _TINY = 1e-30
@@ -50,8 +51,8 @@ class SoftAdapt(AdaptiveWeighting):
         factors: a fixed number > 0 for each part, which is multiplied by it before all else (default 1).
         variant: original, normalized or loss_weighted.
         beta: β; above 0 the slow parts gain, below 0 the fast ones, and at 0 slopes do not count.
-        window: number of epochs, at least 2, that slopes and means are taken from.
-        period: number of epochs between updates.
+        window: number of epochs, 2 to 1000, that slopes and means are taken from.
+        period: number of epochs between updates, 1 to 1000.
         spacing_mm: distance between neighbouring voxels per axis, for parts that measure (default 1 mm).
     """
 
@@ -82,8 +83,8 @@ class SoftAdapt(AdaptiveWeighting):
         super().__init__(parts, factors, spacing_mm=spacing_mm)
         self.variant = arguments.choice("variant", variant, VARIANTS)
         self.beta = arguments.number("beta", beta, minimum=-math.inf)
-        self.window = arguments.count("window", window, minimum=2)
-        self.period = arguments.count("period", period, minimum=1)
+        self.window = arguments.count("window", window, minimum=2, maximum=MOST_EPOCHS)
+        self.period = arguments.count("period", period, minimum=1, maximum=MOST_EPOCHS)
         parts_count = len(self.weights)
         self.register_buffer("sums", torch.zeros(parts_count, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))

@@ -16,16 +16,16 @@ from lossevo.errors import LossevoError
 def number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = math.inf) -> float:
     """``value`` as a float if it is a finite number in [minimum, maximum], else LossevoError."""
     if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= float(value) <= maximum:
-        raise _refused(name, value, f"a number {_range(minimum, maximum)}")
+        raise _refused(name, value, _range("a number", minimum, maximum) + _hint(value))
     if math.isinf(float(value)):
         raise _refused(name, value, "a finite number")
     return float(value)
 
 
-def count(name: str, value: Any, *, minimum: int = 0) -> int:
-    """``value`` if it is a whole number >= minimum, else LossevoError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise _refused(name, value, f"a whole number >= {minimum}")
+def count(name: str, value: Any, *, minimum: int = 0, maximum: float = math.inf) -> int:
+    """``value`` if it is a whole number in [minimum, maximum], else LossevoError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise _refused(name, value, _range("a whole number", minimum, maximum) + _hint(value))
     return value
 
 
@@ -89,8 +89,19 @@ def weights_for(name: str, weights: Tensor, logits: Tensor) -> Tensor:
     return weights.to(logits).view(1, classes, *[1] * (logits.ndim - 2))
 
 
-def _range(minimum: float, maximum: float) -> str:
-    return f">= {minimum:g}" if math.isinf(maximum) else f"from {minimum:g} to {maximum:g}"
+def _range(kind: str, minimum: float, maximum: float) -> str:
+    if math.isinf(maximum):
+        return kind if math.isinf(minimum) else f"{kind} >= {minimum:g}"
+    return f"{kind} from {minimum:g} to {maximum:g}"
+
+
+def _hint(value: Any) -> str:
+    """For text that a writer of YAML takes for a number."""
+    try:
+        is_text = isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return ""
+    return "; this is text: write it without quotes and an exponent as in 1.0e+9" if is_text else ""
 
 
 def _refused(name: str, value: Any, expected: str) -> LossevoError:

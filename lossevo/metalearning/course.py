@@ -128,11 +128,17 @@ class Course:
                 self._evaluate(learner.step, learner.learned)
 
     def _refuse_hopeless(self, problems: Sequence[str], *, due: bool) -> None:
-        """Raise LossevoError if no task of the last outer steps succeeded, or of all where one is to be evaluated."""
-        failed = [record.failed == self._settings.tasks for record in self._records]
-        if failed[-MOST_FAILURES:] == [True] * MOST_FAILURES or (due and all(failed)):
+        """Raise LossevoError if no task of too many outer steps, up to now, succeeded.
+
+        Where an evaluation is due, half of those since the one before are too many: what it would be of has hardly
+        been tried, or never worked.
+        """
+        succeeded = [record.step for record in self._records if record.failed < self._settings.tasks]
+        failures = self._learner.step - max(succeeded, default=0)
+        since = self._learner.step - max((step for step, _ in self._evaluated), default=0)
+        if failures >= MOST_FAILURES or (due and 2 * failures >= since):
             raise LossevoError(
-                f"{self._folder}: no task of the last {min(len(failed), MOST_FAILURES)} outer steps succeeded "
+                f"{self._folder}: no task of the last {failures} outer steps succeeded "
                 f"({problems[-1]}); if they diverge, give a new run a lower learning_rate, of the loss network or of "
                 "the task"
             )

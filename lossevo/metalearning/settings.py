@@ -6,8 +6,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lossevo.errors import LossevoError
 from lossevo.losses import expressible_names, names
-from lossevo.losses.neural import ACTIVATIONS, MAX_LAYERS, MAX_UNITS, check_inputs
+from lossevo.losses.neural import ACTIVATIONS, INPUTS, MAX_LAYERS, MAX_UNITS, check_inputs
 from lossevo.search import Study
 
 FORMAT: Literal["lossevo.metalearning/1"] = "lossevo.metalearning/1"
@@ -16,7 +17,7 @@ FORMAT: Literal["lossevo.metalearning/1"] = "lossevo.metalearning/1"
 class MetaSettings(BaseModel):
     """Knobs of meta-learning a loss."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     inputs: tuple[str, ...] = Field(("margin", "target"), description="what the loss network is given at each voxel")
     shaping: tuple[str, ...] = Field(
@@ -42,8 +43,14 @@ class MetaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_inputs((*self.inputs, *self.shaping))
-        check_inputs(self.inputs)
+        try:
+            check_inputs(self.inputs)
+        except LossevoError as problem:
+            # The file's name is added to no other kind.
+            raise ValueError(str(problem)) from None
+        others = [name for name in INPUTS if name not in self.inputs]
+        if not {*self.shaping} <= {*others} or len({*self.shaping}) < len(self.shaping):
+            raise ValueError(f"shaping {self.shaping}: expected some of {', '.join(others)}, which inputs lacks, once")
         if self.activation == "tanh" and self.start == "cross_entropy":
             raise ValueError("tanh is odd, and without biases makes no cross-entropy: give start: random")
         if len(set(self.baselines)) < len(self.baselines):

@@ -59,7 +59,8 @@ def _draw_evaluations(axes: Axes, evaluations: Mapping[str, list[float]], entrie
         axes.axhline(entry.selection_score, color=GREY, linestyle=dashes, linewidth=1.2, label=name)
     axes.set_title("Validation Dice, same seeds")
     axes.set_xlabel("outer step")
-    axes.legend()
+    if baselines:
+        axes.legend()
 
 
 def _gradients(entries: Sequence[Entry]) -> Picture:
@@ -70,7 +71,8 @@ def _gradients(entries: Sequence[Entry]) -> Picture:
     for entry, colour, dashes in zip(order, COLOURS, DASHES, strict=False):
         loss = AnalysedLoss.found(entry.id, entry.unicode, entry.origin, entry.spec)
         points = profile(loss)
-        size = np.mean([abs(point.gradient) for point in points])
+        # Of a loss without any gradient the curve is 0.
+        size = np.mean([abs(point.gradient) for point in points]) or 1.0
         for target, axes in zip((1, 0), panels, strict=True):
             swept = [point for point in points if point.target == target]
             axes.plot(

@@ -33,7 +33,7 @@ class TaskSettings(BaseModel):
     times the time.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: Literal["unet", "se_norm_unet"] = Field(
         "unet", description="MONAI's U-Net, or the SE-Norm residual U-Net of Iantsen et al."

@@ -36,7 +36,7 @@ class TestTable:
     def test_it_explains_its_signs(self, cli, finished):
         out = cli("hof", finished.folder).out
         assert "biased by selection" in " ".join(out.split())
-        assert "signed distance" in out
+        assert "predicted probability (softmax)" in out
 
     @pytest.mark.parametrize("top", [1, 3, 1000])
     def test_top(self, cli, finished, entries, top):

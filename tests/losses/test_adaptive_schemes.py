@@ -266,8 +266,11 @@ def test_no_scale_of_a_part_changes_the_direction():
     [
         ("softadapt", {"variant": "weighted"}, "variant is 'weighted', expected 'original' or 'normalized' or"),
         ("softadapt", {"beta": float("nan")}, "beta is nan"),
-        ("softadapt", {"window": 1}, "window is 1, expected a whole number >= 2"),
-        ("softadapt", {"period": 0}, "period is 0, expected a whole number >= 1"),
+        ("softadapt", {"beta": "steep"}, "beta is 'steep', expected a number$"),
+        ("softadapt", {"beta": "1e9"}, r"beta is '1e9', expected a number; this is text: .* as in 1\.0e\+9$"),
+        ("softadapt", {"window": 1}, "window is 1, expected a whole number from 2 to 1000"),
+        ("softadapt", {"window": 10**11}, "window is 100000000000, expected a whole number from 2 to 1000"),
+        ("softadapt", {"period": 0}, "period is 0, expected a whole number from 1 to 1000"),
         ("cov_weighting", {"decay": 1.5}, "decay is 1.5, expected a number from 0 to 1"),
         ("uncertainty_weighting", {"decay": -0.1}, "decay is -0.1"),
     ],

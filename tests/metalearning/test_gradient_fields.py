@@ -8,6 +8,9 @@ import torch
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.losses import create
+from lossevo.losses.base import SegmentationLoss
+from lossevo.losses.inputs import LossInputs
+from lossevo.losses.neural import log_odds
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.metalearning.gradient_fields import SPACING_MM, STAGES, Teacher, volumes
 
@@ -134,3 +137,26 @@ class TestAgreement:
     def test_one_class_is_refused(self):
         with pytest.raises(LossevoError, match="at least two classes"):
             Teacher(create("dice"), 1)
+
+
+class AgainstTheRest(SegmentationLoss):
+    """The cross-entropy of each foreground class against all others, by the log-odds that a loss network is given."""
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        log_odds_of = log_odds(inputs.logits)[:, 1:]
+        return (torch.nn.functional.softplus(log_odds_of) - inputs.target[:, 1:] * log_odds_of).mean()
+
+
+@pytest.mark.parametrize(("classes", "by_margin"), [(2, 1.0), (3, 0.865), (4, 0.655), (6, 0.322)])
+def test_with_more_than_two_classes_the_margin_is_not_the_log_odds(classes, by_margin):
+    """p and log p express what a loss network is given, m only with two classes: numbers of docs/metalearning.md."""
+    teacher = Teacher(AgainstTheRest(), classes)
+
+    def agreement(formula: str) -> float:
+        return teacher.agreement(teacher.field_of(Expression.parse(f"foreground_mean(mean({formula}))")))
+
+    assert agreement("softplus(m) - y * m") == pytest.approx(by_margin, abs=5e-4)
+    # With two classes a few voxels are surer than p = 0.9999, where log(1 - p) stops.
+    exact = {"abs": 1e-4} if classes > 2 else {"abs": 3e-3}
+    assert agreement("-y * logp - (1 - y) * log(1 - p)") == pytest.approx(1, **exact)
+    assert agreement("softplus(logp - log(1 - p)) - y * (logp - log(1 - p))") == pytest.approx(1, **exact)

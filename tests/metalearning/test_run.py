@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +19,7 @@ from lossevo.errors import LossevoError
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning import Event, MetaConfig, MetaRun
+from lossevo.report.metalearning_figures import metalearning_pictures
 from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
 from lossevo.search.folder import locked
 from tests.cohorts import write_balls
@@ -120,16 +125,30 @@ def test_the_course_is_on_record(finished: Path) -> None:
     assert sum(found["recommended"] for found in formulas) == 1
 
 
-# Amid the baselines, the outer steps (before and after a checkpoint and an evaluation) and the confirmation.
-@pytest.mark.parametrize("events", [2, 6, 9, 20])
+@pytest.mark.parametrize(
+    ("events", "replayed", "steps"),
+    [
+        pytest.param(2, 1, 10, id="amid the baselines"),
+        pytest.param(6, 2, 10, id="before the first checkpoint"),
+        pytest.param(9, 3, 7, id="after it"),
+        pytest.param(20, 5, 0, id="amid the confirmation"),
+    ],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    events: int, finished: Path, tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+    events: int,
+    replayed: int,
+    steps: int,
+    finished: Path,
+    tmp_path: Path,
+    config: MetaConfig,
+    in_process: MakeExecutor,
 ) -> None:
     folder = tmp_path / "killed"
     learn(folder, config, in_process, stop_after=events)
-    again = learn(folder, config, in_process)
+    again = [event.kind for event in learn(folder, config, in_process)]
     assert results(folder) == results(finished)
-    assert any(event.kind == "replayed" for event in again) or events == 2
+    assert again.count("replayed") == replayed, "trainings taken from the ledger"
+    assert again.count("step") == steps, "6 outer steps and 4 of the distillation, less those before the checkpoint"
 
 
 def test_a_finished_run_is_looked_up(finished: Path, config: MetaConfig) -> None:
@@ -219,6 +238,29 @@ class Failing:
         return
 
 
+class FailingStep:
+    """An executor but for one outer step, whose tasks fail."""
+
+    def __init__(self, executor: Executor, step: int) -> None:
+        self._executor = executor
+        self._tasks: list[int] = []
+        self._failing = range((step - 1) * SETTINGS.tasks, step * SETTINGS.tasks)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._executor, name)
+
+    def submit(self, job: Job) -> int:
+        ticket = self._executor.submit(job)
+        if "meta" in job.payload:
+            self._tasks.append(ticket)
+        return ticket
+
+    def completed(self) -> Iterator[tuple[int, Outcome]]:
+        failing = [self._tasks[place] for place in self._failing if place < len(self._tasks)]
+        for ticket, outcome in self._executor.completed():
+            yield ticket, replace(outcome, status=Status.DIVERGED, value=None) if ticket in failing else outcome
+
+
 def test_a_meta_training_that_only_fails_ends_with_advice(tmp_path: Path, config: MetaConfig) -> None:
     settings = SETTINGS.model_copy(update={"outer_steps": 60, "evaluate_every": 60})
     long = config.model_copy(update={"settings": settings})
@@ -231,6 +273,26 @@ def test_a_meta_training_that_only_fails_ends_with_advice(tmp_path: Path, config
 def test_what_was_never_learned_is_not_evaluated(tmp_path: Path, config: MetaConfig) -> None:
     with pytest.raises(LossevoError, match="no task of the last 3 outer steps succeeded"):
         learn(tmp_path / "run", config, lambda spec: Failing())  # type: ignore[arg-type, return-value]
+
+
+def test_a_loss_that_has_diverged_is_no_success(tmp_path: Path, config: MetaConfig, in_process: MakeExecutor) -> None:
+    """The first step succeeds, with the loss as it began; none does with what it made of it."""
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "outer_steps": 4, "evaluate_every": 4})
+    short = config.model_copy(update={"settings": settings})
+    with pytest.raises(
+        LossevoError, match=r"run: no task of the last 3 outer steps succeeded .*a new run a lower lear"
+    ):
+        learn(tmp_path / "run", short, in_process)
+    assert not (tmp_path / "run" / "evaluations.csv").exists()
+
+
+def test_a_step_that_fails_before_an_evaluation_is_passed_over(
+    tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
+) -> None:
+    folder = tmp_path / "run"
+    learn(folder, config, lambda spec: FailingStep(in_process(spec), step=3))  # type: ignore[arg-type, return-value]
+    with (folder / "metalearning.csv").open() as stream:
+        assert [row["failed_tasks"] for row in csv.DictReader(stream)] == ["0", "0", "2", "0", "0", "0"]
 
 
 def test_a_run_goes_on_from_before_its_failures_when_their_cause_is_gone(
@@ -251,6 +313,20 @@ def test_a_table_that_is_gone_and_a_damaged_distillation_are_made_again(finished
     (finished / "distillation.json").write_text('{"network"')
     learn(finished, config, refuse)
     assert results(finished) == before
+
+
+def test_it_is_drawn_without_baselines_and_without_a_warning(finished: Path) -> None:
+    entries = [entry for entry in hall_of_fame.read(finished) if not entry.origin.startswith("hand-crafted")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(metalearning_pictures(finished, entries)) == 2
+
+
+def test_what_cannot_be_put_on_record_makes_no_folder(tmp_path: Path, config: MetaConfig) -> None:
+    endless = config.model_copy(update={"settings": SETTINGS.model_copy(update={"learning_rate": math.inf})})
+    with pytest.raises(ValueError, match="JSON"):
+        MetaRun.create(tmp_path / "run", endless)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_subject_cannot_be_learned_on_and_judged_by(tmp_path: Path, config: MetaConfig) -> None:

@@ -71,6 +71,8 @@ def test_a_task_file_says_what_differs_from_the_default(tmp_path):
         ("patchsize: [8, 8, 8]", r"task\.yaml: unknown key 'patchsize' \(did you mean 'patch_size'\?\)"),
         ("network: unett", r"task\.yaml: network: found 'unett', expected .*did you mean 'unet'"),
         ("patch_size: [16, 56, 50]", r"task\.yaml: patch_size .*multiple of 4"),
+        ("learning_rate: .inf", r"task\.yaml: learning_rate: Input should be a finite number"),
+        ("weight_decay: .nan", r"task\.yaml: weight_decay: Input should be a finite number"),
         ("- unet", r"task\.yaml: expected keys and values \(network, .*found list"),
         ("network: [", r"task\.yaml: cannot be read as YAML"),
     ],

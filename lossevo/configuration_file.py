@@ -61,6 +61,16 @@ def checked(model: type[Model], document: dict[str, Any], source: str) -> Model:
         raise LossevoError(f"{source}: {problems[0]}{more}") from None
 
 
+def updated(model: Model, source: str, **changes: Any) -> Model:
+    """``model`` with other values, checked like the first; None is no change. ``source`` names the option in messages.
+
+    Raises:
+        LossevoError: as :func:`read`.
+    """
+    chosen = {key: value for key, value in changes.items() if value is not None}
+    return checked(type(model), {**model.model_dump(), **chosen}, source)
+
+
 def _explain(problem: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

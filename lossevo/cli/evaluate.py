@@ -120,6 +120,7 @@ def evaluate(
         "--spacing": spacing,
         "--out": out,
     }
+    make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
         options.refuse_with_resume(given)
@@ -146,8 +147,11 @@ def evaluate(
         )
         comparison = _comparison(screen, out, config, memory)
     _describe(screen, comparison)
-    make = options.executor_factory(workers, address, gpus_per_worker, in_process)
-    with options.resumable(comparison.folder, "evaluate"), watcher(screen, ComparisonFormat()) as watch:
+    with (
+        options.resumable(comparison.folder, "evaluate"),
+        options.workers_for(comparison.folder, make, new=resume is None) as make,
+        watcher(screen, ComparisonFormat()) as watch,
+    ):
         report = comparison.run(make, listener=watch)
     watch.conclude()
     if report.trajectories:

@@ -100,7 +100,11 @@ def metalearn(
         config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, seed or 0)
         opened = _run(out, run or options.free_folder("metalearn", source), config, memory)
     _describe(out, opened)
-    with options.resumable(opened.folder, "metalearn"), watcher(out, MetaFormat()) as watch:
+    with (
+        options.resumable(opened.folder, "metalearn"),
+        options.workers_for(opened.folder, make, new=resume is None) as make,
+        watcher(out, MetaFormat()) as watch,
+    ):
         entries = opened.learn(make, listener=watch)
     watch.conclude()
     _draw(out, opened, entries)
@@ -117,7 +121,7 @@ def _configuration(
     spacing: tuple[float, float, float] | None,
     seed: int,
 ) -> MetaConfig:
-    from lossevo.configuration_file import read
+    from lossevo.configuration_file import read, updated
     from lossevo.data import MERGED
     from lossevo.metalearning import MetaConfig, MetaSettings
     from lossevo.training import TaskSettings, load_task
@@ -135,8 +139,8 @@ def _configuration(
         chosen = MetaSettings()
     trained = load_task(task) if task else TaskSettings()
     return MetaConfig(
-        settings=chosen.model_copy(update={"outer_steps": outer_steps or chosen.outer_steps}),
-        task=trained.model_copy(update={"budget_steps": steps or trained.budget_steps}),
+        settings=updated(chosen, "--outer-steps", outer_steps=outer_steps),
+        task=updated(trained, "--steps", budget_steps=steps),
         cohort=source,
         labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),

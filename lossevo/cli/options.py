@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -177,6 +178,33 @@ def executor_factory(
         )
 
     return make
+
+
+@contextmanager
+def workers_for(
+    folder: Path, make: Callable[[WorkerSpec], Executor], *, new: bool
+) -> Iterator[Callable[[WorkerSpec], Executor]]:
+    """``make``, the executor's. A ``new`` folder is removed if the executor cannot be made: the corrected command may
+    name it again.
+
+    Raises:
+        LossevoError: what ``make`` raises.
+    """
+    failed = False
+
+    def tried(spec: WorkerSpec) -> Executor:
+        nonlocal failed
+        failed = True
+        executor = make(spec)
+        failed = False
+        return executor
+
+    try:
+        yield tried
+    except LossevoError:
+        if failed and new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def refuse_with_resume(given: Mapping[str, object]) -> None:

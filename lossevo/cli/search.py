@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 
 DEMO_TRAININGS = 96
 DEMO_STEPS = 100
+COMPARED = ("cross_entropy", "dice", "dice_ce", "focal", "tversky")
+"""Hand-crafted losses that the comparison proposed in the end takes beside the evolved one."""
 
 
 def search(
     space: Annotated[
         str | None,
-        typer.Argument(help="Search space: a name (segmentation, glo) or a YAML file.", show_default="segmentation"),
+        typer.Argument(
+            help="Search space: segmentation, extended, glo, or a YAML file. (A fourth, distillation, is for "
+            "distilling learned losses: lossevo metalearn.)",
+            show_default="segmentation",
+        ),
     ] = None,
     data: options.Data = None,
     format: options.Format = None,
@@ -103,7 +110,11 @@ def search(
         )
         opened = _run(out, run or options.free_folder(config.space.name, source), config, memory)
     _describe(out, opened)
-    with options.resumable(opened.folder, "search"), watcher(out, SearchFormat()) as watch:
+    with (
+        options.resumable(opened.folder, "search"),
+        options.workers_for(opened.folder, make, new=resume is None) as make,
+        watcher(out, SearchFormat()) as watch,
+    ):
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
     watch.conclude()
     _conclude(out, opened, entries)
@@ -120,20 +131,19 @@ def _configuration(
     seed: int,
     window: int | None,
 ) -> RunConfig:
+    from lossevo.configuration_file import updated
     from lossevo.data import MERGED
     from lossevo.search import RunConfig, load_space
     from lossevo.training import TaskSettings, load_task
 
     chosen = load_space(space)
     demo = source.path is None
-    changes = {"trainings": budget or (DEMO_TRAININGS if demo else None), "window": window}
-    resolved = chosen.model_copy(
-        update={"budget": chosen.budget.model_copy(update={key: value for key, value in changes.items() if value})}
-    )
+    shares = updated(chosen.budget, "--budget", trainings=budget or (DEMO_TRAININGS if demo else None))
+    shares = updated(shares, "--window", window=window)
     settings = load_task(task) if task else TaskSettings(budget_steps=DEMO_STEPS) if demo else TaskSettings()
     return RunConfig(
-        space=resolved,
-        task=settings.model_copy(update={"budget_steps": steps or settings.budget_steps}),
+        space=updated(chosen, "--budget", budget=shares),
+        task=updated(settings, "--steps", budget_steps=steps),
         cohort=source,
         labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
@@ -155,11 +165,15 @@ def _run(out: Console, folder: Path, config: RunConfig | None, memory: int) -> R
 
 def _checked(executor: Executor, run: Run) -> Executor:
     """The executor; says so if the search cannot keep its workers busy."""
+    from lossevo.search.space import MAX_WINDOW
+
     window = run.config.space.budget.window
     if executor.workers > window:
+        better = min(4 * executor.workers, MAX_WINDOW)
+        hint = f"; give a new run --window {better}" if better > window else ""
         typer.echo(
             f"Note: at most {window} trainings are in flight, so {executor.workers - window} of {executor.workers} "
-            f"workers stay idle; give a new run --window {4 * executor.workers}.",
+            f"workers stay idle{hint}.",
             err=True,
         )
     return executor
@@ -188,13 +202,32 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     source = run.config.cohort
     data = f" --data {source.path}" if source.path else ""
     data += f" --format {source.format}" if source.format else ""
+    losses, rank, note = _compared(entries)
     out.print(
-        f"\nThe run lies in {run.folder}. Next:\n"
+        f"\nThe run lies in {run.folder}.{note} Next:\n"
         f"  lossevo hof {run.folder} --show 1\n"
         f"  lossevo export {run.folder} 1 --out my_loss\n"
-        f"  lossevo evaluate{data} --losses cross_entropy,dice,dice_ce,focal,tversky --hof {run.folder}:1 "
-        f"--out {run.folder}-comparison",
+        f"  lossevo evaluate{data} --losses {','.join(losses)} --hof {run.folder}:{rank} --out {run.folder}-comparison",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def _compared(entries: Sequence[Entry]) -> tuple[list[str], int, str]:
+    """What is worth a comparison: hand-crafted losses, the rank of the best evolved one, and a note if it does not
+    lead. The leader is compared too, and nothing twice.
+    """
+    from lossevo.losses import expressible_names, expression_of
+    from lossevo.search.candidate import HAND_CRAFTED
+
+    best = next((entry for entry in entries if not entry.origin.startswith(HAND_CRAFTED)), None)
+    if best is None:
+        return list(COMPARED), 1, ""
+    losses, note = list(COMPARED), ""
+    if best.rank > 1:
+        leader = entries[0].origin.removeprefix(f"{HAND_CRAFTED}: ")
+        note = f" A hand-crafted loss leads, {leader}; the best evolved one has rank {best.rank}."
+        losses += [leader] if leader not in losses else []
+    twins = {name for name in expressible_names() if expression_of(name).hash == best.expression.hash}
+    return [name for name in losses if name not in twins], best.rank, note

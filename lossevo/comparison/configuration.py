@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import TestOn
+from lossevo.configuration_file import updated
 from lossevo.data import MERGED, CaseFold, LabelScheme, read_splits
 from lossevo.errors import LossevoError
 from lossevo.search import CohortSource
@@ -23,7 +24,7 @@ CONFIG_FILE = "comparison.json"
 class ComparisonConfig(BaseModel):
     """Everything that the result of a comparison depends on; see :func:`configure`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal["lossevo.comparison/1"] = FORMAT
     contenders: tuple[Contender, ...]
@@ -76,7 +77,7 @@ def configure(
         cohort=cohort.model_copy(update={"path": cohort.path.resolve()}) if cohort.path else cohort,
         labels=labels or _of_runs(contenders, "labels") or MERGED,
         spacing_mm=spacing_mm or _of_runs(contenders, "spacing_mm"),
-        task=task.model_copy(update={"budget_steps": steps, "validations": 1}),
+        task=updated(task, "--steps", budget_steps=steps, validations=1),
         folds=len(given) if isinstance(given, tuple) else folds,
         seeds=seeds,
         seed=seed,

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lossevo.data import LabelScheme
 from lossevo.errors import LossevoError
 from lossevo.export.document import read_document
-from lossevo.losses import create, describe, from_spec, names, parameters
+from lossevo.losses import create, describe, expressible_names, expression_of, from_spec, names, parameters
 from lossevo.losses.definitions import definition_in, formula_of, spec_of
+from lossevo.losses.expressions import expression_parameters
 from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
 from lossevo.search.candidate import HAND_CRAFTED
 from lossevo.training import TaskSettings
@@ -25,7 +26,7 @@ from lossevo.training import TaskSettings
 class SearchRecord(BaseModel):
     """What is known of the search that a loss was chosen by: who it trained and validated on, and on which cohort."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     subjects: Subjects
     cohort: CohortSource | None = None
@@ -58,7 +59,7 @@ class Contender(BaseModel):
     record, which for an evolved loss means that nobody knows whom it has seen.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     spec: dict[str, Any]
@@ -69,11 +70,18 @@ class Contender(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Equal for two contenders that are the same loss."""
+        """Equal for two contenders that are the same loss, be one a name and the other its expression."""
         if "name" not in self.spec:
             return definition_in(self.spec).hash
-        chosen = {**parameters(self.spec["name"]), **self.spec.get("parameters", {})}
-        return json.dumps([self.spec["name"], chosen], sort_keys=True, default=str)
+        name, chosen = self.spec["name"], _with_defaults(self.spec["name"], self.spec.get("parameters", {}))
+        if name in expressible_names() and chosen == _with_defaults(name, expression_parameters(name)):
+            return expression_of(name).hash
+        return chosen
+
+
+def _with_defaults(name: str, chosen: Mapping[str, Any]) -> str:
+    """A loss of the catalogue with all its parameters, as text."""
+    return json.dumps([name, {**parameters(name), **chosen}], sort_keys=True, default=str)
 
 
 def contenders_from(

@@ -19,6 +19,7 @@ Failures = dict[tuple[str, int, int], str]
 
 _SIGNIFICANT = 0.05
 _FAILURES_TOLD = 5
+_CLASSES_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,18 @@ class Protocol:
     tested: tuple[str, ...]
     train_only: tuple[str, ...]
 
+    @property
+    def measured_on(self) -> str:
+        """Which labels Dice is measured on."""
+        classes = self.class_names[1:]
+        which = ", ".join(classes) if len(classes) <= _CLASSES_TOLD else f"{len(classes)} classes"
+        return f"labels of {which} at {self.voxel_size}"
+
+    @property
+    def voxel_size(self) -> str:
+        """``4 × 4 × 4 mm``."""
+        return f"{' × '.join(f'{step:g}' for step in self.spacing_mm)} mm"
+
     def __str__(self) -> str:
         more = f" ({len(self.train_only)} more only trained on)" if self.train_only else ""
         return (
@@ -90,7 +103,9 @@ class Report:
     def title(self) -> str:
         """One line: what was compared, how, on whom, and whether there was leakage."""
         losses = f"{len(self.losses)} losses" if len(self.losses) > 1 else self.losses[0].loss
-        return f"Dice of {losses}: {self.protocol}" + (f". {self.leakage}" if self.leakage else "")
+        return f"Dice of {losses} on {self.protocol.measured_on}: {self.protocol}" + (
+            f". {self.leakage}" if self.leakage else ""
+        )
 
 
 def make_report(
@@ -117,7 +132,13 @@ def make_report(
         PairResult(reference, other, difference, p_holm, leakage=bool({reference, other} & plan.leaked.keys()))
         for other, difference, p_holm in zip(others, differences, adjusted, strict=True)
     )
-    notes = (*_who(contenders, reference), *_failed(failures, losses), *_how_to_read(pairs))
+    notes = (
+        *_who(contenders, reference),
+        *_failed(failures, losses),
+        f"Dice is the mean over classes ({', '.join(protocol.class_names[1:])}), on labels resampled to "
+        f"{protocol.voxel_size}, not at native resolution. No boundary metric (NSD, HD95) is measured.",
+        *_how_to_read(pairs),
+    )
     return Report(protocol, tuple(losses), reference, pairs, _leakage(plan), notes, tuple(trajectories))
 
 

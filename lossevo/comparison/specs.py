@@ -29,7 +29,7 @@ class _Specs(RootModel[dict[str, dict[str, Any]]]):
 class _Spec(BaseModel):
     """A loss of the catalogue and what is chosen of its parameters."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -11,7 +11,7 @@ import itertools
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -31,7 +31,7 @@ from lossevo.search.screening import Check, Measured, Screening
 from lossevo.search.simplification import effective_slots, simplify
 from lossevo.search.space import Budget, SearchSpace
 from lossevo.search.trainings import OrderedTrainings
-from lossevo.search.tuning import CoefficientTuner, with_slots
+from lossevo.search.tuning import LEAST_BUDGET, CoefficientTuner, with_slots
 from lossevo.search.variation import Variation
 from lossevo.training import TrainingRequest
 from lossevo.training.seeds import confirmation_seed, selection_seed
@@ -51,9 +51,9 @@ class Plan:
     confirmation: int
 
     @classmethod
-    def of(cls, budget: Budget, hand_crafted: int) -> Plan:
-        """Confirmation gets what its shares allow in whole candidates, at least two; tuning its share; evolution the
-        rest.
+    def of(cls, budget: Budget, hand_crafted: int, *, tuned: bool = True) -> Plan:
+        """Confirmation gets what its shares allow in whole candidates, at least two; tuning its share, if anything is
+        ``tuned`` and it is enough for a generation; evolution the rest.
 
         Raises:
             LossevoError: evolution could not even train the seeds and two children.
@@ -63,6 +63,7 @@ class Plan:
             finalists = max(2, int(total * budget.confirmation_share / budget.confirmation_seeds))
             confirmation = min(finalists, 10 + hand_crafted) * budget.confirmation_seeds
             tuning = int(total * budget.tuning_share)
+            tuning = tuning if tuned and tuning >= LEAST_BUDGET else 0
             return cls(total - tuning - confirmation, tuning, confirmation)
 
         plan = shared_out(budget.trainings)
@@ -79,6 +80,15 @@ class Plan:
     def total(self) -> int:
         """All trainings."""
         return self.evolution + self.tuning + self.confirmation
+
+    @classmethod
+    def of_space(cls, space: SearchSpace) -> Plan:
+        """The plan of a search over ``space``.
+
+        Raises:
+            LossevoError: as :meth:`of`.
+        """
+        return cls.of(space.budget, len(space.seeds), tuned=space.tuning.structures > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +120,13 @@ class Search:
     candidates: dict[str, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.plan = Plan.of(self.space.budget, len(self.space.seeds))
+        self.plan = Plan.of_space(self.space)
         self.screening = Screening(self.problem.classes)
         self._generator = random.Random(self.seed)
         self._measured: list[tuple[str, str, str]] = []
         self._phase = "evolution"
         self._done = 0
+        self._left_over = 0
         self._failed = 0
         self._again = 0
         self._entries: list[hall_of_fame.Entry] = []
@@ -248,10 +259,12 @@ class Search:
     # Tuning
 
     def _tune(self) -> None:
+        if not self.plan.tuning:
+            return
         count = min(self.space.tuning.structures, max(1, self.plan.tuning // _LEAST_TUNING))
         structures = self._tunable(count)
         budgets = [self.plan.tuning // len(structures)] * len(structures) if structures else []
-        self._done += self.plan.tuning - sum(budgets)
+        self._left_over += self.plan.tuning - sum(budgets)
         for (candidate, expression, slots), budget in zip(structures, budgets, strict=True):
             generator = np.random.default_rng([self.seed, candidate.number])
             tuner = CoefficientTuner(expression, slots, self.space.tuning, generator, budget=budget)
@@ -278,7 +291,7 @@ class Search:
             seeds = [self._selection_seed(favourite, index) for index in range(self.space.strategy.elite_seeds)]
             missing = [seed for seed in seeds if seed not in favourite.scores][: budget - spent]
             spent += len(list(self._train_all([(favourite, seed) for seed in missing])))
-        self._done += budget - spent
+        self._left_over += budget - spent
 
     def _tunable(self, count: int) -> list[tuple[Candidate, Expression, list[int]]]:
         """The best evolved candidates of different structure, as they are tuned, with the slots that matter."""
@@ -305,8 +318,14 @@ class Search:
         seeds = [confirmation_seed(self.seed, number) for number in range(self.space.budget.confirmation_seeds)]
         finalists = self._finalists(self.plan.confirmation // len(seeds))
         jobs = [(candidate, seed) for seed in seeds for candidate in finalists]
-        self._done += self.plan.confirmation - len(jobs)
-        list(self._train_all(jobs, confirmation=True))
+        self._left_over += self.plan.confirmation - len(jobs)
+        found: dict[str, dict[int, float]] = {candidate.id: {} for candidate in finalists}
+        list(self._train_all(jobs, found))
+        for candidate in finalists:  # all at once: the first that is confirmed would lead before the others are
+            candidate.confirmations.update(found[candidate.id])
+        self._rank(finalists)
+        if not self.trainings.replayed:
+            self._tell_best()
 
     def _finalists(self, count: int) -> list[Candidate]:
         """The best evolved, at most two of a structure and one of a gradient, and the best hand-crafted losses: a third
@@ -367,18 +386,20 @@ class Search:
         self._done += 1
         self._failed += outcome.status is not Status.DONE
         leader = self._entries[0].id if self._entries else ""
-        self._rank(candidate)
+        self._rank([candidate])
         told = f"dice {score:.4f}" if outcome.status is Status.DONE else f"{outcome.status}: {outcome.error}"
         kind = "replayed" if self.trainings.replayed else "training"
         self._tell(kind, f"{candidate.id} {told}  {candidate.origin}")
-        best = self._entries[0]
-        if best.id != leader and not self.trainings.replayed:
-            self._tell("best", f"{best.id} leads with {best.score:.4f}: {best.unicode}")
+        if self._entries[0].id != leader and not self.trainings.replayed:
+            self._tell_best()
 
     def _train_all(
-        self, jobs: Sequence[tuple[Candidate, int]], *, confirmation: bool = False
+        self, jobs: Sequence[tuple[Candidate, int]], scores: Mapping[str, dict[int, float]] | None = None
     ) -> Iterator[tuple[Candidate, int]]:
-        """Train candidates with seeds, ``window`` at a time; yields each when its score is in."""
+        """Train candidates with seeds, ``window`` at a time; yields each when its score is in.
+
+        The scores are selection scores, or kept in ``scores`` by candidate's id.
+        """
         pending: deque[tuple[Candidate, int]] = deque()
         waiting = deque(jobs)
         while waiting or pending:
@@ -386,16 +407,20 @@ class Search:
                 pending.append(waiting.popleft())
                 self._submit(*pending[-1])
             candidate, seed = pending.popleft()
-            self._take(candidate, seed, candidate.confirmations if confirmation else candidate.scores)
+            self._take(candidate, seed, candidate.scores if scores is None else scores[candidate.id])
             yield candidate, seed
 
     # Telling
 
-    def _rank(self, candidate: Candidate) -> None:
-        """Write the hall of fame if it may have changed."""
+    def _rank(self, trained: Sequence[Candidate]) -> None:
+        """Write the hall of fame if one of ``trained`` is in it."""
         self._entries = hall_of_fame.rank(self.candidates.values(), self.space.budget.confirmation_seeds)
-        if any(entry.id == candidate.id for entry in self._entries):
+        if not {entry.id for entry in self._entries}.isdisjoint(candidate.id for candidate in trained):
             self.changed(self._entries)
+
+    def _tell_best(self) -> None:
+        best = self._entries[0]
+        self._tell("best", f"{best.id} leads with {best.score:.4f}: {best.unicode}")
 
     def _tell(self, kind: str, message: str) -> None:
         self.listener(Event(kind, message, self.progress()))
@@ -405,7 +430,7 @@ class Search:
         best = self._entries[0] if self._entries else None
         literature = [entry.score for entry in self._entries if entry.origin.startswith("hand-crafted")]
         per_hour = self.trainings.per_hour
-        left = self.plan.total - self._done
+        left = self.plan.total - self._left_over - self._done
         return Progress(
             phase=self._phase,
             done=self._done,

@@ -36,7 +36,12 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     Raises:
         LossevoError: it cannot be written.
     """
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(document))
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """What :func:`write_json` writes."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """Where a search stands.
 
+    ``done`` counts trainings that ran or were on record, ``total`` those planned; tuning may leave some of its share.
     ``proposed`` counts candidates seen by the screening and ``rejected`` those that each check turned down;
     ``per_hour``, ``busy_share`` and ``eta_s`` (None while unknown) speak of this process, not of work replayed from
     the ledger.

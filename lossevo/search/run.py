@@ -44,7 +44,7 @@ class RunConfig(Study):
     @property
     def plan(self) -> Plan:
         """How the budget is shared out."""
-        return Plan.of(self.space.budget, len(self.space.seeds))
+        return Plan.of_space(self.space)
 
 
 @dataclass(frozen=True, slots=True)

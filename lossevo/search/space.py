@@ -16,6 +16,7 @@ from lossevo.losses import expressible_names, expression_of
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
 Integer = Annotated[int, Field(ge=-MAX_CONSTANT, le=MAX_CONSTANT)]
+MAX_WINDOW = 4096
 Seeds = Annotated[int, Field(ge=1, le=500)]
 """How many seeds; the engine keeps 500 to select on and 500 to confirm with."""
 
@@ -146,7 +147,7 @@ class Budget(_Section):
     tuning_share: Share = 0.15
     confirmation_share: Share = 0.3
     confirmation_seeds: Seeds = 3
-    window: int = Field(8, ge=1, le=4096)
+    window: int = Field(8, ge=1, le=MAX_WINDOW)
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:

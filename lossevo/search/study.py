@@ -32,7 +32,7 @@ from lossevo.data import (
     split_subjects,
 )
 from lossevo.errors import LossevoError
-from lossevo.search.folder import read_json, write_json
+from lossevo.search.folder import json_text, read_json, write_text
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
 
@@ -44,7 +44,7 @@ class CohortSource(BaseModel):
     cases.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     path: Path | None = None
     format: str | None = None
@@ -71,7 +71,7 @@ class CohortSource(BaseModel):
 class Study(BaseModel):
     """What trainings of a run are trainings of."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: TaskSettings
     cohort: CohortSource
@@ -162,12 +162,17 @@ def create_folder(
             )
     data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
     chosen = Subjects.of(split, prepared)
+    # All of it before anything is written; run.json last, which makes the folder a run's.
+    texts = {
+        "subjects.json": json_text({**asdict(chosen), "task_fingerprint": data.fingerprint}),
+        "preprocessing.json": json_text(prepared.recipe),
+        "run.json": json_text(study.model_dump(mode="json")),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         Ledger(folder / "ledger.sqlite", create=True).close()
-        write_json(folder / "subjects.json", {**asdict(chosen), "task_fingerprint": data.fingerprint})
-        write_json(folder / "preprocessing.json", prepared.recipe)
-        write_json(folder / "run.json", study.model_dump(mode="json"))
+        for name, text in texts.items():
+            write_text(folder / name, text)
     except OSError as problem:
         raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
     return chosen, data

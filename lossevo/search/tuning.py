@@ -12,6 +12,8 @@ from lossevo.expression import COEFFICIENT, CONSTANT, Expression, Node
 from lossevo.search.space import Tuning
 
 _LEAST_POPULATION = 4
+LEAST_BUDGET = _LEAST_POPULATION + 1
+"""Trainings of the smallest generation and of what it favours."""
 _MULTIPLICATIVE = ("mul", "div", "neg")
 _CURVED = ("log_mean_exp", "batch_log_mean_exp")
 """The only reductions that a positive factor does not come out of."""

@@ -184,6 +184,22 @@ class TestSearch:
         (tmp_path / "mine" / "notes.txt").write_text("…")
         refused("nothing is overwritten", "search", space_file, "--data", cohort, "--run", tmp_path / "mine")
 
+    def test_a_window_beyond_the_limit(self, refused, space_file, cohort):
+        refused("--window: window: .*less than or equal to 4096", "search", space_file, "--data", cohort,
+                "--run", "run", "--window", 5000)  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("search", "--run", "run"),
+            ("metalearn", "--run", "run"),
+            ("evaluate", "--losses", "dice,focal", "--out", "run"),
+        ],
+    )
+    def test_a_cluster_that_is_not_there_leaves_no_folder(self, refused, cohort, command):
+        refused("cannot reach a Ray cluster at 127.0.0.1:1", *command, "--data", cohort, "--address", "127.0.0.1:1")
+        assert not Path("run").exists()
+
     def test_in_process_and_on_a_cluster(self, refused, space_file, cohort):
         refused("--in-process needs no cluster, but --address is auto", "search", space_file, "--data", cohort,
                 "--in-process", "--address", "auto")  # fmt: skip

@@ -6,9 +6,11 @@ from dataclasses import asdict
 import pytest
 
 from lossevo.comparison import contenders_from
+from lossevo.comparison.contenders import Contender
 from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
-from lossevo.losses import from_spec, names
+from lossevo.losses import expressible_names, expression_of, from_spec, names
+from lossevo.losses.expressions import expression_parameters
 from lossevo.losses.neural import LearnedLoss
 from lossevo.search import Subjects, hall_of_fame
 from tests.networks import CROSS_ENTROPY, random_network
@@ -95,6 +97,37 @@ class TestHallOfFame:
         (run / "subjects.json").write_text("{}", encoding="utf-8")
         with pytest.raises(LossevoError, match="leakage cannot be ruled out"):
             contenders_from(hof=[f"{run}:1"])
+
+
+class TestTwins:
+    """A loss of the catalogue and its expression are the same loss."""
+
+    def test_of_the_catalogue_and_of_a_hall_of_fame(self, run):
+        with pytest.raises(LossevoError, match=r"the same loss twice: 'cross_entropy'.* rank 2.*leave one out"):
+            contenders_from(["dice", "cross_entropy"], hof=[f"{run}:2"])
+
+    def test_every_loss_that_can_be_written_is_its_expression(self):
+        for name in expressible_names():
+            twin, written = (
+                Contender(name=name, spec=spec, formula="", origin="")
+                for spec in (
+                    {"name": name, "parameters": expression_parameters(name)},
+                    {"expression": expression_of(name).to_json()},
+                )
+            )
+            assert twin.identity == written.identity, name
+
+    @pytest.mark.parametrize(
+        "spec", [{"name": "generalized_dice"}, {"name": "tversky", "parameters": {"w_fp": 0.5, "w_fn": 0.5}}]
+    )
+    def test_other_parameters_are_another_loss(self, spec):
+        contender = Contender(name="it", spec=spec, formula="", origin="")
+        assert contender.identity != expression_of(spec["name"]).hash
+
+    def test_default_parameters_written_out_are_the_same_loss(self):
+        defaults = Contender(name="it", spec={"name": "tversky"}, formula="", origin="")
+        written = {"name": "tversky", "parameters": {"w_fp": 0.3, "w_fn": 0.7}}
+        assert defaults.identity == Contender(name="it", spec=written, formula="", origin="").identity
 
 
 class TestFile:

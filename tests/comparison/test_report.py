@@ -148,6 +148,19 @@ class TestTables:
         assert p_text(p) == text
 
 
+def test_says_what_dice_was_measured_on():
+    report = report_of(DICE)
+    assert report.title.startswith("Dice of 3 losses on labels of vertebra at 4 × 4 × 4 mm: 2-fold")
+    assert any("(vertebra), on labels resampled to 4 × 4 × 4 mm, not at native resolution" in n for n in report.notes)
+    assert any("No boundary metric (NSD, HD95) is measured" in note for note in report.notes)
+
+
+def test_many_classes_are_counted_in_the_title():
+    names = ("background", *(f"L{level}" for level in range(1, 6)))
+    protocol = Protocol("spines", names, (4.0, 1.0, 1.5), 2, 150, 1, 0, SUBJECTS, ())
+    assert protocol.measured_on == "labels of 5 classes at 4 × 1 × 1.5 mm"
+
+
 def test_leakage_is_repeated_by_every_output():
     report = report_of(DICE, evolved=("evolved",), leaked={"evolved": ("a", "b")})
     assert "LEAKAGE" in report.title

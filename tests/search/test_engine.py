@@ -114,7 +114,6 @@ class TestCourse:
                     **os.environ,
                     "PYTHONHASHSEED": seed,
                     "PYTHONPATH": str(Path(lossevo.__file__).parents[1]),
-                    "OMP_NUM_THREADS": "1",
                 },
                 stdout=subprocess.PIPE,
                 text=True,
@@ -279,6 +278,21 @@ class TestBudget:
         assert progress.eta_s == 0
         phases = Counter(training.phase for training in requests(tmp_path / "ledger.sqlite"))
         assert (phases["tuning"] == 0) is bool(tuning)
+
+    @pytest.mark.parametrize("trainings", [25, 30, 33])
+    def test_a_share_too_small_for_a_generation_goes_to_evolution(self, tmp_path, trainings):
+        found = run_search(tmp_path / "ledger.sqlite", small_space(trainings=trainings))
+        assert 0 < int(trainings * found.search.space.budget.tuning_share) < 5
+        assert found.search.plan.tuning == 0
+        assert found.search.plan.total == len(requests(tmp_path / "ledger.sqlite")) == trainings
+        assert found.events[-1].progress.done == trainings
+
+    def test_only_trainings_are_counted(self, tmp_path):
+        """CMA-ES takes whole generations, and may leave some of its share."""
+        found = run_search(tmp_path / "ledger.sqlite", small_space("glo", trainings=36), seed=1)
+        progress = found.events[-1].progress
+        assert progress.done == len(requests(tmp_path / "ledger.sqlite")) < progress.total == 36
+        assert progress.eta_s == 0
 
     def test_progress_never_goes_back(self, undisturbed):
         _, _, found = undisturbed
@@ -466,3 +480,17 @@ class TestHallOfFame:
         assert leaders
         for event in leaders:
             assert event.message.startswith(event.progress.best_id)
+
+    def test_who_leads_is_told_when_all_finalists_are_confirmed(self, searched):
+        _, found = searched
+        confirmation = [event for event in found.events if event.progress.phase == "confirmation"]
+        assert [event.kind for event in confirmation if event.kind != "training"][-1] == "best"
+        assert [event.kind for event in confirmation].count("best") == 1
+        told = confirmation[-1]
+        assert told.progress.done == told.progress.total
+        assert told.message.startswith(f"{found.entries[0].id} leads with {found.entries[0].score:.4f}")
+        standing = [event.progress.best_score for event in confirmation[:-1]]
+        assert standing == standing[:1] * len(standing)
+        for entries in found.written:
+            confirmed = sum(entry.confirmed for entry in entries)
+            assert confirmed in (0, found.search.plan.confirmation // 3), "half a confirmation is no ranking"

@@ -11,7 +11,15 @@ from typing import Any, Protocol
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
+
+# Examples are the same in every run and may take as long as a busy machine needs; whoever looks for new ones asks for
+# --hypothesis-profile=explore.
+_UNTIMED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, database=None, **_UNTIMED)
+settings.register_profile("explore", derandomize=False, **_UNTIMED)
+settings.load_profile("repeatable")
 
 
 class WriteNnunetCohort(Protocol):
@@ -40,6 +48,17 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOSSEVO_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Here and in subprocesses: the number of threads decides the order of sums, and parts of lossevo set it to one."""
+    import torch  # here, so that what tests collect decides what is imported when
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield
 
 
 @pytest.fixture

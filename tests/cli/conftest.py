@@ -95,7 +95,6 @@ class Program:
             env=environment
             | {
                 "LOSSEVO_TEST_MARK": self._mark,
-                "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": str(Path(lossevo.__file__).parents[1]),
                 "TERM": "xterm",
             },

@@ -23,7 +23,7 @@ def exported(finished, tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("exported")
     out = subprocess.check_output(
         [sys.executable, "-m", "lossevo", "export", str(finished.folder), "1", "--out", "my_loss"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(lossevo.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(lossevo.__file__).parents[1])},
         cwd=folder,
         text=True,
     )

@@ -7,10 +7,14 @@ import json
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lossevo.data import SEPARATE, LabelScheme
+from lossevo.expression import Expression
+from lossevo.losses import expression_of
+from lossevo.search import Entry
 from lossevo.search.ledger import Ledger
 
 ESCAPE = "\x1b"
@@ -45,20 +49,22 @@ class TestInterruptions:
 
         first = start(*finished.arguments, "--run", run, "--workers", 2)
         first.lines_until(" dice ", times=5)
+        first.signal(signal.SIGSTOP)  # else it may end by itself before it is interrupted
         assert cli("hof", run).status == 0, "a running search can be looked at"
         second = cli("search", "--resume", run, "--in-process")
         assert (second.status, second.err) == (
             2,
             f"lossevo: {run}: another process works in this folder; wait for it or stop it\n",
         )
-        first.signal(signal.SIGINT)
+        first.signal(signal.SIGINT)  # which it hears when it goes on
+        first.signal(signal.SIGCONT)
         out = first.rest()
         assert first.process.returncode == 130
         assert out.splitlines()[-1] == (
             f"Interrupted; every finished training is kept. Go on with:  lossevo search --resume {run}"
         )
         assert first.errors() == ""
-        assert first.descendants_after(10) == []
+        assert first.descendants_after(60) == []
         kept = outcomes(run)
         assert kept >= 5
 
@@ -79,7 +85,7 @@ class TestInterruptions:
         for name in ("hall_of_fame.json", "hall_of_fame.csv", "run.json", "subjects.json"):
             assert (run / name).read_bytes() == (finished.folder / name).read_bytes(), name
         self.check_log(out)
-        self.check_work_was_not_done_again(out, kept)
+        self.check_work_was_not_done_again(out, kept, outcomes(run))
 
     @staticmethod
     def check_log(out: str) -> None:
@@ -99,9 +105,9 @@ class TestInterruptions:
             ), line
 
     @staticmethod
-    def check_work_was_not_done_again(out: str, kept: int) -> None:
+    def check_work_was_not_done_again(out: str, kept: int, done: int) -> None:
         assert sum(map(int, re.findall(r"(\d+) trainings taken from the ledger", out))) == kept
-        assert re.search(r"30 of 30 trainings: \d+ trainings/h", out)
+        assert re.search(rf"{done} of 30 trainings: \d+ trainings/h", out)
 
 
 class TestResult:
@@ -197,3 +203,57 @@ def few_phantoms(source, spacing, labels):
     from lossevo.data import phantom_cohort, relabel
 
     return relabel(phantom_cohort(cases=5, seed=0, spacing_mm=spacing), labels)
+
+
+class TestNext:
+    """What is proposed in the end."""
+
+    @staticmethod
+    def entry(place: int, formula: str, origin: str) -> Entry:
+        expression = Expression.parse(formula)
+        return Entry(place, expression.hash[:8], formula, formula, 0.9 - place / 10, None, 1, 1.0, origin, True, 0.9,
+                     expression.to_json())  # fmt: skip
+
+    @pytest.fixture
+    def proposed(self, cli, space_file, cohort, monkeypatch):
+        from lossevo.search import Run
+
+        def told(*entries: Entry) -> str:
+            monkeypatch.setattr(Run, "search", lambda *given, **named: list(entries))
+            said = cli("search", space_file, "--data", cohort, "--run", "run")
+            assert (said.status, said.err) == (0, "")
+            return said.out
+
+        return told
+
+    def test_an_evolved_loss_that_leads(self, proposed):
+        out = proposed(self.entry(1, "class_mean(mean(y / p))", "crossover of a, b"))
+        assert "--losses cross_entropy,dice,dice_ce,focal,tversky --hof run:1 --out run-comparison" in out
+        assert "hand-crafted loss leads" not in out
+
+    def test_the_best_evolved_loss_where_a_hand_crafted_one_leads(self, proposed):
+        focal = self.entry(1, str(expression_of("dice_focal")), "hand-crafted: dice_focal")
+        out = proposed(focal, self.entry(2, "class_mean(mean(y / p))", "crossover of a, b"))
+        assert "A hand-crafted loss leads, dice_focal; the best evolved one has rank 2." in out
+        assert "--losses cross_entropy,dice,dice_ce,focal,tversky,dice_focal --hof run:2 " in out
+
+    def test_nothing_twice(self, proposed):
+        found = self.entry(1, f"{expression_of('dice_ce')}", "crossover of a, b")
+        assert "--losses cross_entropy,dice,focal,tversky --hof run:1 " in proposed(found)
+
+
+@pytest.mark.parametrize(
+    ("workers", "hint"), [(6, "; give a new run --window 24."), (2000, "--window 4096."), (4, None)]
+)
+def test_workers_that_stay_idle(cli, space_file, cohort, monkeypatch, workers, hint):
+    from lossevo.search import Run
+
+    def search(run, executor, **named):
+        executor(None)
+        return []
+
+    monkeypatch.setattr(Run, "search", search)
+    monkeypatch.setattr("lossevo.cluster.open_executor", lambda spec, **named: SimpleNamespace(workers=workers))
+    said = cli("search", space_file, "--data", cohort)
+    assert said.status == 0
+    assert hint in said.err if hint else said.err == ""

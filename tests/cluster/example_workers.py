@@ -45,6 +45,13 @@ class Toy:
     def fail(self) -> dict[str, Any]:
         raise ValueError("two\nlines")
 
+    def interrupt(self, path: str) -> dict[str, Any]:
+        """Ctrl-C in mid-job, the first time, when it leaves a file."""
+        if not Path(path).exists():
+            Path(path).touch()
+            signal.raise_signal(signal.SIGINT)
+        return {"interrupted": True}
+
     def leave(self) -> dict[str, Any]:
         sys.exit(3)
 

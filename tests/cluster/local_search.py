@@ -19,7 +19,7 @@ def main(what: str, folder: Path) -> None:
     with open_executor(WorkerSpec("example_workers:Toy"), workers=2) as executor:
         if what == "wait":
             for name in ("a", "b"):
-                executor.submit(Job({"do": "mark_and_sleep", "path": str(folder / name), "sleep_s": 60}))
+                executor.submit(Job({"do": "mark_and_sleep", "path": str(folder / name), "sleep_s": 600}))
             while not all((folder / name).exists() for name in ("a", "b")):
                 time.sleep(0.01)
             print("ready", flush=True)

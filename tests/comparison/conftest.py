@@ -120,7 +120,7 @@ def in_process() -> Callable[[WorkerSpec], Executor]:
 Configure = Callable[..., ComparisonConfig]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configured() -> Configure:
     """The configuration of a comparison of a few seconds on a cohort of balls."""
 

@@ -17,6 +17,7 @@ from lossevo.errors import LossevoError
 from lossevo.search import Subjects
 from lossevo.search import read_config as read_run_config
 from lossevo.training import TaskSettings
+from tests.cohorts import write_balls
 
 OUTPUTS = ("cases.csv", "summary.csv", "comparisons.csv", "summary.json", "table.md")
 
@@ -241,13 +242,16 @@ class TestRun:
             assert "LEAKAGE" in (tmp_path / "out" / name).read_text(encoding="utf-8")
 
 
-class TestResume:
-    @pytest.fixture
-    def undisturbed(self, balls, configured, in_process, tmp_path):
-        config = configured(balls(5), losses=["cross_entropy", "dice", "focal"])
-        Comparison.create(tmp_path / "undisturbed", config).run(in_process)
-        return config, outputs_of(tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def undisturbed(configured, in_process, tmp_path_factory):
+    """The configuration of a comparison, and its outputs when nothing stops it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = configured(write_balls(folder / "balls", 5), losses=["cross_entropy", "dice", "focal"])
+    Comparison.create(folder / "out", config).run(in_process)
+    return config, outputs_of(folder / "out")
 
+
+class TestResume:
     def test_after_a_stop_the_outputs_are_the_same(self, undisturbed, in_process, tmp_path):
         config, expected = undisturbed
         folder = tmp_path / "stopped"

@@ -95,9 +95,3 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (2, 3, 4, 6, 5) and labels."""
     generator = torch.Generator().manual_seed(5)
     return torch.randn(2, 3, 4, 6, 5, generator=generator), torch.randint(0, 3, (2, 1, 4, 6, 5), generator=generator)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """As in the process that verifies: the number of threads decides the order of sums."""
-    torch.set_num_threads(1)

@@ -27,7 +27,7 @@ def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
     result = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -199,7 +199,7 @@ class TestProcess:
         found = simplified(self.LOSS, same_loss(self.LOSS), deadline_s=0.01)
         assert found == Simplified(self.LOSS, "SymPy did not end within 0.01 s")
         assert time.monotonic() - began < 30
-        assert not marked_after(mark, 5)
+        assert not marked_after(mark, 60)
 
     @pytest.mark.parametrize(
         ("program", "note"), [("/bin/false", "ended with status 1"), ("/nowhere/python", "cannot be started")]

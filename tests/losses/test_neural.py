@@ -172,7 +172,7 @@ def test_a_distance_map_may_want_a_gradient():
 
 # A loss like any other
 
-few_examples = settings(max_examples=10, deadline=None, derandomize=True)
+few_examples = settings(max_examples=10)
 seeds = st.integers(0, 2**31)
 POINTWISE = ("margin", "probability", "target")
 

@@ -21,7 +21,7 @@ from tests.losses.every_loss import assert_same, create, every_loss, example, va
 ONLY_THICK_ERRORS = {"hausdorff_erosion"}
 """Losses that errors thinner than the first erosion's cross cost nothing: one voxel, or a target of noise."""
 
-few_examples = settings(max_examples=4, deadline=None, derandomize=True)
+few_examples = settings(max_examples=4)
 seeds = st.integers(0, 2**32 - 1)
 by_name = pytest.mark.parametrize("name", names())
 SPACING_MM = (4.0, 1.0, 2.0)
@@ -49,7 +49,7 @@ def extreme_cases(draw):
 
 
 @every_loss
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(case=extreme_cases())
 def test_value_and_gradient_are_finite(name, parameters, case):
     logits, target = case
@@ -154,7 +154,7 @@ def perfect(target, classes):
 
 
 @every_loss
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8)
 @given(seed=seeds, scale=st.sampled_from([0.1, 1.0, 5.0, 30.0]), lacking=st.sampled_from([0, 1, 2, 3]))
 def test_nothing_is_better_than_the_perfect_prediction(name, parameters, seed, scale, lacking):
     loss = create(name, **parameters)

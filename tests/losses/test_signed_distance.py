@@ -34,7 +34,7 @@ def masks_and_spacing(draw):
     return masks, spacing_mm
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(masks_and_spacing())
 def test_equals_scipy_on_any_masks(case):
     masks, spacing_mm = case

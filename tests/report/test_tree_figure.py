@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from matplotlib.patches import FancyBboxPatch
 
 from lossevo.errors import LossevoError
@@ -61,7 +61,7 @@ def test_a_tree_without_repetition_is_whole():
     assert len(texts(dice)) == dice.root.size
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(expressions(max_depth=5))
 def test_no_node_touches_another_or_the_edge(expression):
     width, height = tree_picture(expression).figure.get_size_inches()

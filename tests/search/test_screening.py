@@ -241,7 +241,7 @@ class TestMeasuring:
         assert found[0] == found[1]
 
     @given(expressions(max_depth=5))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_any_expression_is_told_apart_without_an_error(self, expression):
         screening = Screening(2)
         passed = screening.screen(lambda: expression)

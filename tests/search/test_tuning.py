@@ -144,7 +144,7 @@ class TestPerNode:
     """One coefficient per node, as in GLO's second phase."""
 
     @given(expressions(max_depth=4, coefficients=tame_coefficient))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_coefficients_of_one_change_nothing(self, expression):
         slotted = per_node(expression)
         assert [value for value in slotted.coefficients if value != 1.0] == [
@@ -152,8 +152,9 @@ class TestPerNode:
         ]
         expected, found = value_and_gradient(expression), value_and_gradient(slotted)
         for one, other in zip(expected, found, strict=True):
-            largest = np.abs(one).max(initial=1e-9, where=np.isfinite(one))  # less is rounding
-            np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9 * largest, equal_nan=True)
+            largest = np.abs(one).max(initial=0.0, where=np.isfinite(one))
+            rounding = 1e-12  # of intermediates of order 1, even where they cancel
+            np.testing.assert_allclose(other, one, rtol=1e-9, atol=rounding + 1e-9 * largest, equal_nan=True)
 
     @pytest.mark.parametrize(
         ("formula", "slotted"),

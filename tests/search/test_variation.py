@@ -153,7 +153,7 @@ class TestEveryTree:
         assert space is BARE or {smallest, largest} <= depths | {needed}
 
     @given(expressions(max_depth=5))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_an_expression_survives_the_way_there_and_back(self, expression):
         made = variation(EVERYTHING)
         tree = made.to_tree(expression)

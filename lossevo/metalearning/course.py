@@ -33,6 +33,8 @@ CHECKPOINT_EVERY = 5
 """Outer steps that a kill loses at most; they are done again with the same result."""
 MOST_FAILURES = 10
 """Outer steps in a row in which no task succeeded, after which there is no hope."""
+FEW_FAILURES = 3
+"""Those before an evaluation after which it would tell nothing."""
 
 
 @dataclass(slots=True)
@@ -130,13 +132,13 @@ class Course:
     def _refuse_hopeless(self, problems: Sequence[str], *, due: bool) -> None:
         """Raise LossevoError if no task of too many outer steps, up to now, succeeded.
 
-        Where an evaluation is due, half of those since the one before are too many: what it would be of has hardly
-        been tried, or never worked.
+        Where an evaluation is due, three are too many if they are half of those since the one before, and one if none
+        has succeeded ever: what it would be of has hardly been tried, or never worked.
         """
         succeeded = [record.step for record in self._records if record.failed < self._settings.tasks]
         failures = self._learner.step - max(succeeded, default=0)
         since = self._learner.step - max((step for step, _ in self._evaluated), default=0)
-        if failures >= MOST_FAILURES or (due and 2 * failures >= since):
+        if failures >= MOST_FAILURES or (due and 2 * failures >= since and (failures >= FEW_FAILURES or not succeeded)):
             raise LossevoError(
                 f"{self._folder}: no task of the last {failures} outer steps succeeded "
                 f"({problems[-1]}); if they diverge, give a new run a lower learning_rate, of the loss network or of "

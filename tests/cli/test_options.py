@@ -26,7 +26,25 @@ def test_sizes(size: str | None, expected: int):
     assert patch_cache_bytes(size) == expected
 
 
-@pytest.mark.parametrize("size", ["", "0", "GiB", "-1GiB", "2 gigs", "0x10MiB", "1e3MiB"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        "",
+        "0",
+        "8",
+        "0GiB",
+        "1,5GiB",
+        "1.GiB",
+        "1/2GiB",
+        "8GiB of it",
+        "50GiB!",
+        "GiB",
+        "-1GiB",
+        "2 gigs",
+        "0x10MiB",
+        "1e3MiB",
+    ],
+)
 def test_what_is_no_size(size: str):
     with pytest.raises(LossevoError, match=r"--patch-cache: .* is no size; expected a number and a unit"):
         patch_cache_bytes(size)

@@ -131,7 +131,7 @@ def test_a_folder_that_may_only_be_read_is_read(tmp_path, monkeypatch):
         ("500MiB", 500 * 2**20),
         ("1.5GiB", 3 * 2**29),
         ("2 TB", 2 * 10**12),
-        ("1000", 1000),
+        ("1000 B", 1000),
         ("off", None),
     ],
 )
@@ -144,7 +144,7 @@ def test_the_limit_is_a_setting(monkeypatch, tmp_path, text, expected):
     assert default_cache().limit_bytes == expected
 
 
-@pytest.mark.parametrize("text", ["much", "-1", "50 apples", "nan"])
+@pytest.mark.parametrize("text", ["much", "-1", "1000", "1,5GiB", "50 apples", "nan"])
 def test_a_limit_that_is_no_size(monkeypatch, text: str):
     monkeypatch.setenv("LOSSEVO_CACHE_LIMIT", text)
     with pytest.raises(LossevoError, match=rf"LOSSEVO_CACHE_LIMIT: '{text}' is no size; expected such as 50GiB"):

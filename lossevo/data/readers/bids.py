@@ -52,16 +52,16 @@ def _scan(path: Path) -> Scan:
     [(pipeline, segmentations)] = pipelines.items()
     raw = _raw(pipeline)
     images = [file for file in subject_files(raw) or subject_files(raw / "rawdata") if not BidsName.of(file).is_label]
-    # Image -> structure of a mask (None: a map) -> file.
-    labels_of: dict[Path, dict[str | None, Path]] = defaultdict(dict)
+    # Image -> structure of a mask (None: a map) and which part of it all -> file.
+    labels_of: dict[Path, dict[tuple[str | None, ...], Path]] = defaultdict(dict)
     problems: list[Problem] = []
     for file in segmentations:
         found = match(file, images)
         if len(found.images) != 1:
             problems.append(unmatched(file, found, raw))
-        elif (first := labels_of[found.images[0]].setdefault(_structure(file), file)) != file:
+        elif (first := labels_of[found.images[0]].setdefault((_structure(file), *_part(file)), file)) != file:
             problems.append(second_label(file, first))
-    used = [(structure, file) for labels in labels_of.values() for structure, file in labels.items()]
+    used = [(structure, file) for labels in labels_of.values() for (structure, *_), file in labels.items()]
     names, named_in, more = _names([file for structure, file in used if structure is None], pipeline)
     masks = {file: structure for structure, file in used if structure is not None}
     value_of = {name: value for value, name in names.items()}
@@ -128,6 +128,12 @@ def _structure(segmentation: Path) -> str | None:
         return None
     entities = name.entities
     return entities.get("label") or entities.get("desc") or "mask"
+
+
+def _part(segmentation: Path) -> tuple[str | None, ...]:
+    """What makes two files complements of each other: other structures, another side."""
+    entities = BidsName.of(segmentation).entities
+    return entities.get("label"), entities.get("hemi")
 
 
 BIDS = Reader(

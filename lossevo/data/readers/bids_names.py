@@ -15,7 +15,7 @@ from lossevo.data.scan import Problem, error, warning
 LABEL_SUFFIXES = frozenset({"dseg", "dlabel", "mask", "msk", "seg", "probseg", "softseg", "snp", "ctd"})
 # What a label's name may say besides its image's: which structures, and by whom. All else (space, res, rec, acq, …)
 # says that it was drawn on another image.
-DESCRIBING = frozenset({"label", "labels", "seg", "desc", "lesion", "atlas", "scale", "hemi"})
+DESCRIBING = frozenset({"label", "labels", "seg", "desc", "lesion", "atlas", "scale", "hemi", "rater"})
 # Names of the space in which the image was acquired.
 NATIVE = frozenset({"orig", "scanner"})
 

@@ -61,7 +61,7 @@ def subject_of(case_id: str, image: Path, folder: Path) -> str:
     """The patient of a case that is named in the style of BIDS (``sub-01_ses-2``), or whose image lies below ``folder``
     in a path that is (``sub-01/ses-2/t2.nii.gz``); else the case is one of its own.
     """
-    path = image.relative_to(folder) if image.is_relative_to(folder) else image
+    path = image.relative_to(folder) if image.is_relative_to(folder) else Path(image.name)
     for name in (case_id, stem(image), *reversed(path.parent.parts)):
         if match := re.search(r"(?:^|_)(sub-[a-zA-Z0-9]+)(?=_|$)", name):
             return match[1]

@@ -88,6 +88,17 @@ def test_two_raters_masks_of_one_structure(bids, codes):
     assert len(found.cases[2].labels) == 3
 
 
+def test_both_sides_of_a_structure_are_drawn(bids, codes):
+    for side in "LR":
+        name = f"sub-02_T2w_hemi-{side}_label-psoas_mask.nii.gz"
+        write_nifti(bids / "derivatives/manual/sub-02/anat" / name, label(1))
+    found = scan(bids)
+    assert not codes(found)
+    drawn = [part for part in found.cases[2].labels if "psoas" in part.file.name]
+    assert len(drawn) == 2
+    assert drawn[0].value == drawn[1].value
+
+
 @pytest.mark.parametrize("foreign", ["space-MNI152", "res-2", "space-MNI152_res-2", "acq-mean"])
 def test_a_segmentation_in_another_space_is_left_out(bids, codes, foreign):
     name = f"sub-01_ses-a_{foreign}_dseg.nii.gz"

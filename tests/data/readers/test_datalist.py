@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lossevo.data import read_cohort
 from lossevo.data.readers import scan
+from lossevo.data.readers.table import subject_of
 from lossevo.data.scan import Severity
 from lossevo.errors import LossevoError
 from tests.data.readers.volumes import SHAPE, image, label, write_nifti
@@ -153,3 +155,9 @@ def test_a_4d_image_of_another_number_of_channels(decathlon):
 def test_no_list_at_all(tmp_path):
     with pytest.raises(LossevoError, match="no JSON file with a list 'training'"):
         scan(tmp_path, format="datalist")
+
+
+def test_a_folder_outside_the_list_s_is_nobody_s_name():
+    image = Path("/elsewhere/sub-acute/p0.nii.gz")
+    assert subject_of("p0", image, Path("/lists")) == "p0"
+    assert subject_of("p0", image, Path("/elsewhere")) == "sub-acute"

@@ -81,7 +81,7 @@ Steps = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Same configuration and seed, same result.", show_default="0"),
+    typer.Option("--seed", min=0, max=2**31 - 1, help="Same configuration and seed, same result.", show_default="0"),
 ]
 Workers = Annotated[
     int | None,

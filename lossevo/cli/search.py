@@ -202,32 +202,35 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     source = run.config.cohort
     data = f" --data {source.path}" if source.path else ""
     data += f" --format {source.format}" if source.format else ""
-    losses, rank, note = _compared(entries)
+    losses, ranks, note = _compared(entries)
+    evolved = " ".join(f"--hof {run.folder}:{rank}" for rank in ranks)
     out.print(
         f"\nThe run lies in {run.folder}.{note} Next:\n"
         f"  lossevo hof {run.folder} --show 1\n"
         f"  lossevo export {run.folder} 1 --out my_loss\n"
-        f"  lossevo evaluate{data} --losses {','.join(losses)} --hof {run.folder}:{rank} --out {run.folder}-comparison",
+        f"  lossevo evaluate{data} --losses {','.join(losses)} {evolved} --out {run.folder}-comparison",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
 
 
-def _compared(entries: Sequence[Entry]) -> tuple[list[str], int, str]:
-    """What is worth a comparison: hand-crafted losses, the rank of the best evolved one, and a note if it does not
-    lead. The leader is compared too, and nothing twice.
+def _compared(entries: Sequence[Entry]) -> tuple[list[str], list[int], str]:
+    """What is worth a comparison: hand-crafted losses, ranks, and a note if no evolved loss leads.
+
+    The best evolved loss and the leader are compared, and nothing twice: a loss of the catalogue is left to its rank.
     """
-    from lossevo.losses import expressible_names, expression_of
+    from lossevo.comparison import contenders_from
     from lossevo.search.candidate import HAND_CRAFTED
 
-    best = next((entry for entry in entries if not entry.origin.startswith(HAND_CRAFTED)), None)
-    if best is None:
-        return list(COMPARED), 1, ""
-    losses, note = list(COMPARED), ""
+    if not entries:
+        return list(COMPARED), [1], ""
+    best = next((entry for entry in entries if not entry.origin.startswith(HAND_CRAFTED)), entries[0])
+    compared, note = [best], ""
     if best.rank > 1:
+        compared.append(entries[0])
         leader = entries[0].origin.removeprefix(f"{HAND_CRAFTED}: ")
         note = f" A hand-crafted loss leads, {leader}; the best evolved one has rank {best.rank}."
-        losses += [leader] if leader not in losses else []
-    twins = {name for name in expressible_names() if expression_of(name).hash == best.expression.hash}
-    return [name for name in losses if name not in twins], best.rank, note
+    taken = {entry.expression.hash for entry in compared}
+    losses = [loss.name for loss in contenders_from(COMPARED) if loss.identity not in taken]
+    return losses, [entry.rank for entry in compared], note

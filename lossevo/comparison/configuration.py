@@ -16,6 +16,7 @@ from lossevo.errors import LossevoError
 from lossevo.search import CohortSource
 from lossevo.search.folder import read_json
 from lossevo.training import TaskSettings
+from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
 
 FORMAT: Final = "lossevo.comparison/1"
 CONFIG_FILE = "comparison.json"
@@ -71,6 +72,14 @@ def configure(
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
             raise LossevoError(f"--{option} is {value}; give at least {least}")
+    if seed > MAX_RUN_SEED:
+        raise LossevoError(f"--seed is {seed}; give at most {MAX_RUN_SEED}")
+    folds = len(given) if isinstance(given, tuple) else folds
+    if folds * seeds > COMPARISON_SEEDS:
+        raise LossevoError(
+            f"{folds} folds with {seeds} seeds are {folds * seeds} trainings of each loss; give at most "
+            f"{COMPARISON_SEEDS}"
+        )
     return ComparisonConfig(
         contenders=tuple(contenders),
         # As seen from anywhere: a comparison may be resumed from another working directory.
@@ -78,7 +87,7 @@ def configure(
         labels=labels or _of_runs(contenders, "labels") or MERGED,
         spacing_mm=spacing_mm or _of_runs(contenders, "spacing_mm"),
         task=updated(task, "--steps", budget_steps=steps, validations=1),
-        folds=len(given) if isinstance(given, tuple) else folds,
+        folds=folds,
         seeds=seeds,
         seed=seed,
         test_on=test_on,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossevo.data.files import Affine, Header, largest_distance_mm, pointer, read_header, read_volume_file, spacing_of
-from lossevo.data.intensities import clip_limits, mode_of
+from lossevo.data.intensities import clip_limits, fat_fraction, mode_of
 from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, INTEGER_TOLERANCE, ranges, read_case
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity, error, warning
 from lossevo.errors import LossevoError
@@ -232,6 +232,11 @@ def _check_image(channel: NDArray[Any], name: str, file: Path, found: _Findings)
         low, high = clip_limits(signal)
     if not high > low:
         found.error("constant-image", file, f"{voxels} are {low:g}: no image; leave out the case")
+    elif mode_of(name) == "quantitative":
+        try:
+            fat_fraction(channel)
+        except LossevoError as problem:
+            found.error("no-fat-fraction", file, str(problem))
 
 
 def _check_label(voxels: NDArray[Any], label: LabelFile, scan: Scan, found: _Findings) -> dict[int, int]:

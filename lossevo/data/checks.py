@@ -122,7 +122,7 @@ def check(
         class_names=tuple(dict.fromkeys(class_of.values())),
         cases=tuple(cases),
         problems=tuple(problems),
-        notes=_notes(scan),
+        notes=_notes(scan, problems),
     )
 
 
@@ -274,7 +274,7 @@ def _unusable_folds(scan: Scan) -> Iterator[Problem]:
             yield error("folds", str(problem))
 
 
-def _notes(scan: Scan) -> tuple[str, ...]:
+def _notes(scan: Scan, problems: list[Problem]) -> tuple[str, ...]:
     notes = []
     count = Counter(case.subject for case in scan.cases)
     if several := [subject for subject, cases in count.items() if cases > 1]:
@@ -284,6 +284,6 @@ def _notes(scan: Scan) -> tuple[str, ...]:
             "splits keep the cases of a subject together"
         )
     folds = {case.fold for case in scan.cases if case.fold is not None}
-    if folds and not any(_unusable_folds(scan)):
+    if folds and not any(problem.code in ("folds", "single-fold") for problem in problems):
         notes.append(f"the data set states {len(folds)} folds; 'lossevo evaluate --splits cohort' uses them")
     return tuple(notes)

@@ -25,7 +25,7 @@ def resample(array: NDArray[np.float32], from_mm: Spacing, to_mm: Spacing) -> ND
     """
     for axis, (source_mm, target_mm) in enumerate(zip(from_mm, to_mm, strict=True), start=array.ndim - 3):
         if _differ(source_mm, target_mm):
-            array = _along(array, axis, _axis_weights(array.shape[axis], source_mm, target_mm))
+            array = along(array, axis, _axis_weights(array.shape[axis], source_mm, target_mm))
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
@@ -54,7 +54,7 @@ def resample_label(label: NDArray[np.uint8], classes: int, from_mm: Spacing, to_
                 if not reached.size:  # thinner than the gap between two new voxels' reach
                     break
                 extent = slice(int(reached[0]), int(reached[-1]) + 1)
-                part = _along(part, axis, weights[extent])
+                part = along(part, axis, weights[extent])
             where.append(extent)
         else:
             place = tuple(where)
@@ -64,8 +64,11 @@ def resample_label(label: NDArray[np.uint8], classes: int, from_mm: Spacing, to_
     return largest
 
 
-def _along(array: NDArray[np.float32], axis: int, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    # Not with BLAS, whose last bits depend on the number of its threads; and most weights are 0.
+def along(array: NDArray[np.float32], axis: int, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``array`` with sums over ``axis`` in its place, by ``weights`` (new size, size), most of which are 0.
+
+    Not with BLAS, whose last bits depend on the number of its threads.
+    """
     first = np.moveaxis(array, axis, 0)
     mixed: NDArray[np.float32] = csr_array(weights) @ first.reshape(len(first), -1)
     return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)

@@ -1,4 +1,4 @@
-"""Whether cases that count as different subjects may be of one: their names tell, without a look into files."""
+"""Whether cases that count as different subjects may be of one, or those of one of several: their names tell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,19 @@ class CohortWarning(UserWarning):
 
 
 def unclear_subjects(scan: Scan) -> Iterator[Problem]:
-    """A warning if cases of different subjects have names that differ in nothing but a sequence or visit."""
+    """A warning if cases of different subjects have names that differ in nothing but a sequence or visit, and one if
+    cases of one have the same ``sub-…`` in names that begin otherwise, as of two sites.
+    """
+    for subject, (one, *others) in _by_subject(scan).items():
+        other = next((case for case in others if _before(subject, case) != _before(subject, one)), None)
+        if other is not None:
+            yield warning(
+                "unclear-subject",
+                f"{scan.folder}: {one.case_id} and {other.case_id} count as one patient, {subject}. If each site has "
+                f'its own {subject}, say so in dataset.json ("subjects": {{"{one.case_id}": "A-{subject}", …}}) or in '
+                "a list with subjects",
+            )
+            break
     alike: dict[str, list[CaseFiles]] = defaultdict(list)
     for case in scan.cases:
         if match := _SERIES.fullmatch(case.case_id):
@@ -41,3 +53,16 @@ def unclear_subjects(scan: Scan) -> Iterator[Problem]:
             f"visit, such as {one.case_id} and {other.case_id}, but count as different subjects. If they are of one "
             f'patient, they leak: say so in dataset.json ("subjects": {{"{one.case_id}": "{name}", …}}) or a CSV list',
         )
+
+
+def _by_subject(scan: Scan) -> dict[str, list[CaseFiles]]:
+    """The cases of each subject that is named as in BIDS in all of them."""
+    found: dict[str, list[CaseFiles]] = defaultdict(list)
+    for case in scan.cases:
+        if case.subject.startswith("sub-") and case.subject in case.case_id:
+            found[case.subject].append(case)
+    return found
+
+
+def _before(subject: str, case: CaseFiles) -> str:
+    return case.case_id.partition(subject)[0]

@@ -7,7 +7,6 @@ matters.
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections import Counter, deque
@@ -26,12 +25,13 @@ from lossevo.search import hall_of_fame
 from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
 from lossevo.search.evolution import Population, Proposal, create_population
 from lossevo.search.ledger import Ledger
+from lossevo.search.plan import Plan
 from lossevo.search.progress import Event, Listener, Progress
 from lossevo.search.screening import Check, Measured, Screening
 from lossevo.search.simplification import effective_slots, simplify
-from lossevo.search.space import Budget, SearchSpace
+from lossevo.search.space import SearchSpace
 from lossevo.search.trainings import OrderedTrainings
-from lossevo.search.tuning import LEAST_BUDGET, CoefficientTuner, with_slots
+from lossevo.search.tuning import CoefficientTuner, with_slots
 from lossevo.search.variation import Variation
 from lossevo.training import TrainingRequest
 from lossevo.training.seeds import confirmation_seed, selection_seed
@@ -40,55 +40,6 @@ MAX_REJECTED_IN_A_ROW = 50_000
 _SEED_STRIDE = 101
 _DEFAULT_NOISE = 0.01
 _LEAST_TUNING = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many trainings each phase gets."""
-
-    evolution: int
-    tuning: int
-    confirmation: int
-
-    @classmethod
-    def of(cls, budget: Budget, hand_crafted: int, *, tuned: bool = True) -> Plan:
-        """Confirmation gets what its shares allow in whole candidates, at least two; tuning its share, if anything is
-        ``tuned`` and it is enough for a generation; evolution the rest.
-
-        Raises:
-            LossevoError: evolution could not even train the seeds and two children.
-        """
-
-        def shared_out(total: int) -> Plan:
-            finalists = max(2, int(total * budget.confirmation_share / budget.confirmation_seeds))
-            confirmation = min(finalists, 10 + hand_crafted) * budget.confirmation_seeds
-            tuning = int(total * budget.tuning_share)
-            tuning = tuning if tuned and tuning >= LEAST_BUDGET else 0
-            return cls(total - tuning - confirmation, tuning, confirmation)
-
-        plan = shared_out(budget.trainings)
-        if plan.evolution < hand_crafted + 2:
-            enough = next(n for n in itertools.count(budget.trainings) if shared_out(n).evolution >= hand_crafted + 2)
-            raise LossevoError(
-                f"a budget of {budget.trainings} trainings is too small: after {hand_crafted} hand-crafted seeds, "
-                f"{plan.tuning} trainings for tuning and {plan.confirmation} for confirmation nothing is left to "
-                f"evolve; {enough} would be enough"
-            )
-        return plan
-
-    @property
-    def total(self) -> int:
-        """All trainings."""
-        return self.evolution + self.tuning + self.confirmation
-
-    @classmethod
-    def of_space(cls, space: SearchSpace) -> Plan:
-        """The plan of a search over ``space``.
-
-        Raises:
-            LossevoError: as :meth:`of`.
-        """
-        return cls.of(space.budget, len(space.seeds), tuned=space.tuning.structures > 0)
 
 
 @dataclass(frozen=True, slots=True)

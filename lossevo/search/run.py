@@ -21,9 +21,10 @@ from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
 from lossevo.search import hall_of_fame, study
-from lossevo.search.engine import Plan, Problem, Search
+from lossevo.search.engine import Problem, Search
 from lossevo.search.folder import locked
 from lossevo.search.ledger import Ledger
+from lossevo.search.plan import Plan
 from lossevo.search.progress import Listener
 from lossevo.search.space import SearchSpace
 from lossevo.search.study import PrepareProgress, Study, Subjects

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lossevo.configuration_file import checked
 from lossevo.data import (
@@ -35,6 +35,7 @@ from lossevo.errors import LossevoError
 from lossevo.search.folder import json_text, read_json, write_text
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
+from lossevo.training.seeds import MAX_RUN_SEED
 
 PrepareProgress = Callable[[int, int, str], None]
 
@@ -77,7 +78,7 @@ class Study(BaseModel):
     cohort: CohortSource
     labels: LabelScheme = MERGED
     spacing_mm: tuple[float, float, float] | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_RUN_SEED)
 
     def prepare(self, progress: PrepareProgress | None = None) -> PreparedCohort:
         """Read and prepare the cohort.

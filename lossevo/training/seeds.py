@@ -16,6 +16,8 @@ from               numbers of a run         what for
 
 from __future__ import annotations
 
+MAX_RUN_SEED = 2**31 - 1
+COMPARISON_SEEDS = 1000
 _SELECTION_SEEDS = 500
 
 
@@ -30,12 +32,12 @@ def confirmation_seed(run_seed: int, number: int) -> int:
 
 
 def comparison_seed(run_seed: int, number: int) -> int:
-    """For any number; from 1000 on they are those of a comparison with the next seed."""
+    """For numbers below :data:`COMPARISON_SEEDS`."""
     return _first(run_seed, 10**6, 1000) + number
 
 
 def task_seed(run_seed: int, number: int) -> int:
-    """For any number; from 10⁵ on they are those of a meta-training with the next seed."""
+    """For numbers below 10⁵."""
     return _first(run_seed, 2 * 10**6, 10**5) + number
 
 

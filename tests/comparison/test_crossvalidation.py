@@ -304,6 +304,8 @@ class TestRefused:
             ({"folds": 1}, "--folds is 1; give at least 2"),
             ({"seeds": 0}, "--seeds is 0; give at least 1"),
             ({"seed": -1}, "--seed is -1; give at least 0"),
+            ({"seed": 2**31}, "--seed is 2147483648; give at most 2147483647"),
+            ({"folds": 4, "seeds": 251}, "4 folds with 251 seeds are 1004 trainings of each loss; give at most 1000"),
         ],
     )
     def test_numbers_out_of_range(self, balls, configured, given, message):

@@ -309,6 +309,16 @@ class TestOneFile:
         (problem,) = check(scan(cohort)).problems
         assert (problem.severity, problem.code, problem.case_id) == (WARNING, "no-background", "case03")
 
+    def test_a_fat_fraction_is_judged_as_such(self, cohort):
+        """By the unit that preparing it takes, and refuses."""
+        description = json.loads((cohort / "dataset.json").read_text())
+        (cohort / "dataset.json").write_text(json.dumps({**description, "channel_names": {"0": "PDFF"}}))
+        assert "no-fat-fraction" not in [problem.code for problem in check(scan(cohort)).problems]
+        rewrite(image(cohort), lambda voxels, affine: (np.linspace(0, 4095, voxels.size).reshape(voxels.shape), affine))
+        (problem,) = check(scan(cohort)).errors
+        assert (problem.code, problem.case_id) == ("no-fat-fraction", "case03")
+        assert "a fat fraction ends at 1, 100 % or 1000" in problem.message
+
     def test_an_image_is_judged_as_it_is_trained_on(self, cohort):
         """Of integers around 2^40, 32-bit floats tell none apart."""
         rewrite(image(cohort), lambda voxels, affine: (voxels.astype(np.float64) + 2**40, affine))

@@ -132,11 +132,15 @@ def test_resampled_values_are_weighted_means_and_constants_stay(size: int, from_
 THREADS = """
 import hashlib
 import numpy as np
+from lossevo.data import phantom_cohort
 from lossevo.data.resampling import resample, resample_label
 rng = np.random.default_rng(0)
 image = rng.normal(size=(1, 17, 201, 197)).astype(np.float32)
 label = (image[0] > 1).astype(np.uint8) + (image[0] > 2)
-made = (resample(image, (4, 1, 1), (1.3, 0.7, 2.1)), resample_label(label, 3, (1, 1, 1), (0.8, 0.8, 1.7)))
+made = [resample(image, (4, 1, 1), (1.3, 0.7, 2.1)), resample_label(label, 3, (1, 1, 1), (0.8, 0.8, 1.7))]
+for region in ("lumbar", "cervical"):
+    drawn = phantom_cohort(cases=1, region=region, spacing_mm=(4.0, 4.0, 4.0)).cases[0].load()
+    made += [drawn.image, drawn.label]
 print([hashlib.sha256(array.tobytes()).hexdigest() for array in made])
 """
 

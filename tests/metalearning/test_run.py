@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lossevo.cluster import Executor, Job, Outcome, Status, WorkerSpec
+from lossevo.cluster.inprocess import InProcessExecutor
 from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
 from lossevo.losses import from_spec
@@ -238,26 +238,23 @@ class Failing:
         return
 
 
-class FailingStep:
-    """An executor but for one outer step, whose tasks fail."""
+class FailingStep(InProcessExecutor):
+    """The tasks of one outer step fail."""
 
-    def __init__(self, executor: Executor, step: int) -> None:
-        self._executor = executor
+    def __init__(self, spec: WorkerSpec, step: int) -> None:
+        super().__init__(spec)
         self._tasks: list[int] = []
         self._failing = range((step - 1) * SETTINGS.tasks, step * SETTINGS.tasks)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._executor, name)
-
     def submit(self, job: Job) -> int:
-        ticket = self._executor.submit(job)
+        ticket = super().submit(job)
         if "meta" in job.payload:
             self._tasks.append(ticket)
         return ticket
 
     def completed(self) -> Iterator[tuple[int, Outcome]]:
         failing = [self._tasks[place] for place in self._failing if place < len(self._tasks)]
-        for ticket, outcome in self._executor.completed():
+        for ticket, outcome in super().completed():
             yield ticket, replace(outcome, status=Status.DIVERGED, value=None) if ticket in failing else outcome
 
 
@@ -286,11 +283,9 @@ def test_a_loss_that_has_diverged_is_no_success(tmp_path: Path, config: MetaConf
     assert not (tmp_path / "run" / "evaluations.csv").exists()
 
 
-def test_a_step_that_fails_before_an_evaluation_is_passed_over(
-    tmp_path: Path, config: MetaConfig, in_process: MakeExecutor
-) -> None:
+def test_a_step_that_fails_before_an_evaluation_is_passed_over(tmp_path: Path, config: MetaConfig) -> None:
     folder = tmp_path / "run"
-    learn(folder, config, lambda spec: FailingStep(in_process(spec), step=3))  # type: ignore[arg-type, return-value]
+    learn(folder, config, lambda spec: FailingStep(spec, step=3))
     with (folder / "metalearning.csv").open() as stream:
         assert [row["failed_tasks"] for row in csv.DictReader(stream)] == ["0", "0", "2", "0", "0", "0"]
 

@@ -22,8 +22,8 @@ from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.search import engine
 from lossevo.search.candidate import Candidate, Origin
-from lossevo.search.engine import Plan
 from lossevo.search.ledger import Ledger, Training
+from lossevo.search.plan import Plan
 from lossevo.search.space import Budget, SearchSpace
 from tests.search.synthetic import (
     SEEDS,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lossevo.data.phantom.anatomy import Anatomy, Column, Floats, Point, Reals, random_column
 from lossevo.data.phantom.shapes import body_mm, dens_mm
+from lossevo.data.resampling import along
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Scene:
             t = np.abs(points.reshape(-1, 1) / knot - (np.arange(counts[axis]) - (counts[axis] - 1) / 2))
             spline = np.where(t < 1, 4 - 6 * t**2 + 3 * t**3, np.clip(2 - t, 0, None) ** 3)
             spline /= np.sqrt((spline**2).sum(axis=1, keepdims=True))
-            values = np.moveaxis(np.tensordot(spline.astype(np.float32), values, axes=(1, axis)), 0, axis)
+            values = along(values, axis, spline.astype(np.float32))
         return values
 
     def outlines(self) -> Floats:

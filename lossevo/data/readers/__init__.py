@@ -33,6 +33,8 @@ from lossevo.data.scan import CaseFiles, Scan, Severity
 from lossevo.data.subjects import CohortWarning, unclear_subjects
 from lossevo.errors import LossevoError, nearest
 
+LEFT_OUT = frozenset({"other-image", "older-label", "series"})
+"""Problems by which a label that is there takes no part."""
 # Part of what a cached volume is known by: raise it when the same files are read as other voxels.
 READING_VERSION = 2
 
@@ -98,7 +100,7 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
     """The labelled cases of a data set (see :func:`scan`), with the classes that ``labels`` makes of its structures.
 
     A case takes part if all structures wanted are annotated in it. Only headers are read here, voxels by ``Case.load``.
-    A :class:`~lossevo.data.subjects.CohortWarning` names cases that may be of one patient and count as several.
+    A :class:`~lossevo.data.subjects.CohortWarning` says whose patients are not clear, and which labels are left out.
 
     Raises:
         LossevoError: the first error that :func:`scan` found, a scheme that does not fit the data set, or no case that
@@ -109,6 +111,10 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
     for problem in found.problems:
         if problem.severity is Severity.ERROR:
             raise LossevoError(problem.message)
+    left_out = [problem for problem in found.problems if problem.code in LEFT_OUT]
+    if left_out:
+        more = f" (and {len(left_out) - 1} more; 'lossevo data check' lists them)" if len(left_out) > 1 else ""
+        warnings.warn(left_out[0].message + more, CohortWarning, stacklevel=2)
     classes = classes_of(labels, found.label_names.values(), source=str(path))
     class_of = {value: classes.of_structure[name] for value, name in found.label_names.items()}
     chosen = _with_labels_of({value for value, index in class_of.items() if index}, found, path)

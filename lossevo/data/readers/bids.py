@@ -1,9 +1,9 @@
 """BIDS derivatives in general: ``sub-01/…/sub-01_T2w.nii.gz`` and ``derivatives/PIPELINE/sub-01/…/…_dseg.nii.gz``.
 
 A ``dseg`` is a label map; ``…_dseg.tsv`` beside it, or above it in the pipeline's folder, names its values. A ``mask``
-is one structure, named by its entity ``label`` (or ``desc``). An image has one map and one mask of each structure: two
-raters' are an error, and what was drawn in another space is left out. ``PATH`` is the data set, or one of its pipelines
-where there are several.
+is one structure, named by its entity ``label`` (or ``desc``), and ``hemi``. An image has one map and one mask of each
+structure: two raters' are an error, and what was drawn in another space is left out. ``PATH`` is the data set, or one
+of its pipelines where there are several.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ def _scan(path: Path) -> Scan:
     [(pipeline, segmentations)] = pipelines.items()
     raw = _raw(pipeline)
     images = [file for file in subject_files(raw) or subject_files(raw / "rawdata") if not BidsName.of(file).is_label]
-    # Image -> structure of a mask (None: a map) and which part of it all -> file.
-    labels_of: dict[Path, dict[tuple[str | None, ...], Path]] = defaultdict(dict)
+    # Image -> structure of a mask (None: a map) -> file.
+    labels_of: dict[Path, dict[str | None, Path]] = defaultdict(dict)
     problems: list[Problem] = []
     for file in segmentations:
         found = match(file, images)
         if len(found.images) != 1:
             problems.append(unmatched(file, found, raw))
-        elif (first := labels_of[found.images[0]].setdefault((_structure(file), *_part(file)), file)) != file:
+        elif (first := labels_of[found.images[0]].setdefault(_structure(file), file)) != file:
             problems.append(second_label(file, first))
-    used = [(structure, file) for labels in labels_of.values() for (structure, *_), file in labels.items()]
+    used = [(structure, file) for labels in labels_of.values() for structure, file in labels.items()]
     names, named_in, more = _names([file for structure, file in used if structure is None], pipeline)
     masks = {file: structure for structure, file in used if structure is not None}
     value_of = {name: value for value, name in names.items()}
@@ -122,18 +122,13 @@ def _table(segmentation: Path, pipeline: Path) -> Path | None:
 
 
 def _structure(segmentation: Path) -> str | None:
-    """What a mask is of; None for a label map."""
+    """What a mask is of; None for a label map. A side is a structure of its own: an image may have one of the two."""
     name = BidsName.of(segmentation)
     if name.suffix == "dseg":
         return None
     entities = name.entities
-    return entities.get("label") or entities.get("desc") or "mask"
-
-
-def _part(segmentation: Path) -> tuple[str | None, ...]:
-    """What makes two files complements of each other: other structures, another side."""
-    entities = BidsName.of(segmentation).entities
-    return entities.get("label"), entities.get("hemi")
+    structure = entities.get("label") or entities.get("desc") or "mask"
+    return f"{structure} {entities['hemi']}" if "hemi" in entities else structure
 
 
 BIDS = Reader(

@@ -108,14 +108,14 @@ def unmatched(label: Path, found: Match, folder: Path) -> Problem:
 
 
 def second_label(label: Path, first: Path) -> Problem:
-    """What is wrong with a label of structures of an image that have one already."""
+    """What is wrong with a label map, or mask of a structure, of an image that has one already."""
     names = [{*stem(file).split("_")} for file in (first, label)]
     if names[0] == names[1]:
         message = f"{label}: the same segmentation as {first.name}, in another format; remove one"
     else:
         differing = ", ".join(sorted(names[0] ^ names[1]))
         message = (
-            f"{label}: labels the same structures of the same image as {first} (they differ in {differing}); keep one, "
-            "and move the other out of the data set"
+            f"{label}: a second segmentation of the same image beside {first} (they differ in {differing}), and which "
+            "counts is not known; make one of them, or move one out of the data set"
         )
     return error("ambiguous-label", message, label)

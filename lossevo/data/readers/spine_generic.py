@@ -39,7 +39,7 @@ LABEL_NAMES = {**SPINE_MAP, 1: "cord", 2: "canal", 201: "white matter", 202: "gr
 
 
 def _labels(path: Path) -> dict[Path, str]:
-    """Label files and their kinds."""
+    """Label files and their kinds, newer names first."""
     found = {}
     for file in subject_files(path / "derivatives" / "labels"):
         name = BidsName.of(file)
@@ -48,7 +48,12 @@ def _labels(path: Path) -> dict[Path, str]:
             found[file] = "SC"
         elif kind in KINDS and name.suffix == ("dseg" if kind == "spine" else "seg"):
             found[file] = kind
-    return found
+    return dict(sorted(found.items(), key=lambda item: _is_old(item[0])))
+
+
+def _is_old(label: Path) -> bool:
+    """Whether a label has the name that ``label-SC_seg`` has taken the place of."""
+    return "label" not in BidsName.of(label).entities
 
 
 def _is_series(image: Path) -> bool:
@@ -67,7 +72,12 @@ def _scan(path: Path) -> Scan:
         found = match(file, images)
         if len(found.images) != 1:
             problems.append(unmatched(file, found, path))
-        elif (first := kinds_of[found.images[0]].setdefault(kind, file)) != file:
+        elif (first := kinds_of[found.images[0]].setdefault(kind, file)) == file:
+            continue
+        elif _is_old(file) and not _is_old(first):
+            message = f"{file}: left out, as {first.name} is of the same structure, by its newer name"
+            problems.append(warning("older-label", message, file))
+        else:
             problems.append(second_label(file, first))
     for image in filter(_is_series, list(kinds_of)):
         del kinds_of[image]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lossevo.data import LabelScheme, read_cohort
+from lossevo.data import CohortWarning, LabelScheme, read_cohort
 from lossevo.data.readers import scan
 from lossevo.data.scan import Severity
 from lossevo.errors import LossevoError
@@ -70,8 +70,8 @@ def test_two_raters_are_not_drawn_over_each_other(bids, codes):
     write_nifti(folder / "sub-01_ses-a_desc-rater2_dseg.nii.gz", label(1, 2, seed=8))
     found = scan(bids)
     assert codes(found) == ["ambiguous-label"]
-    assert "desc-rater2_dseg.nii.gz: labels the same structures of the same image as" in found.problems[0].message
-    assert f"{first} (they differ in desc-final, desc-rater2); keep one" in found.problems[0].message
+    assert "desc-rater2_dseg.nii.gz: a second segmentation of the same image beside" in found.problems[0].message
+    assert f"{first} (they differ in desc-final, desc-rater2), and which counts" in found.problems[0].message
     assert [part.file for part in found.cases[0].labels] == [first]
     with pytest.raises(LossevoError, match="they differ in desc-final, desc-rater2"):
         read_cohort(bids)
@@ -88,15 +88,14 @@ def test_two_raters_masks_of_one_structure(bids, codes):
     assert len(found.cases[2].labels) == 3
 
 
-def test_both_sides_of_a_structure_are_drawn(bids, codes):
+def test_a_side_is_a_structure_of_its_own(bids, codes):
     for side in "LR":
         name = f"sub-02_T2w_hemi-{side}_label-psoas_mask.nii.gz"
         write_nifti(bids / "derivatives/manual/sub-02/anat" / name, label(1))
     found = scan(bids)
     assert not codes(found)
-    drawn = [part for part in found.cases[2].labels if "psoas" in part.file.name]
-    assert len(drawn) == 2
-    assert drawn[0].value == drawn[1].value
+    drawn = {part.value for part in found.cases[2].labels if "psoas" in part.file.name}
+    assert {found.label_names[value] for value in drawn} == {"psoas L", "psoas R"}
 
 
 @pytest.mark.parametrize("foreign", ["space-MNI152", "res-2", "space-MNI152_res-2", "acq-mean"])
@@ -108,7 +107,9 @@ def test_a_segmentation_in_another_space_is_left_out(bids, codes, foreign):
     assert f"{name}: left out, as no image in {bids} has its {foreign.replace('_', ' and ')}" in (
         found.problems[0].message
     )
-    np.testing.assert_array_equal(read_cohort(bids).cases[0].load().label, label(1, 2, seed=1))
+    with pytest.warns(CohortWarning, match="left out, as no image"):
+        cohort = read_cohort(bids)
+    np.testing.assert_array_equal(cohort.cases[0].load().label, label(1, 2, seed=1))
     # Of an image in that space, it is the segmentation.
     write_nifti(bids / f"sub-01/ses-a/anat/sub-01_ses-a_{foreign}_T2w.nii.gz", image(8))
     assert len(scan(bids).cases) == 4

@@ -4,6 +4,7 @@ import gzip
 import json
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from lossevo.data import MERGED, prepare, read_cohort, read_nnunet, relabel
+from lossevo.data import MERGED, CohortWarning, prepare, read_cohort, read_nnunet, relabel
 from lossevo.data.readers import scan
 from lossevo.errors import LossevoError
 from tests.data.readers.volumes import SAGITTAL, in_ras, write_itk
@@ -199,10 +200,13 @@ def test_files_named_in_the_description_instead_of_folders(cohort_folder):
 def test_patients_that_names_tell(write_nnunet_cohort):
     names = ("sub-01_ses-1", "sub-01_ses-2", "x_sub-02_t1", "sub-02_t2", "p_1")
     folder = write_nnunet_cohort({name: image_and_label(seed) for seed, name in enumerate(names)})
-    cohort = read_nnunet(folder)
+    with pytest.warns(CohortWarning, match="sub-02_t2 and x_sub-02_t1 count as one patient, sub-02. If each site has"):
+        cohort = read_nnunet(folder)
     assert cohort.subjects == ("p_1", "sub-01", "sub-02")
     rewrite_description(folder, subjects={"x_sub-02_t1": "p_1"})
-    assert read_nnunet(folder).subjects == ("p_1", "sub-01", "sub-02")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CohortWarning)
+        assert read_nnunet(folder).subjects == ("p_1", "sub-01", "sub-02")
     assert [case.subject for case in read_nnunet(folder).cases] == ["p_1", "sub-01", "sub-01", "sub-02", "p_1"]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lossevo.data import LabelScheme, read_cohort
+from lossevo.data import CohortWarning, LabelScheme, read_cohort
 from lossevo.data.readers import scan
 from lossevo.data.readers.spine_generic import LABEL_NAMES
 from lossevo.data.scan import Severity
@@ -91,7 +91,8 @@ def test_labels_of_images_made_of_others_are_left_out(spine_generic, codes):
     assert codes(found, Severity.WARNING) == ["other-image", "other-image", "missing-label"]
     assert "has its space-other" in found.problems[0].message
     assert "has its rec-average" in found.problems[1].message
-    cohort = read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]}))
+    with pytest.warns(CohortWarning, match=r"has its space-other \(and 1 more; 'lossevo data check' lists them\)"):
+        cohort = read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]}))
     assert [case.case_id for case in cohort.cases if case.subject == "sub-amu01"] == ["sub-amu01_T1w", "sub-amu01_T2w"]
     for case in cohort.cases:
         np.testing.assert_array_equal(case.load().label, CORD)
@@ -108,8 +109,17 @@ def test_a_series_in_4d_is_left_out(spine_generic, codes):
     assert len(found.cases) == 3
 
 
-@pytest.mark.parametrize("other", ["T2w_seg-manual", "T2w_desc-rater2_label-SC_seg"])
-def test_two_labels_of_the_same_kind(spine_generic, codes, other):
+def test_of_an_older_and_a_newer_name_the_newer_counts(spine_generic, codes):
+    write_nifti(anat(spine_generic / "derivatives" / "labels", "sub-amu01", "T2w_seg-manual"), CANAL)
+    found = scan(spine_generic)
+    assert (codes(found), codes(found, Severity.WARNING)) == ([], ["older-label", "missing-label"])
+    with pytest.warns(CohortWarning, match=r"T2w_seg-manual.nii.gz: left out, as sub-amu01_T2w_label-SC_seg.nii.gz is"):
+        cohort = read_cohort(spine_generic, labels=LabelScheme(classes={"cord": ["cord"]}))
+    np.testing.assert_array_equal(cohort.cases[0].load().label, CORD)
+
+
+def test_two_labels_of_the_same_kind(spine_generic, codes):
+    other = "T2w_desc-rater2_label-SC_seg"
     write_nifti(anat(spine_generic / "derivatives" / "labels", "sub-amu01", other), CANAL)
     found = scan(spine_generic)
     assert codes(found) == ["ambiguous-label"]

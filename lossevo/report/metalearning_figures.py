@@ -59,6 +59,7 @@ def _draw_evaluations(axes: Axes, evaluations: Mapping[str, list[float]], entrie
         axes.axhline(entry.selection_score, color=GREY, linestyle=dashes, linewidth=1.2, label=name)
     axes.set_title("Validation Dice, same seeds")
     axes.set_xlabel("outer step")
+    axes.locator_params(axis="x", integer=True)
     if baselines:
         axes.legend()
 

@@ -14,6 +14,10 @@ class LossevoError(Exception):
     """Something the user gave cannot be used; the message says what and how to mend it."""
 
 
+class ResumableError(LossevoError):
+    """A machine, a disk or a network stopped a run; what is finished is kept, and the run can be resumed."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint ``" (did you mean 'tversky'?)"`` when ``word`` resembles one of ``known``, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from lossevo.cluster.executor import BusyMeter
-from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, make_worker, run
+from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, make_worker
+from lossevo.cluster.limit import run_within_limit
+from lossevo.errors import ResumableError
 
 
 class InProcessExecutor:
     """One worker in this process; a job runs when :meth:`completed` is asked for the next outcome.
 
-    A time limit interrupts the job by ``SIGALRM``: in the main thread on POSIX, and between two bytecodes. Elsewhere a
-    job ends only by itself, so a worker should keep an eye on its deadline and raise ``TimeoutError``. A job that kills
-    its process takes the search with it: only Ray survives that.
+    A job that kills its process takes the search with it: only Ray survives that. Where the machine fails under a job,
+    :meth:`completed` raises ``ResumableError``.
 
     Raises:
         LossevoError: The worker's factory failed.
@@ -51,9 +49,11 @@ class InProcessExecutor:
             ticket, job = self._queue[0]
             self._meter.started(self)
             try:
-                outcome = _run_with_limit(self._worker, job, self._name)
+                outcome = run_within_limit(self._worker, job, worker_name=self._name)
             finally:
                 self._meter.stopped(self)
+            if outcome.status is Status.MACHINE:
+                raise ResumableError(f"this machine failed in mid-training: {outcome.error}")
             self._queue.popleft()  # only now: a job interrupted by Ctrl-C stays outstanding
             yield ticket, outcome
 
@@ -73,37 +73,3 @@ class InProcessExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _LimitReached(BaseException):
-    """Not an Exception, so that a worker's ``except Exception`` does not swallow it."""
-
-
-def _run_with_limit(worker: Worker, job: Job, worker_name: str) -> Outcome:
-    if job.timeout_s is None or not _can_interrupt():
-        return run(worker, job.payload, worker_name=worker_name)
-
-    def interrupt(signal_number: int, frame: FrameType | None) -> None:
-        raise _LimitReached
-
-    start = time.perf_counter()
-    previous_handler = signal.signal(signal.SIGALRM, interrupt)
-    # It strikes again each second: Python drops an exception raised inside a destructor or a C callback.
-    previous_delay, previous_interval = signal.setitimer(signal.ITIMER_REAL, job.timeout_s, 1.0)
-    try:
-        outcome = run(worker, job.payload, worker_name=worker_name)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    except _LimitReached:
-        error = f"took longer than {job.timeout_s:g} s"
-        outcome = Outcome(Status.TIMEOUT, None, error, time.perf_counter() - start, worker_name)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous_handler)
-        if previous_delay:  # whoever had an alarm running, pytest-timeout say, gets it at the moment it asked for
-            remaining = max(previous_delay - (time.perf_counter() - start), 1e-3)
-            signal.setitimer(signal.ITIMER_REAL, remaining, previous_interval)
-    return outcome
-
-
-def _can_interrupt() -> bool:
-    return hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()

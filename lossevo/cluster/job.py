@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, ResumableError
 
 Worker = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -31,7 +31,8 @@ class Status(StrEnum):
     ERROR = "error"  # any other exception
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
-    DIED = "died"  # the worker process ended under the job, and did so again elsewhere
+    DIED = "died"  # the worker process ended under the job, and fresh ones did that run nothing else beside it
+    MACHINE = "machine"  # OSError and the like: no executor delivers it, it runs the job again or stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Job:
 
     Args:
         payload: The worker's argument; JSON-able plain data.
-        timeout_s: Seconds the call may take, counted from its start on a worker; ``None`` for no limit.
+        timeout_s: Seconds the call may take, as the worker measures them; ``None`` for no limit. Time in which the
+            worker's process is stopped does not count.
     """
 
     payload: Mapping[str, Any]
@@ -106,7 +108,8 @@ def run(worker: Worker, payload: Mapping[str, Any], *, worker_name: str) -> Outc
     """Call ``worker(payload)``; every exception becomes a status.
 
     ``FloatingPointError`` → ``DIVERGED``, ``TimeoutError`` → ``TIMEOUT``, ``MemoryError`` and PyTorch's out-of-memory
-    errors → ``OUT_OF_MEMORY``, anything else, ``SystemExit`` included, → ``ERROR``.
+    errors → ``OUT_OF_MEMORY``, ``OSError``, ``ResumableError`` and a device that fails → ``MACHINE``, anything else,
+    ``SystemExit`` included, → ``ERROR``.
     """
     start = time.perf_counter()
     value: Mapping[str, Any] | None = None
@@ -139,6 +142,9 @@ def _status_of(error: BaseException) -> Status:
         return Status.TIMEOUT
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         return Status.OUT_OF_MEMORY
+    # A loss reads no file and opens no socket: that is never its fault.
+    if isinstance(error, (OSError, ResumableError)) or _is_broken_device(error):
+        return Status.MACHINE
     return Status.ERROR
 
 
@@ -149,6 +155,11 @@ def _is_torch_out_of_memory(error: BaseException) -> bool:
         isinstance(error, torch.OutOfMemoryError)
         or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
     )
+
+
+def _is_broken_device(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and hasattr(torch, "AcceleratorError") and isinstance(error, torch.AcceleratorError)
 
 
 def _free_memory() -> None:

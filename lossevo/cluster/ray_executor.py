@@ -15,23 +15,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import lossevo
 from lossevo.cluster.executor import BusyMeter
-from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, describe, make_worker, run
+from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, describe, make_worker
+from lossevo.cluster.limit import AwakeClock, run_within_limit
 from lossevo.cluster.ray_connection import RayConnection, ray
-from lossevo.errors import LossevoError
+from lossevo.cluster.retries import Record, Retries, Verdict
+from lossevo.errors import LossevoError, ResumableError
+from lossevo.installation import installation
 
 START_TIMEOUT_S: Final = 180.0
+SILENCE_S: Final = 60.0
+"""A worker that has not answered so long after its job's limit is lost. Networks are cut off for less."""
+CONTROL_S: Final = 2.0
+"""How long a worker without a job has to stay alive before a job is blamed for the loss of workers."""
 
-# A job is given up after it has killed two workers, or after five attempts if nodes keep dying under it.
-_MAX_DEATHS: Final = 2
-_MAX_ATTEMPTS: Final = 5
+_TICK_S: Final = 1.0
 
 # What goes wrong between machines, and Ray does not tell.
 _ADVICE: Final = ". Check that all nodes have the RAY_AUTH_MODE and the token of this machine, and can reach it"
@@ -43,18 +47,18 @@ _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_
 class _Actor:
     """The worker, in its own process. It is made by a call, not in the constructor, so that its errors come back."""
 
-    def start(self, factory: str, payload: Any, version: str) -> tuple[str, str]:
+    def start(self, factory: str, payload: Any, expected: Mapping[str, str]) -> tuple[str, str]:
         """Returns the worker's name and the id of its node."""
         self._name = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
-        if lossevo.__version__ != version:
-            raise LossevoError(
-                f"{self._name} has lossevo {lossevo.__version__}, the search {version}: install the same on all nodes"
-            )
+        check_same_installation(expected, self._name)
         self._worker: Worker = make_worker(factory, payload)
         return self._name, ray.get_runtime_context().get_node_id()
 
-    def run(self, payload: Mapping[str, Any]) -> Outcome:
-        return run(self._worker, payload, worker_name=self._name)
+    def run(self, job: Job) -> Outcome:
+        return run_within_limit(self._worker, job, worker_name=self._name)
+
+    def idle(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,8 +67,7 @@ class _Task:
 
     ticket: int
     job: Job
-    attempts: int = 0
-    deaths: int = 0
+    record: Record = field(default_factory=Record)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,20 +78,22 @@ class _Slot:
     ready: bool = False
     name: str = ""
     node_id: str = ""
+    fresh: bool = True
     task: _Task | None = None
-    deadline: float = math.inf
+    patience_s: float = math.inf
+    clock: AwakeClock = field(default_factory=lambda: AwakeClock(_TICK_S))
 
 
 class RayExecutor:
     """Workers are Ray actors of one CPU each, spread over the cluster.
 
     A dispatcher thread owns all state. It sleeps until something happens (a job came in, a worker is ready, done or
-    dead, a deadline is reached) and at once gives idle workers their next job, whatever the caller's thread is doing.
+    dead, time has passed) and at once gives idle workers their next job, whatever the caller's thread is doing.
 
-    - A job over its time limit: its actor is killed and replaced, the job ends as ``TIMEOUT``.
-    - A worker or node that dies: its actor is replaced, the job goes first in the queue again. A job under which two
-      workers died is ``DIED``, or ``OUT_OF_MEMORY``; the death of a node is not held against it.
-    - A worker that cannot be made ends the run: :meth:`completed` raises.
+    - The worker keeps a job's time limit, and is replaced after a ``TIMEOUT``. A worker that does not answer for
+      :data:`SILENCE_S` longer, while this process could run, is lost.
+    - What happens to a job whose worker is lost says :mod:`lossevo.cluster.retries`.
+    - A worker that cannot be made ends the run, and so does a sick cluster: :meth:`completed` raises.
 
     Raises:
         LossevoError: No connection, too small a cluster, or the worker's factory failed.
@@ -106,6 +111,9 @@ class RayExecutor:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[tuple[int, Outcome] | LossevoError] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
+        self._suspects: deque[_Task] = deque()
+        self._accused: tuple[_Task, Outcome] | None = None
+        self._control_runs = False
         self._submitted = 0
         self._outstanding = 0
         self._failed_starts = 0
@@ -114,9 +122,11 @@ class RayExecutor:
         self._dispatcher = threading.Thread(target=self._dispatch, name="lossevo-dispatcher", daemon=True)
         self._advice = "" if address is None else _ADVICE
         self._connection = RayConnection(address, cpus=workers)
+        self._address = self._connection.address
         try:
-            self.workers, gpus = _plan(workers, gpus_per_worker, address=self._connection.address)
+            self.workers, gpus = _plan(workers, gpus_per_worker, address=self._address)
             self._meter = BusyMeter(self.workers)
+            self._retries = Retries(self.workers)
             self._factory = spec.factory
             self._payload = ray.put(spec.payload)
             self._new_actor = ray.remote(_Actor).options(
@@ -191,7 +201,7 @@ class RayExecutor:
             numbers = (f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}s are free" for name in ("CPU", "GPU"))
             raise LossevoError(
                 f"no worker could be started within {START_TIMEOUT_S:g} s on the Ray cluster at "
-                f"{self._connection.address}: {', '.join(numbers)}{self._advice}"
+                f"{self._address}: {', '.join(numbers)}{self._advice}"
             )
         if not self._arrived.empty() and isinstance(failure := self._arrived.get(), LossevoError):
             raise failure
@@ -201,27 +211,29 @@ class RayExecutor:
     def _dispatch(self) -> None:
         try:
             while not self._stopping:
-                with contextlib.suppress(queue.Empty):
-                    self._inbox.get(timeout=self._seconds_to_deadline())()
-                self._end_overdue()
+                self._read_inbox()
+                self._give_up_the_silent()
                 self._feed()
         except LossevoError as error:
             self._arrived.put(error)
         except Exception as error:
-            failure = LossevoError(f"lost the Ray cluster at {self._connection.address}: {describe(error)}")
+            failure = ResumableError(f"lost the Ray cluster at {self._address}: {describe(error)}")
             failure.__cause__ = error
             self._arrived.put(failure)
         finally:
             self._first_ready.set()
 
-    def _seconds_to_deadline(self) -> float | None:
-        deadline = min(slot.deadline for slot in self._slots)
-        return None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
+    def _read_inbox(self) -> None:
+        """All that came in; if nothing did, wait for the next."""
+        with contextlib.suppress(queue.Empty):
+            self._inbox.get(timeout=_TICK_S)()
+            while True:
+                self._inbox.get_nowait()()
 
     def _start(self, slot: _Slot) -> None:
         slot.actor = self._new_actor.remote()
-        slot.ready = False
-        self._watch(slot, slot.actor.start.remote(self._factory, self._payload, lossevo.__version__), self._on_started)
+        slot.ready, slot.fresh = False, True
+        self._watch(slot, slot.actor.start.remote(self._factory, self._payload, dict(installation())), self._on_started)
 
     def _replace(self, slot: _Slot) -> None:
         ray.kill(slot.actor)
@@ -248,60 +260,118 @@ class RayExecutor:
         else:
             self._failed_starts += 1
             if self._failed_starts > self.workers + 1:
-                raise LossevoError(
+                raise ResumableError(
                     f"{self._failed_starts} workers in a row died while they were starting: {_cause_of_death(error)}"
                     + self._advice
                 )
             self._replace(slot)
 
     def _feed(self) -> None:
-        for slot in self._slots:
-            if not self._waiting:
-                return
-            if slot.ready and slot.task is None:
-                slot.task = task = self._waiting.popleft()
-                task.attempts += 1
-                slot.deadline = math.inf if task.job.timeout_s is None else time.monotonic() + task.job.timeout_s
-                self._meter.started(slot)
-                self._watch(slot, slot.actor.run.remote(task.job.payload), self._on_finished)
+        if self._accused is not None:
+            self._try_control()
+            return
+        if any(slot.task and slot.task.record.alone for slot in self._slots):
+            return
+        idle = [slot for slot in self._slots if slot.ready and slot.task is None]
+        for slot in idle[: len(self._waiting)]:
+            self._run(slot, self._waiting.popleft())
+        if self._suspects and idle and not any(slot.task for slot in self._slots):
+            fresh = next((slot for slot in idle if slot.fresh), None)
+            if fresh is None:
+                self._replace(idle[0])
+            else:
+                self._run(fresh, self._suspects.popleft())
+
+    def _run(self, slot: _Slot, task: _Task) -> None:
+        slot.task, slot.fresh = task, False
+        task.record.attempts += 1
+        limit_s = task.job.timeout_s
+        slot.patience_s = math.inf if limit_s is None else limit_s + SILENCE_S
+        slot.clock = AwakeClock(_TICK_S)
+        self._meter.started(slot)
+        self._watch(slot, slot.actor.run.remote(task.job), self._on_finished)
 
     def _on_finished(self, slot: _Slot, future: Any) -> None:
         task, seconds = self._release(slot)
         error = future.exception()
-        if error is None:
-            self._arrived.put((task.ticket, replace(future.result(), attempts=task.attempts)))
-        elif isinstance(error, ray.exceptions.RayTaskError):  # `run` raises nothing: its return value cannot travel
-            self._fail(slot, task, Status.ERROR, describe(error.cause), seconds)
-        else:
-            self._on_death(slot, task, error, seconds)
-
-    def _on_death(self, slot: _Slot, task: _Task, error: BaseException, seconds: float) -> None:
-        # An actor is "unavailable" when its connection broke and Ray does not know yet why: a node going down.
-        if not isinstance(error, ray.exceptions.ActorUnavailableError) and _is_alive(slot.node_id):
-            task.deaths += 1
-        if task.deaths < _MAX_DEATHS and task.attempts < _MAX_ATTEMPTS:
-            self._waiting.appendleft(task)
-        else:
+        if isinstance(error, ray.exceptions.RayTaskError):  # the worker raises nothing: its return value cannot travel
+            self._deliver(task, self._failure(slot, task, Status.ERROR, describe(error.cause), seconds))
+        elif error is not None:
+            # An actor is "unavailable" when its connection broke and Ray does not know yet why: a node going down.
+            unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
             memory = isinstance(error, ray.exceptions.OutOfMemoryError)  # Ray's memory monitor killed it
-            message = f"its worker died in each of {task.attempts} attempts: {_cause_of_death(error)}"
-            self._fail(slot, task, Status.OUT_OF_MEMORY if memory else Status.DIED, message, seconds)
-        self._replace(slot)
+            status = Status.OUT_OF_MEMORY if memory else Status.DIED
+            with_node = unavailable or not _is_alive(slot.node_id)
+            self._on_lost(
+                slot, task, status, f"its worker died: {_cause_of_death(error)}", seconds, with_node=with_node
+            )
+        else:
+            self._on_answer(slot, task, future.result())
 
-    def _end_overdue(self) -> None:
-        now = time.monotonic()
+    def _on_answer(self, slot: _Slot, task: _Task, outcome: Outcome) -> None:
+        if outcome.status is Status.MACHINE:
+            self._on_lost(slot, task, Status.MACHINE, outcome.error, outcome.seconds)
+            return
+        self._retries.answered()
+        if outcome.status in (Status.TIMEOUT, Status.OUT_OF_MEMORY):
+            self._replace(slot)  # whatever the job left behind when it was interrupted
+        if outcome.status is Status.OUT_OF_MEMORY and self._retries.out_of_memory(task.record) is Verdict.AGAIN:
+            self._suspects.append(task)
+        else:
+            self._deliver(task, replace(outcome, attempts=task.record.attempts))
+
+    def _give_up_the_silent(self) -> None:
         for slot in self._slots:
-            if slot.deadline <= now:
+            if slot.task is not None and slot.clock.tick() >= slot.patience_s:
                 task, seconds = self._release(slot)
-                self._fail(slot, task, Status.TIMEOUT, f"took longer than {task.job.timeout_s:g} s", seconds)
-                self._replace(slot)
+                message = f"took longer than {task.job.timeout_s:g} s, and its worker did not answer"
+                self._on_lost(slot, task, Status.TIMEOUT, message, seconds, with_node=not _is_alive(slot.node_id))
+
+    def _on_lost(
+        self, slot: _Slot, task: _Task, status: Status, message: str, seconds: float, *, with_node: bool = False
+    ) -> None:
+        verdict = self._retries.lost(task.record, with_node=with_node)
+        self._replace(slot)
+        if verdict is Verdict.SICK:
+            raise self._sick(message)
+        if verdict is Verdict.BLAMED:
+            times = f" in each of {task.record.attempts} attempts"
+            self._accused = (task, self._failure(slot, task, status, message + times, seconds))
+        elif task.record.alone:
+            self._suspects.append(task)
+        else:
+            self._waiting.appendleft(task)
+
+    def _try_control(self) -> None:
+        slot = next((slot for slot in self._slots if slot.ready and slot.fresh), None)
+        if slot is not None and not self._control_runs:
+            slot.fresh, self._control_runs = False, True
+            self._watch(slot, slot.actor.idle.remote(CONTROL_S), self._on_control)
+
+    def _on_control(self, slot: _Slot, future: Any) -> None:
+        """A worker without a job has stayed alive, or has not: whether the accused job is to blame."""
+        assert self._accused is not None
+        (task, failure), self._accused, self._control_runs = self._accused, None, False
+        if future.exception() is not None or failure.status is Status.MACHINE:
+            raise self._sick(failure.error)
+        self._deliver(task, failure)
+
+    def _sick(self, message: str) -> ResumableError:
+        return ResumableError(
+            f"the Ray cluster at {self._address} loses workers again and again, and no training is to blame: "
+            f"{message}. Look at the memory, the disks and the network of its machines{self._advice}"
+        )
 
     def _release(self, slot: _Slot) -> tuple[_Task, float]:
-        task, slot.task, slot.deadline = slot.task, None, math.inf
+        task, slot.task = slot.task, None
         assert task is not None
         return task, self._meter.stopped(slot)
 
-    def _fail(self, slot: _Slot, task: _Task, status: Status, error: str, seconds: float) -> None:
-        self._arrived.put((task.ticket, Outcome(status, None, error, seconds, slot.name, task.attempts)))
+    def _failure(self, slot: _Slot, task: _Task, status: Status, error: str, seconds: float) -> Outcome:
+        return Outcome(status, None, error, seconds, slot.name, task.record.attempts)
+
+    def _deliver(self, task: _Task, outcome: Outcome) -> None:
+        self._arrived.put((task.ticket, outcome))
 
 
 def _plan(workers: int | None, gpus_per_worker: float | None, *, address: str) -> tuple[int, float]:
@@ -333,6 +403,20 @@ def _room(cpus: int, gpus: int, gpus_per_worker: float) -> int:
     if gpus_per_worker < 1:  # a worker's fraction is not split over two GPUs
         return min(cpus, gpus * int(1 / gpus_per_worker + 1e-6))
     return min(cpus, int(gpus / gpus_per_worker))
+
+
+def check_same_installation(expected: Mapping[str, str], name: str) -> None:
+    """Results of nodes that compute differently must not meet in one ranking.
+
+    Raises:
+        LossevoError: this process has other code than the one that ``expected`` is of.
+    """
+    found = installation()
+    for package, version in expected.items():
+        if found.get(package) != version:
+            raise LossevoError(
+                f"{name} has {package} {found.get(package)}, this machine {version}: install the same on all nodes"
+            )
 
 
 def _is_alive(node_id: str) -> bool:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossevo.errors import LossevoError
+from lossevo.errors import ResumableError
 
 ENDING = ".zip"
 HEAD = "entry.json"
@@ -54,7 +54,7 @@ def read_array(file: Path, name: str) -> NDArray[Any]:
     """One array of an entry, checked against its checksum.
 
     Raises:
-        LossevoError: the entry is gone or damaged.
+        ResumableError: the entry is gone or damaged.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -82,8 +82,8 @@ def read_record(file: Path) -> dict[str, Any]:
         raise _unreadable(file, problem) from None
 
 
-def _unreadable(file: Path, problem: Exception) -> LossevoError:
-    return LossevoError(
+def _unreadable(file: Path, problem: Exception) -> ResumableError:
+    return ResumableError(
         f"{file}: cannot be read ({problem}), though the cohort was prepared. Was the cache cleared meanwhile? "
         "Workers on other machines need LOSSEVO_CACHE on a disk that all share, or a --patch-cache into which the "
         "whole cohort fits"

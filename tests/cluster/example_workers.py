@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -88,6 +89,26 @@ class Toy:
             except Exception:
                 continue
 
+    def deaf(self, path: str, times: int) -> dict[str, Any]:
+        """Hangs the first ``times`` times, and no signal reaches it."""
+        if _count(path) <= times:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+            time.sleep(3600)
+        return {}
+
+    def exhaust_when_crowded(self, path: str, during: str, sleep_s: float) -> dict[str, Any]:
+        """The first time there is no memory; then it counts who else began to run."""
+        if _count(path) == 1:
+            raise MemoryError
+        before = len(Path(during).read_text().splitlines())
+        time.sleep(sleep_s)
+        return {"began_before": before, "began_during": len(Path(during).read_text().splitlines()) - before}
+
+    def fail_to_read(self, path: str, times: int) -> dict[str, Any]:
+        if _count(path) <= times:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return {}
+
     def mark_and_sleep(self, path: str, sleep_s: float) -> dict[str, Any]:
         with Path(path).open("a", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
@@ -116,6 +137,13 @@ class Toy:
 
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         return {"lossevo": lossevo.__file__, "threads": [os.environ.get(name) for name in names]}
+
+
+def _count(path: str) -> int:
+    """Leave the process's id in the file; returns how many have done so."""
+    with Path(path).open("a", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    return len(Path(path).read_text().splitlines())
 
 
 def _is_shared(address: int) -> bool:

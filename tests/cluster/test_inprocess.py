@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from lossevo.cluster import Job, Status, WorkerSpec, open_executor
+from lossevo.errors import ResumableError
 
 TOY = WorkerSpec("example_workers:Toy")
 
@@ -79,6 +80,13 @@ def test_an_interrupted_job_stays_outstanding(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             list(executor.completed())
         assert [outcome.value for _, outcome in executor.completed()] == [{"interrupted": True}]
+
+
+def test_where_the_machine_fails_the_run_stops_and_can_be_resumed(tmp_path):
+    with open_executor(TOY, in_process=True) as executor:
+        executor.submit(Job({"do": "fail_to_read", "path": str(tmp_path / "fails"), "times": 1}))
+        with pytest.raises(ResumableError, match=r"this machine failed in mid-training: OSError: .*No space left"):
+            list(executor.completed())
 
 
 def test_the_worker_is_this_process(drain):

@@ -5,6 +5,11 @@ whoever can talk to it can run code. So a Ray of our own asks for a token: rando
 over in ``RAY_AUTH_TOKEN``. Left to itself Ray would write one to ``~/.ray/auth_token`` and leave it there. From 2.59 on
 Ray switches token mode on by itself when ``RAY_AUTH_MODE`` is unset; setting that variable here would come too late,
 since Ray reads it when it is first imported. A mode or token that the user has set is left alone.
+
+Files. Ray keeps sockets, logs and objects in a folder that every user of the machine can read. A Ray of our own gets a
+private one, which is removed when it ends.
+
+Signals. Ray answers ``SIGTERM`` by ending the process. If the program has a handler of its own, it is put back.
 """
 
 from __future__ import annotations
@@ -14,12 +19,19 @@ import json
 import logging
 import os
 import secrets
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from lossevo.cluster.cpus import usable_cpus
 from lossevo.errors import LossevoError
 
 # Ray reads the next two when it is first imported. Under `uv run` it would upload the current folder to every worker.
@@ -27,12 +39,16 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 # Whoever gives a token wants it used; Ray up to 2.60 ignores it for an explicit address unless the mode is set as well.
 if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Ray ends a process that has not reached the head for a minute. We want to stop before, with a word to the user.
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
 
 import ray
 
 __all__ = ["RayConnection", "ray"]  # Ray is imported from here, so that it sees the environment set above
 
 REACH_TIMEOUT_S: Final = 5.0
+# A socket's path may have 107 characters. Ray needs about 70 of them below its folder.
+_LONGEST_TEMPORARY: Final = 24
 PROBE_TIMEOUT_S: Final = 40.0
 
 # How many seconds Ray goes on asking a head that refuses it, and looking for a node on this machine; else 20 and 60.
@@ -46,7 +62,7 @@ class RayConnection:
 
     Args:
         address: ``HOST:PORT``, ``"auto"``, or ``None`` for a Ray of our own.
-        cpus: How many CPUs a Ray of our own offers; ``None`` for those of this machine.
+        cpus: How many CPUs a Ray of our own offers; ``None`` for those that this process may use.
 
     Raises:
         LossevoError: No connection; the message says why, and what to do.
@@ -55,14 +71,17 @@ class RayConnection:
     def __init__(self, address: str | None, *, cpus: int | None = None) -> None:
         self._environment = {name: os.environ.get(name) for name in _AUTHENTICATION}
         self._owned = not ray.is_initialized()
+        self._folder: Path | None = None
         if not self._owned:
             self._check_same(address)
             return
         try:
-            if address is None:
-                _start(cpus)
-            else:
-                _join(address)
+            with _own_sigterm():
+                if address is None:
+                    self._folder = _private_folder()
+                    _start(cpus or usable_cpus(), self._folder)
+                else:
+                    _join(address)
             _set_driver_messages(False)
         except BaseException:
             self.close()
@@ -82,6 +101,8 @@ class RayConnection:
             ray.shutdown()
         finally:
             _set_driver_messages(True)
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
             for name, value in self._environment.items():
                 if value is None:
                     os.environ.pop(name, None)
@@ -95,7 +116,40 @@ class RayConnection:
             )
 
 
-def _start(cpus: int | None) -> None:
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Put a handler of ``SIGTERM`` that the program has set back after Ray has taken its place."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler not in (None, signal.SIG_DFL) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _private_folder() -> Path:
+    """A new folder that only this user can read, where a Ray of our own can put its sockets.
+
+    Raises:
+        LossevoError: there is none: no folder for temporary files can be used, or their paths are too long.
+    """
+    wanted = [os.environ.get(name) for name in ("RAY_TMPDIR", "TMPDIR")]
+    problems = []
+    for parent in dict.fromkeys([*filter(None, wanted), "/tmp", "/var/tmp"]):
+        if len(os.fsencode(parent)) > _LONGEST_TEMPORARY:
+            problems.append(f"{parent}: its path has more than {_LONGEST_TEMPORARY} characters")
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix="lossevo-", dir=parent))
+        except OSError as error:
+            problems.append(f"{parent}: {error.strerror or error}")
+    raise LossevoError(
+        f"Ray needs a folder for temporary files, and none can be used ({'; '.join(problems)}); set TMPDIR to a folder "
+        "with a short path in which you may write"
+    )
+
+
+def _start(cpus: int, folder: Path) -> None:
     mode = os.environ.get("RAY_AUTH_MODE", "token").lower()
     if mode == "token" and not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = _local_token()
@@ -103,11 +157,12 @@ def _start(cpus: int | None) -> None:
         ray.init(
             address="local",
             num_cpus=cpus,
+            _temp_dir=str(folder),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise LossevoError(f"Ray could not be started on this machine: {_one_line(error)}") from error
 
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lossevo.cluster.executor import BusyMeter
+from lossevo.cluster.head_watch import HEAD_LOST_S, HeadWatch
 from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, describe, make_worker
 from lossevo.cluster.limit import AwakeClock, run_within_limit
 from lossevo.cluster.ray_connection import RayConnection, ray
@@ -36,6 +37,7 @@ CONTROL_S: Final = 2.0
 """How long a worker without a job has to stay alive before a job is blamed for the loss of workers."""
 
 _TICK_S: Final = 1.0
+_PATIENCE_S: Final = 5.0
 
 # What goes wrong between machines, and Ray does not tell.
 _ADVICE: Final = ". Check that all nodes have the RAY_AUTH_MODE and the token of this machine, and can reach it"
@@ -119,6 +121,8 @@ class RayExecutor:
         self._failed_starts = 0
         self._first_ready = threading.Event()
         self._stopping = False
+        self._head: HeadWatch | None = None
+        self._head_is_lost = False
         self._dispatcher = threading.Thread(target=self._dispatch, name="lossevo-dispatcher", daemon=True)
         self._advice = "" if address is None else _ADVICE
         self._connection = RayConnection(address, cpus=workers)
@@ -140,6 +144,7 @@ class RayExecutor:
             for slot in self._slots:
                 self._start(slot)
             self._dispatcher.start()
+            self._head = HeadWatch(self._address, self._on_head_lost)
             self._await_first_worker()
         except BaseException:
             self.close()
@@ -176,10 +181,12 @@ class RayExecutor:
             return
         self._stopping = True
         self._inbox.put(lambda: None)
+        if self._head is not None:
+            self._head.stop()
         try:
             if self._dispatcher.is_alive():
-                self._dispatcher.join()
-            if ray.is_initialized():
+                self._dispatcher.join(_PATIENCE_S if self._head_is_lost else None)
+            if ray.is_initialized() and not self._head_is_lost:
                 for slot in self._slots:
                     if slot.actor is not None:
                         ray.kill(slot.actor)
@@ -194,6 +201,15 @@ class RayExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _on_head_lost(self) -> None:
+        self._head_is_lost = True
+        self._arrived.put(
+            ResumableError(
+                f"the head of the Ray cluster at {self._address} has not answered for {HEAD_LOST_S:g} s; start the "
+                f"cluster again{self._advice}"
+            )
+        )
 
     def _await_first_worker(self) -> None:
         if not self._first_ready.wait(START_TIMEOUT_S):

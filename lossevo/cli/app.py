@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -47,8 +49,22 @@ def _options(
     """Options of every command."""
 
 
+def _stop_like_ctrl_c() -> None:
+    """Batch systems, containers and closed terminals stop a command as Ctrl-C does; ``nohup`` stays in force."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # some send it twice, and the second must not break the ending
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
+
+
 def main() -> None:
     """Run the command line; a mistake that the user can mend is one line and exit status 2."""
+    _stop_like_ctrl_c()
     try:
         app()
     except LossevoError as mistake:

@@ -98,7 +98,11 @@ def metalearn(
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, seed or 0)
-        opened = _run(out, run or options.free_folder("metalearn", source), config, memory)
+
+        def make_run(folder: Path) -> MetaRun:
+            return _run(out, folder, config, memory)
+
+        opened = make_run(run) if run else options.in_free_folder("metalearn", source, make_run)
     _describe(out, opened)
     with (
         options.resumable(opened.folder, "metalearn"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, ResumableError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from lossevo.cluster import Executor, WorkerSpec
     from lossevo.data import LabelScheme
     from lossevo.search import CohortSource
+
+Made = TypeVar("Made")
 
 PHANTOM_SPACING_MM = (4.0, 4.0, 4.0)
 """The embedded phantom is drawn at once at the voxel size at which a CPU training is short."""
@@ -124,14 +128,22 @@ def cohort_source(data: Path | None, format: str | None) -> CohortSource:
     return CohortSource(path=data.resolve() if data else None, format=format)
 
 
-def free_folder(name: str, source: CohortSource) -> Path:
-    """A folder under ``runs`` that does not exist yet."""
+def in_free_folder(name: str, source: CohortSource, make: Callable[[Path], Made]) -> Made:
+    """What ``make`` makes of the first folder ``runs/NAME-COHORT-N`` that nothing and nobody uses.
+
+    Raises:
+        LossevoError: what ``make`` raises, but for a folder in use.
+    """
+    from lossevo.search.folder import FolderInUseError
+
     path = source.path
     cohort = "phantom" if path is None else path.stem if path.is_file() else path.name
-    number = 1
-    while (folder := Path("runs") / f"{name}-{cohort}-{number}").exists():
-        number += 1
-    return folder
+    for number in itertools.count(1):
+        folder = Path("runs") / f"{name}-{cohort}-{number}"
+        if not folder.exists():
+            with suppress(FolderInUseError):  # another process was quicker
+                return make(folder)
+    raise AssertionError
 
 
 def label_scheme(labels: str | None, levels: str | None) -> LabelScheme | None:
@@ -201,9 +213,10 @@ def workers_for(
 
     try:
         yield tried
-    except LossevoError:
+    except LossevoError as problem:
         if failed and new:
             shutil.rmtree(folder, ignore_errors=True)
+            raise LossevoError(str(problem)) from None  # there is nothing to go on with
         raise
 
 
@@ -228,9 +241,18 @@ def preparing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def resumable(folder: Path, command: str) -> Iterator[None]:
-    """Let Ctrl-C end a long command cleanly: say how to go on, exit with status 130."""
+    """Let Ctrl-C and SIGTERM end a long command cleanly: say how to go on, exit with status 130. What stops it from
+    outside, a lost cluster or a full disk, is an error that says so too.
+
+    Raises:
+        LossevoError: something outside stopped the command.
+    """
+    how = f"every finished training is kept. Go on with:  lossevo {command} --resume {shlex.quote(str(folder))}"
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nInterrupted; every finished training is kept. Go on with:  lossevo {command} --resume {folder}")
+        with suppress(OSError):  # the terminal may be gone
+            print(f"\nInterrupted; {how}", flush=True)
         raise typer.Exit(130) from None
+    except ResumableError as problem:
+        raise LossevoError(f"{problem}; {how}") from None

@@ -108,7 +108,11 @@ def search(
         config = _configuration(
             space or "segmentation", source, budget, task, steps, scheme, spacing, seed or 0, window
         )
-        opened = _run(out, run or options.free_folder(config.space.name, source), config, memory)
+
+        def make_run(folder: Path) -> Run:
+            return _run(out, folder, config, memory)
+
+        opened = make_run(run) if run else options.in_free_folder(config.space.name, source, make_run)
     _describe(out, opened)
     with (
         options.resumable(opened.folder, "search"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -16,6 +16,7 @@ from lossevo.errors import LossevoError
 from lossevo.losses.neural import LossNetwork
 from lossevo.metalearning.learner import Learner
 from lossevo.metalearning.tasks import MetaOutcome
+from lossevo.writing import write_bytes
 
 _COLUMNS = ("outer_step", "outer_loss_before", "outer_loss_after", "failed_tasks")
 
@@ -60,15 +61,9 @@ def write_checkpoint(path: Path, learner: Learner, records: Sequence[Record], ev
         "records": [astuple(record) for record in records],
         "evaluated": [(step, network.to_json()) for step, network in evaluated],
     }
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as stream:
-            torch.save(document, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except (OSError, RuntimeError) as problem:
-        raise LossevoError(f"{path}: cannot be written ({problem}); free space or rights, then resume") from None
+    content = io.BytesIO()
+    torch.save(document, content)
+    write_bytes(path, content.getvalue(), advice="free space or rights, then resume")
 
 
 def read_checkpoint(path: Path, learner: Learner) -> tuple[list[Record], Evaluated]:

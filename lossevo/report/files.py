@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from lossevo.errors import LossevoError
 from lossevo.report.style import Picture, rendered
+from lossevo.writing import write_bytes
 
 
 def write_pictures(pictures: Iterable[Picture], folder: Path) -> list[Path]:
@@ -30,12 +30,8 @@ def write_file(file: Path, content: bytes) -> None:
     Raises:
         LossevoError: it cannot be written.
     """
-    part = file.with_name(file.name + ".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(file)
     except OSError as problem:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise LossevoError(f"{file}: cannot be written ({problem.strerror or problem})") from None
+    write_bytes(file, content)

@@ -18,6 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 from lossevo.errors import LossevoError
 from lossevo.expression import COEFFICIENT, CONSTANT, PRIMITIVES, TERMINALS, Expression, Kind, Node, unicode
 from lossevo.report.style import COLOURS, GREY, Picture, rendered, styled
+from lossevo.writing import write_bytes
 
 # Of the tree, in inches.
 _LEVEL = 0.5
@@ -80,13 +81,7 @@ def write_tree(expression: Expression, file: Path) -> None:
         LossevoError: another ending, or the file cannot be written.
     """
     content = rendered(tree_picture(expression).figure, kind_of(file))
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    except OSError as problem:
-        part.unlink(missing_ok=True)
-        raise LossevoError(f"{file}: cannot be written ({problem.strerror or problem}); name another file") from None
+    write_bytes(file, content, advice="name another file")
 
 
 def kind_of(file: Path) -> Literal["svg", "png"]:

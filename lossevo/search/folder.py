@@ -1,16 +1,30 @@
 """Files of a run or comparison folder: replaced as a whole, so that no reader sees half of one, and used by one process
 at a time.
+
+Nothing is written through a symbolic link: a folder may come from somebody else.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lossevo import writing
 from lossevo.errors import LossevoError
+
+LOCK = ".lock"
+UNFINISHED = ".unfinished"
+"""Marks a folder that is being made; a folder that still has it holds nothing worth keeping."""
+
+
+class FolderInUseError(LossevoError):
+    """The folder belongs to something else: another name is needed."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -19,15 +33,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         LossevoError: it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-        part.replace(path)
-    except OSError as problem:
-        raise LossevoError(
-            f"{path}: cannot be written ({problem.strerror or problem}); free space or rights, then resume"
-        ) from None
+    writing.write_text(path, text, advice="free space or rights, then resume")
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -42,6 +48,15 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def json_text(document: Mapping[str, Any]) -> str:
     """What :func:`write_json` writes."""
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def refuse_unfinished(folder: Path, made_by: str) -> None:
+    """Raise LossevoError if a process was stopped while it made the folder."""
+    if (folder / UNFINISHED).exists():
+        raise LossevoError(
+            f"{folder}: was not finished when it was made, so there is nothing to go on with; begin again with the "
+            f"command that made it ('lossevo {made_by} …'), which may name the same folder"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -64,20 +79,81 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of the folder; the lock ends with the process, however that ends.
 
     Raises:
-        LossevoError: another process is in there, or the folder cannot be written.
+        FolderInUseError: another process is in there.
+        LossevoError: the folder cannot be written.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
+    path = folder / LOCK
     try:
-        stream = (folder / ".lock").open("w")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise LossevoError(f"{path}: a symbolic link, which nothing is written through; remove it") from None
         raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
-    with stream:
+    with os.fdopen(descriptor, "rb"):
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_ino != os.fstat(descriptor).st_ino:  # it was removed and made again meanwhile
+                raise BlockingIOError
         except OSError:
-            raise LossevoError(f"{folder}: another process works in this folder; wait for it or stop it") from None
+            raise FolderInUseError(f"{folder}: another process works in this folder; wait for it or stop it") from None
         yield
+
+
+@contextmanager
+def new_folder(folder: Path, *, made_by: str, configuration: str) -> Iterator[None]:
+    """Make ``folder`` and fill it; no other process can, meanwhile. If that fails, nothing of it is left.
+
+    An empty folder may be there, or one that was never finished. ``configuration`` names the file that the finished
+    folder has and that is written last, and ``made_by`` the command that goes on with it.
+
+    Raises:
+        FolderInUseError: the folder holds anything else, or another process works in it.
+        LossevoError: it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise _occupied(folder, made_by, configuration) from None
+        except OSError as problem:
+            raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
+        names = {path.name for path in folder.iterdir()}
+        if names and names.isdisjoint({LOCK, UNFINISHED}):  # not ours: leave no lock there
+            raise _occupied(folder, made_by, configuration)
+        stack.enter_context(locked(folder))
+        names = {path.name for path in folder.iterdir()} - {LOCK}
+        if names and UNFINISHED not in names:
+            raise _occupied(folder, made_by, configuration)
+        try:
+            _clear(folder)
+            write_text(folder / UNFINISHED, "")
+            yield
+            (folder / UNFINISHED).unlink()
+        except BaseException:
+            with suppress(OSError):
+                _clear(folder)
+                (folder / LOCK).unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
+            raise
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a process left that was stopped while it made the folder; the mark goes last."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == UNFINISHED):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def _occupied(folder: Path, made_by: str, configuration: str) -> FolderInUseError:
+    resumable = (folder / configuration).is_file()
+    hint = f"go on with 'lossevo {made_by} --resume {folder}', or" if resumable else "nothing is overwritten;"
+    return FolderInUseError(f"{folder}: exists already; {hint} give another folder")

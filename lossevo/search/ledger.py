@@ -53,14 +53,18 @@ class Ledger:
     """An open ledger. Use as a context manager, or call :meth:`close`.
 
     Raises:
-        LossevoError: the file is not a ledger, belongs to a newer lossevo, is used by another process, or cannot be
-        written.
+        LossevoError: the file is not a ledger, is damaged, belongs to a newer lossevo, is used by another process, or
+            cannot be written.
     """
 
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
         self.path = path
         if not create and not path.is_file():
             raise LossevoError(f"{path}: no ledger there; give the folder of a run that lossevo made")
+        if create and path.exists():
+            raise LossevoError(f"{path}: exists already; nothing is overwritten")
+        if not read_only:
+            self._refuse_links()
         mode = "ro" if read_only else "rwc" if create else "rw"
         if read_only and not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
             mode += "&immutable=1"  # else SQLite would make an index of the WAL, which it cannot in this folder
@@ -76,8 +80,15 @@ class Ledger:
                 self._connection.close()
                 raise
 
+    def _refuse_links(self) -> None:
+        """A folder may come from somebody else: nothing is written through a symbolic link."""
+        for ending in ("", "-wal", "-shm", "-journal"):
+            file = self.path.with_name(self.path.name + ending)
+            if file.is_symlink():
+                raise LossevoError(f"{file}: a symbolic link, which nothing is written through; remove it")
+
     def _check(self, *, create: bool) -> None:
-        """Look at the version of the schema; a new file gets one."""
+        """Look at the version of the schema, and whether the file is whole; a new file gets a schema."""
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if create and version == 0:
             self._connection.executescript(
@@ -91,6 +102,13 @@ class Ledger:
             )
         if version < SCHEMA:
             raise LossevoError(f"{self.path}: not a lossevo ledger (schema {version}, expected {SCHEMA})")
+        page_bytes = self._connection.execute("PRAGMA page_size").fetchone()[0]
+        if self.path.stat().st_size % page_bytes:
+            problem = "it ends inside a page"  # SQLite itself would fill it up with zeros
+        else:
+            problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise LossevoError(f"{self.path}: damaged ({' '.join(problem.split())}); put a copy in its place")
 
     def __enter__(self) -> Self:
         return self

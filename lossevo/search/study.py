@@ -32,11 +32,12 @@ from lossevo.data import (
     split_subjects,
 )
 from lossevo.errors import LossevoError
-from lossevo.search.folder import json_text, read_json, write_text
+from lossevo.search.folder import new_folder, read_json, refuse_unfinished, write_json
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
 from lossevo.training.seeds import MAX_RUN_SEED
 
+CONFIG_FILE = "run.json"
 PrepareProgress = Callable[[int, int, str], None]
 
 
@@ -137,45 +138,33 @@ def create_folder(
     progress: PrepareProgress | None,
     least_trained: int = 1,
 ) -> tuple[Subjects, TrainingData]:
-    """Read and split the cohort and make a run folder; nothing is written if anything is wrong.
+    """Read and split the cohort and make a run folder; nothing is left of it if anything is wrong.
 
     Raises:
         LossevoError: the folder is in use, the cohort is no cohort, too small to be split, or a part of it has no
             foreground.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        resumable = (folder / "run.json").is_file()
-        hint = f"go on with 'lossevo {command} --resume {folder}', or" if resumable else "nothing is overwritten;"
-        raise LossevoError(f"{folder}: exists already; {hint} give another folder")
-    prepared = study.prepare(progress)
-    split = split_subjects([volume.subject for volume in prepared.volumes], seed=study.seed)
-    if len(split.train) < least_trained:
-        raise LossevoError(
-            f"{study.cohort}: {len(prepared.volumes)} cases leave {len(split.train)} subject to train on, but "
-            f"'lossevo {command}' needs at least {least_trained}; add cases"
-        )
-    labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
-    for part, subjects in (("train", split.train), ("validate", split.validation)):
-        if not labelled & {*subjects}:
+    with new_folder(folder, made_by=command, configuration=CONFIG_FILE):
+        prepared = study.prepare(progress)
+        split = split_subjects([volume.subject for volume in prepared.volumes], seed=study.seed)
+        if len(split.train) < least_trained:
             raise LossevoError(
-                f"{study.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
-                "another seed draws others"
+                f"{study.cohort}: {len(prepared.volumes)} cases leave {len(split.train)} subject to train on, but "
+                f"'lossevo {command}' needs at least {least_trained}; add cases"
             )
-    data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
-    chosen = Subjects.of(split, prepared)
-    # All of it before anything is written; run.json last, which makes the folder a run's.
-    texts = {
-        "subjects.json": json_text({**asdict(chosen), "task_fingerprint": data.fingerprint}),
-        "preprocessing.json": json_text(prepared.recipe),
-        "run.json": json_text(study.model_dump(mode="json")),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+        labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
+        for part, subjects in (("train", split.train), ("validate", split.validation)):
+            if not labelled & {*subjects}:
+                raise LossevoError(
+                    f"{study.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
+                    "another seed draws others"
+                )
+        data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
+        chosen = Subjects.of(split, prepared)
         Ledger(folder / "ledger.sqlite", create=True).close()
-        for name, text in texts.items():
-            write_text(folder / name, text)
-    except OSError as problem:
-        raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
+        write_json(folder / "subjects.json", {**asdict(chosen), "task_fingerprint": data.fingerprint})
+        write_json(folder / "preprocessing.json", prepared.recipe)
+        write_json(folder / CONFIG_FILE, study.model_dump(mode="json"))  # last: it makes the folder a run's
     return chosen, data
 
 
@@ -204,12 +193,13 @@ def read_document(folder: Path) -> dict[str, Any]:
     Raises:
         LossevoError: not a run folder, or damaged.
     """
-    if not (folder / "run.json").is_file():
+    refuse_unfinished(folder, "search")
+    if not (folder / CONFIG_FILE).is_file():
         raise LossevoError(
             f"{folder}: not a run folder (it has no run.json); give one that 'lossevo search' or 'lossevo metalearn' "
             "made"
         )
-    return read_json(folder / "run.json")
+    return read_json(folder / CONFIG_FILE)
 
 
 def read_study(folder: Path) -> Study:
@@ -220,4 +210,4 @@ def read_study(folder: Path) -> Study:
     """
     document = read_document(folder)
     stated = {key: document[key] for key in Study.model_fields if key in document}
-    return checked(Study, stated, str(folder / "run.json"))
+    return checked(Study, stated, str(folder / CONFIG_FILE))

@@ -169,8 +169,35 @@ class TestWhatIsNoLedger:
         content = bytearray(path.read_bytes())
         content[8192:] = b"\x5a" * (len(content) - 8192)
         path.write_bytes(content)
-        with Ledger(path) as ledger, pytest.raises(LossevoError, match=r"damaged|cannot be"):
-            ledger.trainings()
+        for read_only in (True, False):
+            with pytest.raises(LossevoError, match=r"ledger\.sqlite: damaged \(.*put a copy in its place"):
+                Ledger(path, read_only=read_only)
+
+    @pytest.mark.parametrize("bytes_lost", [100, 2000, 5000, 9000])
+    def test_one_that_is_cut(self, path, bytes_lost):
+        """Inside a page SQLite itself goes on, and gives tickets twice."""
+        with Ledger(path, create=True) as ledger:
+            for ticket in range(200):
+                ledger.submit(ticket, "evolution", "a", REQUEST)
+        content = path.read_bytes()
+        path.write_bytes(content[:-bytes_lost])
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: (not a lossevo ledger, or )?damaged"):
+            Ledger(path)
+
+    def test_one_that_is_there_is_not_made_again(self, path):
+        Ledger(path, create=True).close()
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: exists already; nothing is overwritten"):
+            Ledger(path, create=True)
+
+    @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+    def test_a_link_is_not_written_through(self, path, ending, tmp_path):
+        target = tmp_path / "somebody's"
+        Ledger(target, create=True).close()
+        if ending:
+            Ledger(path, create=True).close()
+        path.with_name(path.name + ending).symlink_to(target)
+        with pytest.raises(LossevoError, match=f"ledger.sqlite{ending}: a symbolic link"):
+            Ledger(path)
 
     def test_tables_that_are_gone(self, path):
         Ledger(path, create=True).close()

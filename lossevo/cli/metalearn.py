@@ -54,6 +54,7 @@ def metalearn(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with this run folder; nothing finished is done again.")
     ] = None,
+    retry_failed: options.RetryFailed = False,
 ) -> None:
     """Learn a neural loss for a cohort (ML3), or go on learning.
 
@@ -77,6 +78,8 @@ def metalearn(
     out = console()
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
+    if retry_failed:
+        options.retry_failed(resume, out)
     if resume is not None:
         options.refuse_with_resume(
             {

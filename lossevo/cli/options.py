@@ -112,6 +112,14 @@ GpusPerWorker = Annotated[
         "--gpus-per-worker", min=0, help="GPUs of a worker, e.g. 0.5.", show_default="the cluster's, shared out"
     ),
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="With --resume: do trainings again that timed out, lost their workers, ran out of memory or ended in an "
+        "error. Those that diverged stay.",
+    ),
+]
 InProcess = Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray (for debugging).")]
 
 
@@ -229,6 +237,19 @@ def refuse_with_resume(given: Mapping[str, object]) -> None:
     changed = [option for option, value in given.items() if value is not None]
     if changed:
         raise LossevoError(f"{', '.join(changed)} cannot be given with --resume: it is fixed when the folder is made")
+
+
+def retry_failed(folder: Path | None, out: Console) -> None:
+    """Let what failed in a folder be done again, and say how much it is.
+
+    Raises:
+        LossevoError: there is no folder to go on with.
+    """
+    from lossevo.search.study import retry_failures
+
+    if folder is None:
+        raise LossevoError("--retry-failed goes on with a folder; name it with --resume")
+    out.print(f"{retry_failures(folder)} failed trainings are done again.", highlight=False)
 
 
 @contextmanager

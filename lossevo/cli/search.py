@@ -39,7 +39,12 @@ def search(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option("--budget", min=1, help="Trainings in all: evolution, tuning, confirmation.", show_default=False),
+        typer.Option(
+            "--budget",
+            min=1,
+            help="Trainings in all: evolution, tuning, confirmation. With --resume: more than the run was begun with.",
+            show_default="the space's; of a demonstration 96",
+        ),
     ] = None,
     task: options.Task = None,
     steps: options.Steps = None,
@@ -61,6 +66,7 @@ def search(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with this run folder; nothing finished is done again.")
     ] = None,
+    retry_failed: options.RetryFailed = False,
 ) -> None:
     """Evolve a loss for a cohort, or go on with a search.
 
@@ -77,11 +83,16 @@ def search(
       lossevo search --data DIR --task gpu.yaml --gpus-per-worker 0.5
       lossevo search --data DIR --address head:6379 --budget 5000 --window 64
       lossevo search --resume runs/mine
+      lossevo search --resume runs/mine --budget 1200
+      lossevo search --resume runs/mine --retry-failed
     """
     from lossevo.cli.tables import console
     from lossevo.cli.watch import SearchFormat, watcher
+    from lossevo.search import give_budget
 
     out = console()
+    if retry_failed:
+        options.retry_failed(resume, out)
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
@@ -91,7 +102,6 @@ def search(
                 "--data": data,
                 "--format": format,
                 "--run": run,
-                "--budget": budget,
                 "--task": task,
                 "--steps": steps,
                 "--labels": labels,
@@ -101,6 +111,8 @@ def search(
                 "--window": window,
             }
         )
+        if budget is not None:
+            give_budget(resume, budget)
         opened = _run(out, resume, None, memory)
     else:
         source = options.cohort_source(data, format)
@@ -137,12 +149,14 @@ def _configuration(
 ) -> RunConfig:
     from lossevo.configuration_file import updated
     from lossevo.data import MERGED
-    from lossevo.search import RunConfig, load_space
+    from lossevo.search import RunConfig, available, load_space
     from lossevo.training import TaskSettings, load_task
 
     chosen = load_space(space)
     demo = source.path is None
-    shares = updated(chosen.budget, "--budget", trainings=budget or (DEMO_TRAININGS if demo else None))
+    # A file says itself how large its budget is.
+    default = DEMO_TRAININGS if demo and space in available() else None
+    shares = updated(chosen.budget, "--budget", trainings=budget or default)
     shares = updated(shares, "--window", window=window)
     settings = load_task(task) if task else TaskSettings(budget_steps=DEMO_STEPS) if demo else TaskSettings()
     return RunConfig(

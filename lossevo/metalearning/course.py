@@ -25,10 +25,12 @@ from lossevo.metalearning.tasks import MetaOutcome
 from lossevo.search import Entry, Subjects, hall_of_fame
 from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED
 from lossevo.search.folder import read_json, write_json, write_text
-from lossevo.search.trainings import OrderedTrainings
+from lossevo.search.trainings import CALIBRATION_FACTOR, LEAST_LIMIT_S, OrderedTrainings
 from lossevo.training import TrainingRequest
 from lossevo.training.seeds import confirmation_seed, selection_seed
 
+TASK_LIMIT = "task_limit_s"
+"""Name of the recorded fact: seconds that a task of an outer step may take."""
 CHECKPOINT_EVERY = 5
 """Outer steps that a kill loses at most; they are done again with the same result."""
 MOST_FAILURES = 10
@@ -75,6 +77,7 @@ class Course:
         self._classes = classes
         self._settings = config.settings
         self._trainings = trainings
+        self._task_limit_s = trainings.ledger.fact(TASK_LIMIT)
         self._workers = workers
         self._listener = listener
         length = config.task.budget_steps
@@ -149,9 +152,9 @@ class Course:
         """The outcomes of the tasks, in their order; None for those that failed, and why they did."""
         executor = self._workers.get()
         tasks = self._learner.tasks()
-        # Ten minutes, and one for each step: far more than any takes that gets on at all.
-        tickets = [executor.submit(Job(task.to_payload(), timeout_s=600.0 + 60.0 * task.steps)) for task in tasks]
+        tickets = [executor.submit(Job(task.to_payload(), timeout_s=self._task_limit_s)) for task in tasks]
         arrived = dict(executor.completed())
+        self._calibrate([outcome.seconds for outcome in arrived.values() if outcome.status is Status.DONE])
         outcomes: list[MetaOutcome | None] = []
         problems = []
         for ticket in tickets:
@@ -163,6 +166,13 @@ class Course:
                 problems.append(f"{outcome.status}: {outcome.error}")
         self._failed += len(problems)
         return outcomes, problems
+
+    def _calibrate(self, seconds: Sequence[float]) -> None:
+        """The limit of an outer step's tasks, as that of trainings: from those that have ended, and recorded."""
+        limit_s = LEAST_LIMIT_S + CALIBRATION_FACTOR * max(seconds, default=0.0)
+        if seconds and limit_s > (self._task_limit_s or 0.0):
+            self._task_limit_s = limit_s
+            self._trainings.ledger.record_fact(TASK_LIMIT, limit_s)
 
     def _save(self) -> None:
         write_checkpoint(self._folder / "checkpoint.pt", self._learner, self._records, self._evaluated)
@@ -271,7 +281,8 @@ class Course:
                 budget_steps=self._config.task.budget_steps,
                 seed=seed,
             )
-            self._trainings.submit(request, phase=phase, subject=finalist.id)
+            calibrating = finalist in self._baselines
+            self._trainings.submit(request, phase=phase, subject=finalist.id, calibrating=calibrating)
         for finalist, seed in planned:
             outcome = self._trainings.take()
             done = outcome.status is Status.DONE and outcome.value is not None

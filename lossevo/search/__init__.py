@@ -3,7 +3,7 @@
 from lossevo.search.hall_of_fame import Entry
 from lossevo.search.ledger import Ledger
 from lossevo.search.progress import Event, Listener, Progress
-from lossevo.search.run import Run, RunConfig, read_config
+from lossevo.search.run import Run, RunConfig, give_budget, read_config
 from lossevo.search.space import SearchSpace, available, load_space
 from lossevo.search.study import CohortSource, Study, Subjects, read_study
 
@@ -20,6 +20,7 @@ __all__ = [
     "Study",
     "Subjects",
     "available",
+    "give_budget",
     "load_space",
     "read_config",
     "read_study",

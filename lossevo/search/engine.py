@@ -37,7 +37,6 @@ from lossevo.training import TrainingRequest
 from lossevo.training.seeds import confirmation_seed, selection_seed
 
 MAX_REJECTED_IN_A_ROW = 50_000
-_SEED_STRIDE = 101
 _DEFAULT_NOISE = 0.01
 _LEAST_TUNING = 16
 
@@ -312,7 +311,7 @@ class Search:
         """The candidate's seed number ``index``. Each candidate has seeds of its own: with one for all, what a loss
         owes to that seed's weights and batches would be inherited by its children and selected for.
         """
-        return selection_seed(self.seed, candidate.number + index * _SEED_STRIDE)
+        return selection_seed(self.seed, candidate.number, index)
 
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
         """The candidate of an expression, new or known."""
@@ -328,7 +327,8 @@ class Search:
     def _submit(self, candidate: Candidate, seed: int) -> None:
         loss = {"expression": candidate.expression.to_json()}
         request = TrainingRequest(loss, self.problem.train, self.problem.validate, self.problem.budget_steps, seed)
-        self.trainings.submit(request, phase=self._phase, subject=candidate.id)
+        calibrating = candidate.origin.operator in (HAND_CRAFTED, SEED)
+        self.trainings.submit(request, phase=self._phase, subject=candidate.id, calibrating=calibrating)
 
     def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
         """Wait for the training that was submitted first, keep its score, rank, and tell of it."""

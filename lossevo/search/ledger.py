@@ -23,7 +23,8 @@ from typing import Any, Self
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 
-SCHEMA = 1
+SCHEMA = 2
+_READABLE = (1, SCHEMA)
 
 _TABLES = """
 CREATE TABLE trainings (
@@ -33,7 +34,16 @@ CREATE TABLE trainings (
 CREATE TABLE measured (hash TEXT PRIMARY KEY, failed TEXT NOT NULL, fingerprint TEXT NOT NULL) STRICT;
 CREATE TABLE simplified (hash TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE candidates (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+CREATE TABLE set_aside (
+    request TEXT PRIMARY KEY, status TEXT NOT NULL, value TEXT, error TEXT, seconds REAL, worker TEXT, attempts INTEGER
+) STRICT;
 """
+
+MAY_BRANCH = "may_branch"
+"""The fact that the course of the run may leave what is on record: it got more budget, or failures are tried again."""
+BLAMELESS = (Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR)
+"""Failures that another try may not repeat. A training that diverges does so again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         if not create and not path.is_file():
             raise LossevoError(f"{path}: no ledger there; give the folder of a run that lossevo made")
         if create and path.exists():
@@ -100,8 +111,13 @@ class Ledger:
                 f"{self.path}: written by a newer lossevo (ledger schema {version}, this reads {SCHEMA}); "
                 "upgrade lossevo"
             )
-        if version < SCHEMA:
+        if version not in _READABLE:
             raise LossevoError(f"{self.path}: not a lossevo ledger (schema {version}, expected {SCHEMA})")
+        if version < SCHEMA and not self._read_only:
+            raise LossevoError(
+                f"{self.path}: written by an older lossevo (ledger schema {version}, this writes {SCHEMA}); its "
+                "results can be read, but the run cannot go on: use the version that made it, or start a new run"
+            )
         page_bytes = self._connection.execute("PRAGMA page_size").fetchone()[0]
         if self.path.stat().st_size % page_bytes:
             problem = "it ends inside a page"  # SQLite itself would fill it up with zeros
@@ -138,10 +154,16 @@ class Ledger:
 
     def _write(self, statement: str, *rows: tuple[Any, ...]) -> None:
         """Execute a statement for each row, all of them or none."""
+        with self._transaction() as connection:
+            connection.executemany(statement, rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Statements that are executed all or none."""
         with self._explaining():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.executemany(statement, rows)
+                yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.rollback()
@@ -186,6 +208,54 @@ class Ledger:
             ),
         )
 
+    def set_aside_from(self, ticket: int) -> None:
+        """Take the trainings from this one on off the record, and keep their outcomes for :meth:`outcome_set_aside`."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO set_aside SELECT request, status, value, error, seconds, worker, attempts "
+                "FROM trainings WHERE ticket >= ? AND status IS NOT NULL",
+                (ticket,),
+            )
+            connection.execute("DELETE FROM trainings WHERE ticket >= ?", (ticket,))
+
+    def outcome_set_aside(self, request: Mapping[str, Any]) -> Outcome | None:
+        """The outcome of the same request, if one was set aside."""
+        rows = self._rows(
+            "SELECT status, value, error, seconds, worker, attempts FROM set_aside WHERE request = ?", _dump(request)
+        )
+        return _outcome(*rows[0]) if rows else None
+
+    def forget_failures(self) -> int:
+        """Let the trainings that failed without a fault of their loss be done again; returns how many.
+
+        See :data:`BLAMELESS`. What was trained after them depends on them, so the course of the run may change.
+        """
+        marks = ", ".join("?" for _ in BLAMELESS)
+        with self._transaction() as connection:
+            connection.execute(f"DELETE FROM set_aside WHERE status IN ({marks})", BLAMELESS)
+            forgotten = connection.execute(
+                "UPDATE trainings SET status = NULL, value = NULL, error = NULL, seconds = NULL, worker = NULL, "
+                f"attempts = NULL, finished = NULL WHERE status IN ({marks})",
+                BLAMELESS,
+            ).rowcount
+            if forgotten:
+                connection.execute("INSERT OR REPLACE INTO facts VALUES (?, 1)", (MAY_BRANCH,))
+        return forgotten
+
+    # Facts
+
+    def fact(self, name: str) -> float | None:
+        """A number that was recorded under this name, if any."""
+        rows = self._rows("SELECT value FROM facts WHERE name = ?", name)
+        return float(rows[0][0]) if rows else None
+
+    def record_fact(self, name: str, value: float | None) -> None:
+        """Record or replace a number; None removes it."""
+        if value is None:
+            self._write("DELETE FROM facts WHERE name = ?", (name,))
+        else:
+            self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
     # Screening results and candidates
 
     def measured(self, hash_: str) -> tuple[str, str] | None:
@@ -207,7 +277,11 @@ class Ledger:
 
     def remember_candidate(self, id_: str, document: Mapping[str, Any]) -> None:
         """Keep a candidate that is about to be trained."""
-        self._write("INSERT OR IGNORE INTO candidates VALUES (?, ?)", (id_, _dump(document)))
+        self._write(
+            "INSERT INTO candidates VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET document = excluded.document "
+            "WHERE document != excluded.document",  # else a replay would write for nothing
+            (id_, _dump(document)),
+        )
 
     def candidate(self, id_: str) -> dict[str, Any] | None:
         """The candidate's document, if there is one."""
@@ -223,13 +297,13 @@ _COLUMNS = "ticket, phase, subject, request, status, value, error, seconds, work
 
 def _training(row: tuple[Any, ...]) -> Training:
     ticket, phase, subject, request, status, value, error, seconds, worker, attempts = row
-    outcome = None
-    if status is not None:
-        result = None if value is None else json.loads(value)
-        outcome = Outcome(
-            status=Status(status), value=result, error=error, seconds=seconds, worker=worker, attempts=attempts
-        )
+    outcome = None if status is None else _outcome(status, value, error, seconds, worker, attempts)
     return Training(ticket, phase, subject, json.loads(request), outcome)
+
+
+def _outcome(status: str, value: str | None, error: str, seconds: float, worker: str, attempts: int) -> Outcome:
+    result = None if value is None else json.loads(value)
+    return Outcome(Status(status), result, error, seconds, worker, attempts)
 
 
 def _dump(document: Mapping[str, Any]) -> str:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 from lossevo.cluster import Executor, WorkerSpec
-from lossevo.configuration_file import checked
+from lossevo.configuration_file import checked, updated
 from lossevo.errors import LossevoError
 from lossevo.search import hall_of_fame, study
 from lossevo.search.engine import Problem, Search
-from lossevo.search.folder import locked
-from lossevo.search.ledger import Ledger
+from lossevo.search.folder import locked, write_json
+from lossevo.search.ledger import MAY_BRANCH, Ledger
 from lossevo.search.plan import Plan
 from lossevo.search.progress import Listener
 from lossevo.search.space import SearchSpace
@@ -109,7 +109,7 @@ class Run:
         steps = self.config.task.budget_steps
         # The screening works on tiny tensors beside workers that keep all cores busy.
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
-            trainings = OrderedTrainings(ledger, lambda: executor(spec))
+            trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             search = Search(
                 space=self.config.space,
                 problem=Problem(self.subjects.train, self.subjects.validation, len(self.data.class_names), steps),
@@ -120,9 +120,34 @@ class Run:
                 changed=lambda entries: hall_of_fame.write(entries, self.folder),
             )
             try:
-                return search.run()
+                entries = search.run()
             finally:
                 trainings.close()
+            ledger.record_fact(MAY_BRANCH, None)
+            return entries
+
+
+def give_budget(folder: Path, trainings: int) -> None:
+    """Let a search, finished or not, go on to so many trainings in all.
+
+    It goes on in the course of a search that was begun with this budget: what both have in common is not done again.
+
+    Raises:
+        LossevoError: fewer than the search has, another process works on the folder, or it is no search's.
+    """
+    config = read_config(folder)
+    budget = config.space.budget
+    if trainings == budget.trainings:
+        return
+    if trainings < budget.trainings:
+        raise LossevoError(
+            f"--budget is {trainings}, but {folder} was begun with {budget.trainings} trainings; give at least as many"
+        )
+    space = updated(config.space, "--budget", budget=updated(budget, "--budget", trainings=trainings))
+    Plan.of_space(space)
+    with locked(folder), Ledger(folder / "ledger.sqlite") as ledger:
+        ledger.record_fact(MAY_BRANCH, 1.0)
+        write_json(folder / study.CONFIG_FILE, config.model_copy(update={"space": space}).model_dump(mode="json"))
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -206,9 +206,6 @@ class Screening:
         fingerprint = _fingerprint(gradient)
         if not fingerprint:
             return Measured(Check.FLAT, "")
-        # A candidate equivalent to an earlier one is rejected whatever its descent gives.
-        if fingerprint in self._fingerprints:
-            return Measured(None, fingerprint)
         reached = _descent(loss, self._probes.start, self._probes.least_dice)
         descends = all(reached.get(step, -1.0) >= least for step, least in self._probes.least_dice.items())
         return Measured(None if descends else Check.DESCENT, fingerprint)

@@ -32,7 +32,7 @@ from lossevo.data import (
     split_subjects,
 )
 from lossevo.errors import LossevoError
-from lossevo.search.folder import new_folder, read_json, refuse_unfinished, write_json
+from lossevo.search.folder import locked, new_folder, read_json, refuse_unfinished, write_json
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
 from lossevo.training.seeds import MAX_RUN_SEED
@@ -185,6 +185,18 @@ def open_folder(
             "began, so it cannot go on; restore the cohort or start a new run"
         )
     return subjects, data
+
+
+def retry_failures(folder: Path) -> int:
+    """Let the trainings of a run or comparison folder that failed be done again; returns how many.
+
+    Trainings that diverged are not among them: their loss did.
+
+    Raises:
+        LossevoError: another process works on the folder, or it has no ledger.
+    """
+    with locked(folder), Ledger(folder / "ledger.sqlite") as ledger:
+        return ledger.forget_failures()
 
 
 def read_document(folder: Path) -> dict[str, Any]:

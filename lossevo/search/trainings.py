@@ -1,5 +1,9 @@
 """Trainings in order: submit to the executor, take outcomes in the order of submission, look known ones up in the
 ledger.
+
+How long a training may take is ``LEAST_LIMIT_S + steps · s``. The task states s, in seconds, or it is calibrated:
+``CALIBRATION_FACTOR`` times the slowest training among the calibrating ones (hand-crafted losses) that have ended.
+Until the first has ended there is no limit. The ledger records s, so that a resumed run keeps it.
 """
 
 from __future__ import annotations
@@ -7,13 +11,20 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from lossevo.cluster import Executor, Job, Outcome
+from lossevo.cluster import Executor, Job, Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.search.ledger import Ledger
+from lossevo.search.ledger import MAY_BRANCH, Ledger, Training
 from lossevo.training import TrainingRequest
+
+LEAST_LIMIT_S = 120.0
+CALIBRATION_FACTOR = 20.0
+STEP_LIMIT = "step_limit_s"
+"""Name of the recorded fact: seconds that a step may take on average, validation included."""
+_SENT_PER_WORKER = 2
 
 
 @dataclass
@@ -21,12 +32,14 @@ class OrderedTrainings:
     """A queue of trainings whose outcomes come out in the order in which they went in.
 
     ``executor`` makes the executor when the first training has to run: a replay of a finished run needs none.
+    ``step_limit_s`` is what the task states of the time limit; None to calibrate it.
     ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only. ``replayed`` says if
     the outcome taken last was on record before.
     """
 
     ledger: Ledger
     executor: Callable[[], Executor]
+    step_limit_s: float | None = None
     arrived: Callable[[Outcome], None] = lambda outcome: None
     computed: int = 0
     started: float | None = None
@@ -37,6 +50,16 @@ class OrderedTrainings:
     _known: dict[int, Outcome] = field(default_factory=dict)
     _recorded: set[int] = field(default_factory=set)
     _tickets: dict[int, int] = field(default_factory=dict)
+    _unsent: deque[int] = field(default_factory=deque)
+    _requests: dict[int, TrainingRequest] = field(default_factory=dict)
+    _calibrating: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.step_limit_s is None:
+            self.step_limit_s = self.ledger.fact(STEP_LIMIT)
+            self._calibrates = True
+        else:
+            self._calibrates = False
 
     @property
     def in_flight(self) -> int:
@@ -59,32 +82,59 @@ class OrderedTrainings:
         elapsed_s = time.monotonic() - self.started if self.started is not None else 0.0
         return 3600 * self.computed / elapsed_s if elapsed_s > 0 else 0.0
 
-    def submit(self, request: TrainingRequest, *, phase: str, subject: str) -> None:
-        """Ask for a training.
+    def submit(self, request: TrainingRequest, *, phase: str, subject: str, calibrating: bool = False) -> None:
+        """Ask for a training; ``calibrating`` if its time says how long others may take.
 
         Raises:
             LossevoError: the ledger holds another training at this place, so it was made by another version or
-            configuration.
+                configuration.
         """
         ticket, payload = self._next, request.to_payload()
         self._next += 1
         self._waiting.append(ticket)
-        recorded = self.ledger.training(ticket)
-        if recorded is None:
+        known = self._on_record(ticket, payload)
+        if known is None:
             self.ledger.submit(ticket, phase, subject, payload)
-        elif json.dumps(recorded.request, sort_keys=True) != json.dumps(payload, sort_keys=True):
-            raise LossevoError(
-                f"{self.ledger.path}: training {ticket} on record is not the one asked for now, so the run was made by "
-                "another version of lossevo or its files were changed; start a new run"
-            )
-        if recorded is not None and recorded.outcome is not None:
-            self._known[ticket] = recorded.outcome
+            outcome = self.ledger.outcome_set_aside(payload)
+            if outcome is not None:
+                self.ledger.finish(ticket, outcome)
+        else:
+            outcome = known.outcome
+        if outcome is not None:
+            self._known[ticket] = outcome
             self._recorded.add(ticket)
             return
+        if calibrating:
+            self._calibrating.add(ticket)
+        self._requests[ticket] = request
+        self._unsent.append(ticket)
+        self._send()
+
+    def _on_record(self, ticket: int, payload: Mapping[str, Any]) -> Training | None:
+        """The training on record under this ticket, if it is the one asked for."""
+        recorded = self.ledger.training(ticket)
+        if recorded is None or json.dumps(recorded.request, sort_keys=True) == json.dumps(payload, sort_keys=True):
+            return recorded
+        if self.ledger.fact(MAY_BRANCH):
+            self.ledger.set_aside_from(ticket)
+            return None
+        raise LossevoError(
+            f"{self.ledger.path}: training {ticket} on record is not the one asked for now, so the run was made by "
+            "another version of lossevo or its files were changed; start a new run"
+        )
+
+    def _send(self) -> None:
+        """Hand trainings to the executor, no more than keep its workers busy: the limit may not be known yet."""
         if self._executor is None:
             self._executor = self.executor()
             self.started = time.monotonic()
-        self._tickets[self._executor.submit(Job(payload, timeout_s=_timeout_s(request)))] = ticket
+        while self._unsent and len(self._tickets) < _SENT_PER_WORKER * self._executor.workers:
+            ticket = self._unsent.popleft()
+            request = self._requests[ticket]
+            limit_s = None
+            if self.step_limit_s is not None:
+                limit_s = LEAST_LIMIT_S + self.step_limit_s * request.budget_steps
+            self._tickets[self._executor.submit(Job(request.to_payload(), timeout_s=limit_s))] = ticket
 
     def take(self) -> Outcome:
         """The outcome of the training that was submitted first among those not taken yet; waits for it."""
@@ -95,6 +145,8 @@ class OrderedTrainings:
             for delivered, outcome in self._executor.completed():
                 arrived = self._tickets.pop(delivered)
                 self.ledger.finish(arrived, outcome)
+                self._calibrate(arrived, outcome)
+                self._send()
                 self._known[arrived] = outcome
                 self.computed += 1
                 self.arrived(outcome)
@@ -102,12 +154,16 @@ class OrderedTrainings:
                     break
         return self._known.pop(ticket)
 
+    def _calibrate(self, ticket: int, outcome: Outcome) -> None:
+        request = self._requests.pop(ticket)
+        if not (self._calibrates and ticket in self._calibrating and outcome.status is Status.DONE):
+            return
+        step_limit_s = CALIBRATION_FACTOR * outcome.seconds / request.budget_steps
+        if step_limit_s > (self.step_limit_s or 0.0):
+            self.step_limit_s = step_limit_s
+            self.ledger.record_fact(STEP_LIMIT, step_limit_s)
+
     def close(self) -> None:
         """Stop the workers."""
         if self._executor is not None:
             self._executor.close()
-
-
-def _timeout_s(request: TrainingRequest) -> float:
-    """Far more than any training takes that gets on at all: two minutes, and five seconds a step."""
-    return 120.0 + 5.0 * request.budget_steps

@@ -1,46 +1,68 @@
 """Which integers seed which trainings: none is met twice, whatever the seeds of runs.
 
 A loss must not be tested on the initial weights and batches on which it was chosen, so searches, comparisons and
-meta-trainings have seeds of their own. Runs with seeds 1000 k … 1000 k + 999 share the integers from 10⁹ k; with r what
-is left of a run's seed:
+meta-trainings have seeds of their own. A seed has 63 bits, and each field is a number below its limit:
 
-=================  =======================  ==================================================
-from               numbers of a run         what for
-=================  =======================  ==================================================
-1000 r             500                      selection: what a loss is chosen by
-1000 r + 500       500                      confirmation of what was chosen
-10⁶ + 1000 r       1000                     comparison
-2·10⁶ + 10⁵ r      10⁵                      tasks of a meta-training
-=================  =======================  ==================================================
+==== ================ =========================================================================================
+bits field            limit
+==== ================ =========================================================================================
+31   the run's seed   2³¹
+2    purpose          selection, confirmation, comparison, task of a meta-training
+30   number           2³⁰; of a selection 20 bits for the candidate and 10 for its repetition
+==== ================ =========================================================================================
 """
 
 from __future__ import annotations
 
-MAX_RUN_SEED = 2**31 - 1
-COMPARISON_SEEDS = 1000
-_SELECTION_SEEDS = 500
+from enum import IntEnum
+from typing import Final
+
+from lossevo.errors import LossevoError
+
+MAX_RUN_SEED: Final = 2**31 - 1
+COMPARISON_SEEDS: Final = 1000
+CANDIDATES: Final = 2**20
+REPETITIONS: Final = 2**10
+_NUMBERS: Final = 2**30
 
 
-def selection_seed(run_seed: int, number: int) -> int:
-    """For any number; from 500 on they begin again."""
-    return _first(run_seed, 0, 1000) + number % _SELECTION_SEEDS
+class _Purpose(IntEnum):
+    SELECTION = 0
+    CONFIRMATION = 1
+    COMPARISON = 2
+    TASK = 3
+
+
+def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
+    """What a loss is chosen by: repetition 0, 1, … of a search's candidate number 0, 1, …
+
+    Raises:
+        LossevoError: more candidates or repetitions than there are seeds for.
+    """
+    if not (0 <= candidate < CANDIDATES and 0 <= repetition < REPETITIONS):
+        raise LossevoError(
+            f"candidate {candidate}, repetition {repetition}: a search has seeds for {CANDIDATES} candidates and "
+            f"{REPETITIONS} repetitions of each; give it a smaller budget"
+        )
+    return _seed(run_seed, _Purpose.SELECTION, candidate * REPETITIONS + repetition)
 
 
 def confirmation_seed(run_seed: int, number: int) -> int:
-    """For numbers below 500."""
-    return _first(run_seed, _SELECTION_SEEDS, 1000) + number
+    """What a chosen loss is confirmed by: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.CONFIRMATION, number)
 
 
 def comparison_seed(run_seed: int, number: int) -> int:
-    """For numbers below :data:`COMPARISON_SEEDS`."""
-    return _first(run_seed, 10**6, 1000) + number
+    """What losses are compared by: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.COMPARISON, number)
 
 
 def task_seed(run_seed: int, number: int) -> int:
-    """For numbers below 10⁵."""
-    return _first(run_seed, 2 * 10**6, 10**5) + number
+    """Of the tasks of a meta-training: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.TASK, number)
 
 
-def _first(run_seed: int, start: int, width: int) -> int:
-    thousands, rest = divmod(run_seed, 1000)
-    return 10**9 * thousands + start + width * rest
+def _seed(run_seed: int, purpose: _Purpose, number: int) -> int:
+    if not (0 <= run_seed <= MAX_RUN_SEED and 0 <= number < _NUMBERS):
+        raise LossevoError(f"seed {run_seed}, number {number}: give a seed up to {MAX_RUN_SEED}, and fewer trainings")
+    return (run_seed * len(_Purpose) + purpose) * _NUMBERS + number

@@ -58,6 +58,12 @@ class TaskSettings(BaseModel):
     weight_decay: float = Field(1e-2, ge=0)
     warmup_share: float = Field(0.3, gt=0, lt=1, description="share of the steps before the peak")
     budget_steps: int = Field(75, ge=1, description="optimiser steps of a search's candidate training")
+    step_limit_s: float | None = Field(
+        None,
+        gt=0,
+        description="time limit: a training may take two minutes and so many seconds a step; not given, 20 times as "
+        "long a step as the slowest hand-crafted loss of the same run",
+    )
     validations: int = Field(3, ge=1, description="evenly spaced checkpoints validated, the last step included")
     window_overlap: float = Field(0.25, ge=0, lt=1, description="overlap of neighbouring windows in validation")
     fusion: Literal["gaussian", "bspline"] = Field(
@@ -81,10 +87,10 @@ class TaskSettings(BaseModel):
     def fingerprint(self, data_fingerprint: str) -> str:
         """sha256 (hex) over these settings, the data and the recipe: equal means that results may be compared.
 
-        ``budget_steps`` is left out: it is a default for requests, and each request states its own; so is
-        ``preprocessing``, which is part of ``data_fingerprint``.
+        ``budget_steps`` is left out: it is a default for requests, and each request states its own; so are
+        ``preprocessing``, which is part of ``data_fingerprint``, and ``step_limit_s``, which no score depends on.
         """
-        settings = self.model_dump_json(exclude={"budget_steps", "preprocessing"})
+        settings = self.model_dump_json(exclude={"budget_steps", "preprocessing", "step_limit_s"})
         return hashlib.sha256(f"{RECIPE_VERSION}\n{data_fingerprint}\n{settings}".encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ import lossevo
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.search.folder import locked
-from lossevo.search.ledger import SCHEMA, Ledger, Training
+from lossevo.search.ledger import MAY_BRANCH, SCHEMA, Ledger, Training
 
 REQUEST = {"loss": {"name": "dice"}, "train": ["a"], "validate": ["b"], "budget_steps": 3, "seed": 0}
 DONE = Outcome(Status.DONE, {"score": 0.1 + 0.2, "curve": [[1, 0.5]], "cases": {"b": None}}, "", 1.5, "host:1", 2)
@@ -78,9 +78,44 @@ class TestRecords:
         assert ledger.measured("b") == ("finite", "")
         for document in ({"structure": "μ"}, {"structure": "other"}):
             ledger.remember_simplified("a", document)
-        ledger.remember_candidate("a", {"number": 1})
         assert ledger.simplified("a") == {"structure": "μ"}
-        assert ledger.candidate("a") == {"number": 1}
+        for number in (1, 1, 2):
+            ledger.remember_candidate("a", {"number": number})
+        assert ledger.candidate("a") == {"number": 2}, "a run that got more budget may number it anew"
+
+
+class TestAnotherCourse:
+    """A run that got more budget, or whose failures are tried again, leaves what is on record."""
+
+    def test_what_is_set_aside_is_off_the_record_and_found_by_its_request(self, ledger):
+        for ticket in range(4):
+            ledger.submit(ticket, "evolution", "a", {**REQUEST, "seed": ticket})
+        ledger.finish(0, DONE)
+        ledger.finish(2, DONE)
+        ledger.set_aside_from(1)
+        assert [training.ticket for training in ledger.trainings()] == [0]
+        assert ledger.outcome_set_aside({**REQUEST, "seed": 2}) == DONE
+        assert ledger.outcome_set_aside({**REQUEST, "seed": 3}) is None, "it had not ended"
+
+    def test_failures_are_forgotten_but_for_those_of_the_loss(self, ledger):
+        statuses = (Status.DONE, Status.DIVERGED, Status.TIMEOUT, Status.DIED, Status.OUT_OF_MEMORY, Status.ERROR)
+        for ticket, status in enumerate(statuses):
+            ledger.submit(ticket, "evolution", "a", {**REQUEST, "seed": ticket})
+            ledger.finish(ticket, Outcome(status, None, "why", 1.0, "w"))
+        assert ledger.fact(MAY_BRANCH) is None
+        assert ledger.forget_failures() == 4
+        kept = [training.outcome.status for training in ledger.trainings() if training.outcome]
+        assert kept == [Status.DONE, Status.DIVERGED]
+        assert ledger.fact(MAY_BRANCH) == 1
+        assert ledger.forget_failures() == 0
+
+    def test_facts(self, ledger, path):
+        ledger.record_fact("a", 1.5)
+        ledger.record_fact("a", 2.5)
+        ledger.record_fact("b", 1)
+        ledger.record_fact("b", None)
+        with Ledger(path, read_only=True) as reader:
+            assert (reader.fact("a"), reader.fact("b")) == (2.5, None)
 
 
 class TestDurability:
@@ -151,7 +186,7 @@ class TestWhatIsNoLedger:
     def test_another_database(self, path):
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE mine (x)")
-        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 1\)"):
+        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 2\)"):
             Ledger(path)
 
     def test_a_newer_schema(self, path):
@@ -159,8 +194,16 @@ class TestWhatIsNoLedger:
         with sqlite3.connect(path) as other:
             other.execute(f"PRAGMA user_version={SCHEMA + 1}")
         for read_only in (True, False):
-            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 2, .*upgrade lossevo"):
+            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 3, .*upgrade lossevo"):
                 Ledger(path, read_only=read_only)
+
+    def test_an_older_schema_can_be_read_but_not_go_on(self, path):
+        Ledger(path, create=True).close()
+        with sqlite3.connect(path) as other:
+            other.execute("PRAGMA user_version=1")
+        Ledger(path, read_only=True).close()
+        with pytest.raises(LossevoError, match=r"an older lossevo \(ledger schema 1, this writes 2\).*cannot go on"):
+            Ledger(path)
 
     def test_a_damaged_one(self, path):
         with Ledger(path, create=True) as ledger:

@@ -265,3 +265,12 @@ def test_a_descent_goes_through_the_whole_of_a_loss_that_changes() -> None:
     assert Screening(2).measure(turns).failed is Check.DESCENT
     late = Expression.parse(f"max(t - 0.02, 0) * ({DICE})")
     assert Screening(2).measure(late).failed is None
+
+
+@pytest.mark.parametrize("name", ["descent", "dice"])
+def test_what_is_measured_depends_on_the_expression_alone(name: str) -> None:
+    """Also where an equivalent expression was seen before: the ledger keeps what is measured."""
+    expression = FAILS[Check.DESCENT] if name == "descent" else str(expression_of("dice"))
+    screening = Screening(2)
+    screening.screen(lambda: Expression.parse(f"2 * ({expression})"))
+    assert screening.measure(Expression.parse(expression)) == Screening(2).measure(Expression.parse(expression))

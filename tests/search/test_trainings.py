@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.search.ledger import Ledger
-from lossevo.search.trainings import OrderedTrainings
+from lossevo.search.ledger import MAY_BRANCH, Ledger
+from lossevo.search.trainings import STEP_LIMIT, OrderedTrainings
 from lossevo.training import TrainingRequest
 from tests.search.synthetic import Killed, SyntheticExecutor
 
@@ -147,19 +148,72 @@ class TestWorkers:
         trainings.close()
         assert executor.closed
 
-    def test_a_training_may_take_long_but_not_for_ever(self, ledger):
-        limits = []
-
-        class Looking(SyntheticExecutor):
-            def submit(self, job):
-                limits.append(job.timeout_s)
-                return super().submit(job)
-
-        submit(OrderedTrainings(ledger, Looking), 0)
-        assert 60 < limits[0] < 3600
-
     def test_a_failure_is_an_outcome(self, ledger):
         trainings = OrderedTrainings(ledger, lambda: SyntheticExecutor(fate=lambda payload: Status.DIED))
         submit(trainings, 0)
         assert trainings.take().status is Status.DIED
         assert ledger.training(0).outcome.status is Status.DIED
+
+
+class Looking(SyntheticExecutor):
+    """Notes the limits of its jobs; a training takes 3 s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[float | None] = []
+
+    def submit(self, job):
+        self.limits.append(job.timeout_s)
+        return super().submit(job)
+
+    def completed(self):
+        for ticket, outcome in super().completed():
+            yield ticket, replace(outcome, seconds=3.0)
+
+
+class TestTimeLimit:
+    def take_all(self, trainings: OrderedTrainings, count: int, *, calibrating: int) -> None:
+        for number in range(count):
+            trainings.submit(request(number), phase="", subject="", calibrating=number == calibrating)
+        for _ in range(count):
+            trainings.take()
+
+    def test_it_is_what_the_task_states(self, ledger):
+        executor = Looking()
+        self.take_all(OrderedTrainings(ledger, lambda: executor, 7.0), 5, calibrating=0)
+        assert executor.limits == [120 + 7 * 10] * 5
+        assert ledger.fact(STEP_LIMIT) is None
+
+    def test_else_it_is_calibrated_on_the_first_that_calibrates_and_recorded(self, ledger):
+        executor = Looking()
+        self.take_all(OrderedTrainings(ledger, lambda: executor), 6, calibrating=1)
+        calibrated = pytest.approx(120 + 20 * 3.0)
+        assert executor.limits == [None, None, None, calibrated, calibrated, calibrated]
+        assert ledger.fact(STEP_LIMIT) == pytest.approx(20 * 3.0 / 10)
+
+    def test_a_resumed_run_keeps_it(self, ledger):
+        self.take_all(OrderedTrainings(ledger, Looking), 3, calibrating=0)
+        executor = Looking()
+        self.take_all(OrderedTrainings(ledger, lambda: executor), 5, calibrating=0)
+        assert executor.limits == [pytest.approx(180)] * 2
+
+    def test_failures_do_not_calibrate(self, ledger):
+        executor = Looking()
+        executor.fate = lambda payload: Status.TIMEOUT
+        self.take_all(OrderedTrainings(ledger, lambda: executor), 4, calibrating=0)
+        assert executor.limits == [None] * 4
+
+
+class TestAnotherCourse:
+    def test_it_is_refused_unless_allowed(self, ledger):
+        first = OrderedTrainings(ledger, SyntheticExecutor)
+        submit(first, 0, 1, 2, 3)
+        taken = [first.take() for _ in range(4)]
+        ledger.record_fact(MAY_BRANCH, 1)
+        executor = SyntheticExecutor()
+        again = OrderedTrainings(ledger, lambda: executor)
+        submit(again, 0, 7, 2, 3, 8)
+        outcomes = [again.take() for _ in range(5)]
+        assert [outcomes[n] for n in (0, 2, 3)] == [taken[n] for n in (0, 2, 3)]
+        assert [payload["seed"] for payload in executor.submitted] == [7, 8], "nothing is trained twice"
+        assert [training.request["seed"] for training in ledger.trainings()] == [0, 7, 2, 3, 8]

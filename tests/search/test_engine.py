@@ -309,7 +309,7 @@ class TestBudget:
                 in_flight.append(len(self._waiting) + 1)
                 return super().submit(job)
 
-        run_search(tmp_path / "ledger.sqlite", small_space(trainings=32, window=5), executor=Watching())
+        run_search(tmp_path / "ledger.sqlite", small_space(trainings=32, window=5), executor=Watching(workers=5))
         assert max(in_flight) == 5
 
 

@@ -8,12 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lossevo.cluster import Status
 from lossevo.data import MERGED, LabelScheme
 from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource, Run, RunConfig, Subjects, hall_of_fame, read_config
+from lossevo.search import CohortSource, Run, RunConfig, Subjects, give_budget, hall_of_fame, read_config
 from lossevo.search.folder import locked
-from lossevo.search.ledger import Ledger
+from lossevo.search.ledger import MAY_BRANCH, Ledger
+from lossevo.search.study import retry_failures
 from lossevo.training import TaskSettings
 from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
@@ -221,6 +223,77 @@ class TestSearch:
         run_search(folder / "ledger.sqlite", small_space(trainings=24), seed=9)
         with pytest.raises(LossevoError, match="training 0 on record is not the one asked for now"):
             Run.open(folder).search(lambda spec: SyntheticExecutor())
+
+
+def trained(folder: Path) -> list:
+    with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+        return [(training.phase, training.subject, training.request) for training in ledger.trainings()]
+
+
+class TestMoreBudget:
+    @pytest.fixture
+    def larger(self, tmp_path, cohort) -> tuple[Path, list]:
+        """A search begun with the larger budget."""
+        folder = Run.create(tmp_path / "larger", config(cohort, trainings=72)).folder
+        return folder, Run.open(folder).search(lambda spec: SyntheticExecutor())
+
+    @pytest.mark.parametrize("before", [0, 10, 32])
+    def test_a_search_goes_on_as_if_it_had_been_begun_with_it(self, folder, larger, before):
+        executor = SyntheticExecutor(kill_after=before if before < 32 else None)
+        with pytest.raises(Killed) if before < 32 else nullcontext():
+            Run.open(folder).search(lambda spec: executor)
+        give_budget(folder, 72)
+        more = SyntheticExecutor(workers=2)
+        entries = Run.open(folder).search(lambda spec: more)
+        expected_folder, expected = larger
+        assert entries == expected
+        assert trained(folder) == trained(expected_folder)
+        assert (folder / "hall_of_fame.json").read_text() == (expected_folder / "hall_of_fame.json").read_text()
+        asked = [json.dumps(payload, sort_keys=True) for payload in (*executor.submitted, *more.submitted)]
+        finished = asked[: len(executor.delivered)] if before == 32 else []
+        assert not {*finished} & {json.dumps(p, sort_keys=True) for p in more.submitted}, "it was trained before"
+
+    def test_killed_on_the_way_it_can_be_resumed(self, folder, larger):
+        Run.open(folder).search(lambda spec: SyntheticExecutor())
+        give_budget(folder, 72)
+        for _ in range(5):
+            with pytest.raises(Killed):
+                Run.open(folder).search(lambda spec: SyntheticExecutor(kill_after=4))
+        assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == larger[1]
+
+    def test_when_it_has_ended_the_course_is_fixed_again(self, folder):
+        give_budget(folder, 72)
+        Run.open(folder).search(lambda spec: SyntheticExecutor())
+        with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+            assert ledger.fact(MAY_BRANCH) is None
+
+    def test_less_is_refused_and_the_same_changes_nothing(self, folder):
+        with pytest.raises(LossevoError, match=r"--budget is 31, but .*new was begun with 32 trainings; give at least"):
+            give_budget(folder, 31)
+        give_budget(folder, 32)
+        with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+            assert ledger.fact(MAY_BRANCH) is None
+
+    def test_not_while_somebody_searches(self, folder):
+        with locked(folder), pytest.raises(LossevoError, match="another process works in this folder"):
+            give_budget(folder, 72)
+
+
+class TestRetry:
+    @pytest.mark.parametrize("status", [Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR])
+    def test_failures_that_are_tried_again_leave_no_trace(self, folder, tmp_path, cohort, status):
+        undisturbed = Run.create(tmp_path / "undisturbed", config(cohort)).folder
+        expected = Run.open(undisturbed).search(lambda spec: SyntheticExecutor())
+        failing = SyntheticExecutor(fate=lambda payload: status if payload["seed"] % 3 == 0 else Status.DONE)
+        assert Run.open(folder).search(lambda spec: failing) != expected
+        assert retry_failures(folder) > 0
+        assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == expected
+        assert trained(folder) == trained(undisturbed)
+        assert retry_failures(folder) == 0
+
+    def test_those_that_diverged_stay(self, folder):
+        Run.open(folder).search(lambda spec: SyntheticExecutor(fate=lambda payload: Status.DIVERGED))
+        assert retry_failures(folder) == 0
 
 
 class TestCohortSource:

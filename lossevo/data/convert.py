@@ -23,7 +23,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lossevo.data.cohort import Case, Cohort
-from lossevo.data.files import Affine
+from lossevo.data.geometry import Affine
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
 from lossevo.data.loading import read_case
 from lossevo.data.readers import read_cohort, scan

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from lossevo.data import CohortWarning, prepare, read_cohort
 from lossevo.data.checks import Report, check
-from lossevo.data.files import read_header
 from lossevo.data.labels import label_scheme
 from lossevo.data.loading import read_case
 from lossevo.data.readers import scan
@@ -155,6 +154,14 @@ def interpolated(voxels, affine):
     return voxels, affine
 
 
+def without_geometry(file: Path) -> None:
+    """Sform and qform code 0, as tools leave them that write a bare array."""
+    stored = nib.Nifti1Image(np.asanyarray(nib.load(file).dataobj), None)
+    stored.set_sform(None, 0)
+    stored.set_qform(None, 0)
+    nib.save(stored, file)
+
+
 def shorter(voxels, affine):
     return voxels[:, :-1], affine
 
@@ -240,10 +247,14 @@ class TestOneFile:
     @pytest.mark.parametrize(
         ("content", "code", "message"),
         [
-            (lambda whole: whole[: len(whole) // 2], "truncated-gzip", r"ends early, after \d+ bytes; copy it again"),
+            (lambda whole: whole[: len(whole) // 2], "truncated-gzip", r"ends early.*; copy it again"),
             (lambda whole: whole[:-3], "truncated-gzip", "ends early"),
-            (lambda whole: whole[:-8] + b"12345678", "damaged-gzip", "its compressed content is damaged .*CRC"),
-            (lambda whole: b"<html>404 Not Found</html>" * 99, "damaged-gzip", "damaged .*[Nn]ot a gzip"),
+            (
+                lambda whole: whole[:-8] + b"12345678",
+                "damaged-gzip",
+                "its compressed content is damaged: incorrect data check",
+            ),
+            (lambda whole: b"<html>404 Not Found</html>" * 99, "unreadable", "no NIfTI header"),
             (
                 lambda whole: b"/annex/objects/MD5E-s1234--0f.nii.gz\n",
                 "pointer",
@@ -525,16 +536,12 @@ class TestMasks:
         assert (problem.severity, problem.code) == (WARNING, "shape-mismatch")
         assert "it is resampled to the image" in problem.message
 
-    def test_on_grids_of_their_own_under_an_image_without_geometry(self, masks, cohort, monkeypatch):
+    def test_on_grids_of_their_own_under_an_image_without_geometry(self, masks, cohort):
         rewrite(cohort / "L1_3.nii.gz", shorter)
-        header = read_header(image(cohort))
-        monkeypatch.setattr(
-            "lossevo.data.case_checks.read_header",
-            lambda file: dataclasses.replace(header, has_geometry=file not in [image(cohort, n) for n in range(12)]),
-        )
+        without_geometry(image(cohort))
         report = check(masks)
-        assert found(report) == [("shape-mismatch", "case03")]
-        assert report.problems[0].severity is WARNING
+        assert found(report) == [("no-geometry", "case03"), ("shape-mismatch", "case03")]
+        assert not report.errors
         assert report.cases[0].spacing_mm == pytest.approx(SPACING_MM)
 
     def test_that_lie_outside_the_image_cannot_be(self, masks, cohort):

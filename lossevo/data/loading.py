@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from lossevo.data.cohort import Grid, Volume
 from lossevo.data.files import read_header, read_stored
 from lossevo.data.geometry import Affine, largest_distance_mm, spacing_of
 from lossevo.data.label_map import label_map
+from lossevo.data.regridding import label_onto
 from lossevo.data.scan import CaseFiles, LabelFile, Scan
 from lossevo.data.stored import Geometry, Header, Stored, canonical, canonical_grid
 from lossevo.errors import LossevoError
@@ -210,9 +210,7 @@ def _onto(
             f"{file}: {outside:.0%} of its structure lie outside of {image_file}; the two do not belong together, or "
             "one has a wrong header"
         )
-    matrix = np.linalg.inv(label_affine) @ affine
-    resampled: NDArray[np.int32] = affine_transform(label, matrix, output_shape=grid, order=0, mode="constant", cval=0)
-    return resampled
+    return label_onto(label, label_affine, affine, grid)
 
 
 def _integers(label: NDArray[Any], part: LabelFile, scan: Scan) -> NDArray[np.int32]:

@@ -76,11 +76,12 @@ class _Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Where the voxels of a file lie."""
+    """Where the voxels of a file lie, if that is known (``placed``)."""
 
     file: Path
     shape: tuple[int, ...]
     affine: Affine
+    placed: bool
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
@@ -136,7 +137,11 @@ def examine(files: CaseFiles, scan: Scan, class_names: Mapping[int, str]) -> Cas
         wanted = listed(dict.fromkeys(class_names.values()))
         found.warning("empty-label", files.labels[0].file, f"no voxel of {wanted}; leave the case out, or label it")
 
-    _check_grids(grids, {label.file for label in files.labels} if scan.resample_labels else set(), found)
+    _check_grids(
+        [grid for grid in grids if grid.placed],
+        {label.file for label in files.labels} if scan.resample_labels else set(),
+        found,
+    )
     if not found.about(None):
         _check_whole(files, scan, found)
     return CaseReport(
@@ -156,13 +161,14 @@ def _grids(headers: list[tuple[Path, Header]], found: _Findings) -> list[_Grid]:
     """Where the voxels of each file lie, those without geometry where another file lies."""
     files = [file for file, _ in headers]
     whole = [header for _, header in headers]
+    lost = False
     without = [file for file, header in headers if header.geometry is Geometry.ASSUMED]
     none_known = not any(header.has_geometry for header in whole)
     try:
         whole = placed(files, whole)
     except LossevoError as problem:
         found.problems.append(error("no-geometry", str(problem), None, found.case_id))
-        without = []
+        without, lost = [], True
     for file in without[:1] if none_known else without:
         what = "gives no position and orientation (a NIfTI file: sform and qform code 0)"
         found.warning(
@@ -173,7 +179,10 @@ def _grids(headers: list[tuple[Path, Header]], found: _Findings) -> list[_Grid]:
             else f"{what}; it is taken to lie where the file of the case with its shape lies. Other programs may not: "
             "copy that one's header",
         )
-    return [_Grid(file, *canonical_grid(header)) for file, header in zip(files, whole, strict=True)]
+    return [
+        _Grid(file, *canonical_grid(header), placed=header.has_geometry or not lost)
+        for file, header in zip(files, whole, strict=True)
+    ]
 
 
 def content_hash(voxels: NDArray[Any]) -> str:

@@ -69,6 +69,7 @@ def _header(file: Path, reader: Any, text: _Text) -> Header:
         for name in ("ElementSpacing", "ElementSize"):
             if name.lower() in text.fields:
                 check_voxel_sizes(file, _numbers(text.fields[name.lower()]), name)
+    _check_nrrd_sizes(file, text)
     reader.ReadImageInformation()
     dimension, components = reader.GetDimension(), reader.GetNumberOfComponents()
     if kind_of(file) == "PNG" and components > 1:
@@ -76,7 +77,7 @@ def _header(file: Path, reader: Any, text: _Text) -> Header:
             f"{file}: {components} colours (RGB, or a palette), expected one grey value per pixel; write the channels "
             "as one file each, a label as the numbers of its classes"
         )
-    _check_nrrd_sizes(file, text, dimension)
+    _check_nrrd_sizes(file, text, of_space=dimension)
     side = min(dimension, 3)
     affine = np.eye(4)
     direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:side, :side]
@@ -107,8 +108,8 @@ def _geometry(file: Path, affine: Any, text: _Text) -> Geometry:
     return Geometry.KNOWN
 
 
-def _check_nrrd_sizes(file: Path, text: _Text, dimension: int) -> None:
-    """Axes without a size may be of something else than space, but not of more than there is besides."""
+def _check_nrrd_sizes(file: Path, text: _Text, *, of_space: int = 0) -> None:
+    """That sizes are regular, and that there are so many; axes of something else than space have none."""
     sizes = {"spacings": _numbers(text.fields.get("spacings", ""))}
     vectors = re.findall(r"none|\([^)]*\)", text.fields.get("space directions", ""))
     sizes["space directions"] = tuple(
@@ -116,7 +117,7 @@ def _check_nrrd_sizes(file: Path, text: _Text, dimension: int) -> None:
     )
     for name, found in sizes.items():
         spatial = tuple(size for size in found if not math.isnan(size))
-        if found and len(spatial) < dimension:
+        if found and len(spatial) < of_space:
             check_voxel_sizes(file, found, name)
         check_voxel_sizes(file, tuple(map(abs, spatial)), name)  # a negative one turns its axis round
 

@@ -18,7 +18,7 @@ import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
 from lossevo.data.content import LARGEST_RATIO, Content
-from lossevo.data.geometry import LARGEST_SKEW, largest_distance_mm, skew, spacing_of
+from lossevo.data.geometry import LARGEST_SKEW, Affine, largest_distance_mm, skew, spacing_of
 from lossevo.data.stored import Geometry, Header, Oddity, Stored, check_voxel_sizes, checked, volume_shape
 from lossevo.errors import LossevoError
 
@@ -110,7 +110,7 @@ def _header(file: Path, head: _Head, *, packed: bool) -> Header:
     return replace(
         found,
         form_difference_mm=in_mm * _form_difference(header, found.shape),
-        oddities=tuple(_oddities(file, head, packed=packed)),
+        oddities=tuple(_oddities(file, head, affine, packed=packed)),
     )
 
 
@@ -131,21 +131,20 @@ def _form_difference(header: Any, shape: tuple[int, ...]) -> float:
         return math.inf
 
 
-def _oddities(file: Path, head: _Head, *, packed: bool) -> Iterator[Oddity]:
+def _oddities(file: Path, head: _Head, affine: Affine, *, packed: bool) -> Iterator[Oddity]:
     if packed != (file.suffix.lower() == ".gz"):
         what = f"is {'' if packed else 'not '}compressed, though its name ends in {file.suffix}"
         yield Oddity("misnamed", f"{what}; lossevo reads it, other programs may not. Rename it")
     if not head.header["sform_code"] or head.header["qform_code"]:
         return
     # SimpleITK takes the qform if the sform does not suit it, and voxel sizes from pixdim whatever the sform is.
-    sform = head.header.get_sform()
-    if skew(sform) > LARGEST_SKEW:
+    if skew(affine) > LARGEST_SKEW:
         yield Oddity(
             "sheared-affine",
             "its axes are not at right angles, so SimpleITK, and with it nnU-Net, refuses it; "
             "'lossevo data convert' writes a file that both read",
         )
-    sizes = spacing_of(sform)[: len(head.pixdim)]
+    sizes = spacing_of(affine)[: len(head.pixdim)]
     if not np.allclose(head.pixdim, sizes, rtol=_PIXDIM_TOLERANCE):
         told = ["×".join(f"{size:.3g}" for size in some) for some in (head.pixdim, sizes)]
         yield Oddity(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossevo.data.files import pointer, read_stored
+from lossevo.data.files import NIFTI_ENDINGS, pointer, read_stored
 from lossevo.data.geometry import Affine, largest_distance_mm, spacing_of
 from lossevo.data.intensities import clip_limits, fat_fraction, mode_of
 from lossevo.data.label_map import label_map
@@ -170,7 +170,8 @@ def _grids(headers: list[tuple[Path, Header]], found: _Findings) -> list[_Grid]:
         found.problems.append(error("no-geometry", str(problem), None, found.case_id))
         without, lost = [], True
     for file in without[:1] if none_known else without:
-        what = "gives no position and orientation (a NIfTI file: sform and qform code 0)"
+        codes = " (sform and qform code 0)" if file.name.lower().endswith(NIFTI_ENDINGS) else ""
+        what = f"gives no position and orientation{codes}"
         found.warning(
             "no-geometry",
             file,

@@ -149,7 +149,8 @@ def convert(
 ) -> None:
     """Write a data set as nnU-Net v2 raw.
 
-    Nothing is resampled and every voxel stays where it is; only axes are brought into the order right, front, head.
+    Every voxel stays where it is; only axes are brought into the order right, front, head. Axes that are not at right
+    angles, which nnU-Net's reader refuses, are made so, and a note says for which cases.
     dataset.json remembers the patients. splits_final.json comes along where the source states folds or patients have
     several cases. OUT appears when it is complete.
 

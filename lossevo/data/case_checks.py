@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossevo.data.files import Affine, Header, largest_distance_mm, pointer, read_header, read_volume_file, spacing_of
+from lossevo.data.files import NIFTI_ENDINGS, pointer, read_stored
+from lossevo.data.geometry import Affine, largest_distance_mm, spacing_of
 from lossevo.data.intensities import clip_limits, fat_fraction, mode_of
-from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, INTEGER_TOLERANCE, ranges, read_case
+from lossevo.data.label_map import label_map
+from lossevo.data.loading import AFFINE_TOLERANCE_VOXELS, SPACING_TOLERANCE, placed, ranges, read_case
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity, error, warning
+from lossevo.data.stored import Geometry, Header, Stored, UnusableFile, canonical, canonical_grid
 from lossevo.errors import LossevoError
 
 # Rounded quaternions and 32-bit headers stay far below; what is above was written by two different programs.
@@ -75,7 +76,7 @@ class _Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Where the voxels of a file lie; ``affine`` says nothing unless ``placed``."""
+    """Where the voxels of a file lie, if that is known (``placed``)."""
 
     file: Path
     shape: tuple[int, ...]
@@ -93,18 +94,18 @@ def examine(files: CaseFiles, scan: Scan, class_names: Mapping[int, str]) -> Cas
     ``class_names`` maps the label values that are of interest, out of ``scan.label_names``, to names.
     """
     found = _Findings(files.case_id)
-    image_grids: list[_Grid] = []
+    headers: list[tuple[Path, Header]] = []
     image_hashes: list[tuple[Path, str]] = []
     for file in files.images:
         if stored := _read(file, scan, found):
-            voxels, grid = stored
-            image_grids.append(grid)
+            headers.append((file, stored.header))
+            voxels, _ = canonical(stored)
             for channel in np.moveaxis(voxels, -1, 0) if voxels.ndim == 4 else voxels[None]:
                 number = len(image_hashes)
                 channel_name = scan.channel_names[number] if number < len(scan.channel_names) else ""
                 _check_image(channel, channel_name, file, found)
                 image_hashes.append((file, content_hash(channel)))
-    if len(image_grids) == len(files.images) and len(image_hashes) != len(scan.channel_names):
+    if len(headers) == len(files.images) and len(image_hashes) != len(scan.channel_names):
         found.error(
             "channel-count",
             files.images[0] if files.images else scan.folder,
@@ -112,38 +113,77 @@ def examine(files: CaseFiles, scan: Scan, class_names: Mapping[int, str]) -> Cas
             f"({', '.join(scan.channel_names)}); all cases need the same channels",
         )
 
-    label_grids: list[_Grid] = []
-    volumes_cm3: dict[str, float] = {}
+    counts_in: list[tuple[int, dict[int, int]]] = []
     digest = hashlib.sha256()
     for label in files.labels:
         if stored := _read(label.file, scan, found):
-            voxels, grid = stored
-            label_grids.append(grid)
-            voxel_cm3 = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-            for value, count in _check_label(voxels, label, scan, found).items():
-                if name := class_names.get(value):
-                    volumes_cm3[name] = volumes_cm3.get(name, 0.0) + count * voxel_cm3
-            digest.update(f"{label.value}:{content_hash(voxels)}".encode())
+            headers.append((label.file, stored.header))
+            try:
+                stored = replace(stored, voxels=label_map(stored, label.file))
+            except UnusableFile as problem:
+                found.problems.append(error(problem.code, str(problem), label.file, files.case_id))
+                continue
+            counts_in.append((len(headers) - 1, _check_label(stored.voxels, label, scan, found)))
+            digest.update(f"{label.value}:{content_hash(canonical(stored)[0])}".encode())
+
+    grids = _grids(headers, found)
+    volumes_cm3: dict[str, float] = {}
+    for number, counts in counts_in:
+        voxel_cm3 = abs(float(np.linalg.det(grids[number].affine[:3, :3]))) / 1000
+        for value, count in counts.items():
+            if name := class_names.get(value):
+                volumes_cm3[name] = volumes_cm3.get(name, 0.0) + count * voxel_cm3
     if files.labels and not volumes_cm3 and not found.about({label.file for label in files.labels}):
         wanted = listed(dict.fromkeys(class_names.values()))
         found.warning("empty-label", files.labels[0].file, f"no voxel of {wanted}; leave the case out, or label it")
 
-    # An image that does not know its geometry takes a label's.
-    placed = [grid for grid in (*image_grids, *label_grids) if grid.placed]
-    _check_grids(placed, {label.file for label in files.labels} if scan.resample_labels else set(), found)
+    _check_grids(
+        [grid for grid in grids if grid.placed],
+        {label.file for label in files.labels} if scan.resample_labels else set(),
+        found,
+    )
     if not found.about(None):
         _check_whole(files, scan, found)
     return CaseReport(
         case_id=files.case_id,
         subject=files.subject,
         channels=len(image_hashes),
-        shape=placed[0].shape if placed else None,
-        spacing_mm=placed[0].spacing_mm if placed else None,
+        shape=grids[0].shape if grids else None,
+        spacing_mm=grids[0].spacing_mm if grids else None,
         volumes_cm3=volumes_cm3,
         image_hashes=tuple(image_hashes),
         label_hash=digest.hexdigest() if volumes_cm3 else None,
         problems=tuple(found.problems),
     )
+
+
+def _grids(headers: list[tuple[Path, Header]], found: _Findings) -> list[_Grid]:
+    """Where the voxels of each file lie, those without geometry where another file lies."""
+    files = [file for file, _ in headers]
+    whole = [header for _, header in headers]
+    lost = False
+    without = [file for file, header in headers if header.geometry is Geometry.ASSUMED]
+    none_known = not any(header.has_geometry for header in whole)
+    try:
+        whole = placed(files, whole)
+    except LossevoError as problem:
+        found.problems.append(error("no-geometry", str(problem), None, found.case_id))
+        without, lost = [], True
+    for file in without[:1] if none_known else without:
+        codes = " (sform and qform code 0)" if file.name.lower().endswith(NIFTI_ENDINGS) else ""
+        what = f"gives no position and orientation{codes}"
+        found.warning(
+            "no-geometry",
+            file,
+            f"{what}, nor does any other file of the case; left and right, and sizes it does not give, are assumed"
+            if none_known
+            else f"{what}; it is taken to lie where the file of the case with its shape lies. Other programs may not: "
+            "copy that one's header",
+        )
+    return [
+        _Grid(file, *canonical_grid(header), placed=header.has_geometry or not lost)
+        for file, header in zip(files, whole, strict=True)
+    ]
 
 
 def content_hash(voxels: NDArray[Any]) -> str:
@@ -154,8 +194,8 @@ def content_hash(voxels: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _read(file: Path, scan: Scan, found: _Findings) -> tuple[NDArray[Any], _Grid] | None:
-    """Voxels of a file and where they lie, or None and an error."""
+def _read(file: Path, scan: Scan, found: _Findings) -> Stored | None:
+    """What is in a file, or None and an error."""
     if any(problem.file == file and problem.severity is Severity.ERROR for problem in scan.problems):
         return None
     if command := pointer(file):
@@ -168,51 +208,37 @@ def _read(file: Path, scan: Scan, found: _Findings) -> tuple[NDArray[Any], _Grid
         found.error("missing-file", file, "does not exist; complete the data set, or leave the case out")
         return None
     try:
-        _read_to_the_end(file)
-        header = read_header(file)
-        voxels, affine = read_volume_file(file)
-    except EOFError:
-        found.error("truncated-gzip", file, f"ends early, after {file.stat().st_size} bytes; copy it again")
-    except (gzip.BadGzipFile, zlib.error) as problem:
-        found.error("damaged-gzip", file, f"its compressed content is damaged ({problem}); copy it again")
+        stored = read_stored(file)
     except LossevoError as problem:
-        found.problems.append(error("unreadable", str(problem), file, found.case_id))
-    except OSError as problem:
-        found.error("unreadable", file, f"cannot be read ({problem.strerror or problem})")
-    else:
-        grid = _Grid(file, voxels.shape[:3], affine, header.has_geometry)
-        if grid.placed:
-            _check_spacing(grid, header, found)
-        return voxels, grid
-    return None
+        code = problem.code if isinstance(problem, UnusableFile) else "unreadable"
+        found.problems.append(error(code, str(problem), file, found.case_id))
+        return None
+    _check_header(file, stored.header, found)
+    return stored
 
 
-def _read_to_the_end(file: Path) -> None:
-    """Decompress all of a gzip file: a reader stops after the last voxel, before the checksum."""
-    if file.suffix.lower() == ".gz":
-        with gzip.open(file) as stream:
-            while stream.read(1 << 20):
-                pass
-
-
-def _check_spacing(grid: _Grid, header: Header, found: _Findings) -> None:
-    least, most = min(grid.spacing_mm), max(grid.spacing_mm)
-    if least < SPACING_LIMITS_MM[0] or most > SPACING_LIMITS_MM[1] or most > LARGEST_ANISOTROPY * least:
+def _check_header(file: Path, header: Header, found: _Findings) -> None:
+    least, most = min(header.spacing_mm), max(header.spacing_mm)
+    if header.has_geometry and (
+        least < SPACING_LIMITS_MM[0] or most > SPACING_LIMITS_MM[1] or most > LARGEST_ANISOTROPY * least
+    ):
+        _, affine = canonical_grid(header)
         found.warning(
             "extreme-spacing",
-            grid.file,
-            f"voxels of {sides(grid.spacing_mm)} mm; expected {SPACING_LIMITS_MM[0]:g} to {SPACING_LIMITS_MM[1]:g} mm "
-            f"and sides that differ by at most a factor of {LARGEST_ANISOTROPY:g}. A localizer, or a wrong header "
+            file,
+            f"voxels of {sides(spacing_of(affine))} mm; expected {SPACING_LIMITS_MM[0]:g} to {SPACING_LIMITS_MM[1]:g} "
+            f"mm and sides that differ by at most a factor of {LARGEST_ANISOTROPY:g}. A localizer, or a wrong header "
             f"(it is in {header.unit})?",
         )
-    form_difference_mm = header.form_difference_mm
-    if form_difference_mm > AFFINE_TOLERANCE_VOXELS * least:
+    if header.form_difference_mm > AFFINE_TOLERANCE_VOXELS * least:
         found.warning(
             "sform-qform",
-            grid.file,
-            f"its sform and qform place voxels up to {form_difference_mm:.3g} mm apart, so programs disagree about its "
-            "geometry; lossevo takes the sform. Compare with a viewer and write both alike",
+            file,
+            f"its sform and qform place voxels up to {header.form_difference_mm:.3g} mm apart, so programs disagree "
+            "about its geometry; lossevo takes the sform. Compare with a viewer and write both alike",
         )
+    for oddity in header.oddities:
+        found.warning(oddity.code, file, oddity.message)
 
 
 def _check_image(channel: NDArray[Any], name: str, file: Path, found: _Findings) -> None:
@@ -241,25 +267,8 @@ def _check_image(channel: NDArray[Any], name: str, file: Path, found: _Findings)
 
 def _check_label(voxels: NDArray[Any], label: LabelFile, scan: Scan, found: _Findings) -> dict[int, int]:
     """Number of voxels of each non-zero value of ``scan.label_names``."""
-    if voxels.ndim != 3:
-        found.error("label-shape", label.file, f"shape {voxels.shape}, expected a label map or mask in 3D")
-        return {}
     values, counts = np.unique(voxels, return_counts=True)
-    if not np.isfinite(values).all():
-        found.error("not-finite", label.file, "the label has NaN or infinite voxels; expected integers")
-        return {}
-    whole = np.rint(values)
-    off = np.abs(values - whole)
-    if np.max(off, initial=0) > INTEGER_TOLERANCE:
-        count = int(counts[off > INTEGER_TOLERANCE].sum())
-        found.error(
-            "label-not-integer",
-            label.file,
-            f"{count} voxel(s) are not integers, such as {values[off.argmax()]:.4g}; was the label interpolated? "
-            "Resample labels with nearest neighbour",
-        )
-        return {}
-    count_of = {int(value): int(count) for value, count in zip(whole, counts, strict=True) if value != 0}
+    count_of = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value != 0}
     if sum(count_of.values()) == voxels.size:
         found.warning("no-background", label.file, "no voxel is 0, the background; is it an image, or numbered from 1?")
     if label.value is not None:
@@ -305,7 +314,7 @@ def _compare(
     resampled: bool,
 ) -> None:
     advice = "it is resampled to the image" if resampled else "resample one to the grid of the other"
-    same_spacing = np.allclose(other.spacing_mm, reference.spacing_mm, rtol=1e-2)
+    same_spacing = np.allclose(other.spacing_mm, reference.spacing_mm, rtol=SPACING_TOLERANCE)
     if other.shape != reference.shape:
         tell(
             "shape-mismatch",

@@ -159,6 +159,7 @@ def _of_the_cohort(
     yield from _duplicate_labels(scan, cases)
     yield from _missing_classes(scan, cases, class_names, expected=expected)
     yield from _odd_spacings(cases)
+    yield from _single_slices(cases)
     yield from unclear_subjects(scan)
     yield from _unusable_folds(scan)
     subjects = {case.subject for case in cases}
@@ -250,6 +251,22 @@ def _odd_spacings(cases: list[CaseReport]) -> Iterator[Problem]:
                 "odd-spacing",
                 f"case {case.case_id}: voxels of {sides(spacing)} mm, where the median of the cohort is "
                 f"{sides(usual)} mm (right-left, front-back, head-foot); another sequence or plane?",
+                case_id=case.case_id,
+            )
+
+
+def _single_slices(cases: list[CaseReport]) -> Iterator[Problem]:
+    known = [(case, case.shape) for case in cases if case.shape is not None]
+    for axis, direction in enumerate(("right-left", "front-back", "head-foot")):
+        single = [case for case, shape in known if shape[axis] == 1]
+        if not 0 < len(single) <= len(known) / 2:
+            continue
+        usual = round(statistics.median(shape[axis] for _, shape in known if shape[axis] > 1))
+        for case in single:
+            yield warning(
+                "single-slice",
+                f"case {case.case_id}: one slice ({direction}), where most cases have more, {usual} in the median; a "
+                "localizer, or a slice of a volume?",
                 case_id=case.case_id,
             )
 

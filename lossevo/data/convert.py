@@ -10,26 +10,28 @@ import os
 import re
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lossevo.data.cohort import Case, Cohort
-from lossevo.data.files import Affine
+from lossevo.data.geometry import LARGEST_SKEW, Affine, largest_distance_mm, skew, spacing_of, straightened
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
 from lossevo.data.loading import read_case
 from lossevo.data.readers import read_cohort, scan
 from lossevo.data.readers.table import subject_of
+from lossevo.data.regridding import image_onto, label_onto, upright_grid
 from lossevo.data.scan import CaseFiles
 from lossevo.data.splits import k_folds, splits_json, stated_folds, subjects_of_folds
+from lossevo.data.subjects import CohortWarning
 from lossevo.errors import LossevoError
 
 Progress = Callable[[int, int, str], None]
@@ -37,6 +39,11 @@ Progress = Callable[[int, int, str], None]
 # nnU-Net's own number of folds, and the seed that it draws them with.
 FOLDS, FOLDS_SEED = 5, 12345
 _ENDING = ".nii.gz"
+# A grid that is not at right angles is written as the nearest one that is if that moves no voxel by more than this
+# share of its smallest side. Image and label move alike. Beyond it, both are resampled.
+LARGEST_MOVE_VOXELS = 0.5
+_STRAIGHTENED = f"got the nearest grid that has them; no voxel moved by more than {LARGEST_MOVE_VOXELS:g} of its side"
+_RESAMPLED = "were resampled to a grid that has them (image linearly, label by nearest neighbour)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,10 @@ def convert(
 ) -> Cohort:
     """Write the labelled cases of a data set as nnU-Net v2 raw; returns the cohort that was written.
 
-    Nothing is resampled: axes are flipped and permuted to RAS, so that image and label are stored alike, and every
-    voxel stays where it is. Intensities keep their values (as integers where they are integers, else 32-bit floats).
+    Axes are flipped and permuted to RAS, so that image and label are stored alike, and every voxel stays where it is.
+    Intensities keep their values (as integers where they are integers, else 32-bit floats). nnU-Net wants axes at right
+    angles: a case without them gets the nearest grid with them, and is resampled to one if the two differ by more than
+    ``LARGEST_MOVE_VOXELS``; a :class:`~lossevo.data.subjects.CohortWarning` says so.
     ``dataset.json`` also says which patient each case is of. ``splits_final.json`` is written where the source states
     folds, and where patients have several cases, which nnU-Net's own folds would part; it belongs into the folder
     that nnU-Net preprocesses to.
@@ -126,6 +135,7 @@ def write_nnunet(
     name_of = _names(cohort)
     splits = _splits(cohort, name_of, folds)
     document = _document(cohort, name_of) | dict(description)
+    changes: dict[str, str | None] = {}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f"{out.name}.incomplete-{secrets.token_hex(4)}")
@@ -135,9 +145,10 @@ def write_nnunet(
                 (part / folder).mkdir()
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 job = partial(_write_case, part, name_of, read)
-                for done, case_id in enumerate(pool.map(job, cohort.cases), start=1):
+                for done, (case, change) in enumerate(zip(cohort.cases, pool.map(job, cohort.cases), strict=True), 1):
+                    changes[case.case_id] = change
                     if progress is not None:
-                        progress(done, len(cohort.cases), case_id)
+                        progress(done, len(cohort.cases), case.case_id)
             if splits is not None:
                 (part / "splits_final.json").write_text(splits, encoding="utf-8")
             text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
@@ -149,6 +160,7 @@ def write_nnunet(
             shutil.rmtree(part, ignore_errors=True)
     except OSError as problem:
         raise LossevoError(f"{out}: cannot be written ({problem.strerror or problem})") from None
+    _tell(changes)
 
 
 def _check_free(out: Path) -> None:
@@ -191,24 +203,46 @@ def _document(cohort: Cohort, name_of: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _write_case(folder: Path, name_of: Mapping[str, str], read: Callable[[Case], Item], case: Case) -> str:
-    item = read(case)
+def _write_case(folder: Path, name_of: Mapping[str, str], read: Callable[[Case], Item], case: Case) -> str | None:
+    """Write a case; returns what had to be done to its grid."""
+    item, change = _upright(read(case))
     name = name_of[case.case_id]
     for channel, voxels in enumerate(item.image):
         _save(_compact(voxels), item.affine, folder / "imagesTr" / f"{name}_{channel:04d}{_ENDING}")
     _save(item.label, item.affine, folder / "labelsTr" / f"{name}{_ENDING}")
-    return case.case_id
+    return change
+
+
+def _upright(item: Item) -> tuple[Item, str | None]:
+    """The case on a grid at right angles, and what was done to it beyond rounding."""
+    shape = item.label.shape
+    straight = straightened(item.affine, shape)
+    moved = largest_distance_mm(item.affine, straight, shape) / min(spacing_of(item.affine))
+    if moved <= LARGEST_MOVE_VOXELS:
+        return replace(item, affine=straight), _STRAIGHTENED if skew(item.affine) > LARGEST_SKEW else None
+    grid, size = upright_grid(item.affine, shape)
+    image = np.stack([image_onto(channel, item.affine, grid, size) for channel in item.image])
+    return Item(image, label_onto(item.label, item.affine, grid, size), grid), _RESAMPLED
+
+
+def _tell(changes: Mapping[str, str | None]) -> None:
+    """Warn of the cases whose grid was changed."""
+    for change in (_STRAIGHTENED, _RESAMPLED):
+        if cases := [case_id for case_id, made in changes.items() if made == change]:
+            some = ", ".join(cases[:5]) + (f" and {len(cases) - 5} more" if len(cases) > 5 else "")
+            warnings.warn(
+                f"{len(cases)} case(s) with axes that are not at right angles {change}: {some}",
+                CohortWarning,
+                stacklevel=2,
+            )
 
 
 def _save(voxels: NDArray[Any], affine: Affine, file: Path) -> None:
+    """Write a volume whose axes are at right angles, so that the qform says the same as the sform."""
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
-    try:
-        image.set_qform(affine, code=1, strip_shears=False)
-    except HeaderDataError:
-        # It cannot say what a sheared affine says; then there is none, rather than one that differs.
-        image.header["qform_code"] = 0
+    image.set_qform(affine, code=1)
     nib.save(image, file)
 
 

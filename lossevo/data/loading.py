@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from lossevo.data.cohort import Grid, Volume
-from lossevo.data.files import Affine, Stored, canonical, largest_distance_mm, read_header, read_stored, spacing_of
+from lossevo.data.files import read_header, read_stored
+from lossevo.data.geometry import Affine, largest_distance_mm, spacing_of
+from lossevo.data.label_map import label_map
+from lossevo.data.regridding import label_onto
 from lossevo.data.scan import CaseFiles, LabelFile, Scan
+from lossevo.data.stored import Geometry, Header, Stored, canonical, canonical_grid
 from lossevo.errors import LossevoError
 
 # Two affines count as one when no voxel of the volume lies further apart than this share of the smallest voxel side:
 # a quaternion in a header is rounded, a label drawn on another grid is off by half a voxel or more.
 AFFINE_TOLERANCE_VOXELS = 0.1
-# Header scaling leaves integers off by rounding; interpolation leaves them off by much more.
-INTEGER_TOLERANCE = 1e-3
+# Voxel sizes that differ by less were rounded.
+SPACING_TOLERANCE = 1e-2
 # Of a label that is resampled to its image; more outside than this means that the two do not belong together.
 LARGEST_SHARE_OUTSIDE = 0.05
 
@@ -42,8 +44,11 @@ def read_case(files: CaseFiles, scan: Scan) -> StoredCase:
         LossevoError: a file cannot be read, shapes or affines differ, image voxels are not finite, or a label has
             values that are no integers or that ``scan.label_names`` does not have.
     """
-    labels = [read_stored(label.file) for label in files.labels]
-    images = [_located(read_stored(file), file, files.labels, labels) for file in files.images]
+    label_files = [label.file for label in files.labels]
+    volumes = [*map(read_stored, files.images), *(_labelled(read_stored(file), file) for file in label_files)]
+    headers = placed([*files.images, *label_files], [volume.header for volume in volumes])
+    volumes = [replace(volume, header=header) for volume, header in zip(volumes, headers, strict=True)]
+    images, labels = volumes[: len(files.images)], volumes[len(files.images) :]
     first, affine = canonical(images[0])
     grid = first.shape[:3]
     for file, stored in zip(files.images, images, strict=True):
@@ -92,9 +97,8 @@ def grid_of(files: CaseFiles) -> Grid | None:
         return None
     if not header.has_geometry:
         return None
-    x, y, z = np.argsort(io_orientation(header.affine)[:, 0])
-    shape, spacing_mm = header.shape, header.spacing_mm
-    return Grid((shape[x], shape[y], shape[z]), (spacing_mm[x], spacing_mm[y], spacing_mm[z]))
+    shape, affine = canonical_grid(header)
+    return Grid(shape, spacing_of(affine))
 
 
 def label_values(file: Path) -> tuple[int, ...]:
@@ -103,24 +107,52 @@ def label_values(file: Path) -> tuple[int, ...]:
     Raises:
         LossevoError: it cannot be read, or has values that are no integers.
     """
-    values = _whole_values(read_stored(file).voxels, file)
+    values = np.unique(label_map(read_stored(file), file))
     return tuple(int(value) for value in values if value != 0)
 
 
-def _located(image: Stored, file: Path, label_files: tuple[LabelFile, ...], labels: list[Stored]) -> Stored:
-    """An image that gives no geometry lies where a label of its size lies."""
-    if image.has_geometry:
-        return image
-    for label in labels:
-        if label.voxels.shape == image.voxels.shape[:3]:
-            return replace(image, affine=label.affine, has_geometry=True)
-    shapes = ", ".join(
-        f"{part.file.name} {label.voxels.shape}" for part, label in zip(label_files, labels, strict=True)
-    )
-    raise LossevoError(
-        f"{file}: gives no position, orientation and slice distance, and no label has its shape "
-        f"{image.voxels.shape[:3]} ({shapes or 'there is none'}); export it again with its geometry"
-    )
+def placed(files: Sequence[Path], headers: Sequence[Header]) -> list[Header]:
+    """The headers of a case's files; one without geometry gets that of the first with its shape.
+
+    If no file has a geometry, all lie where their formats assume.
+
+    Raises:
+        LossevoError: no other has the shape, or has the voxel size, of one without geometry.
+    """
+    known = [(file, header) for file, header in zip(files, headers, strict=True) if header.has_geometry]
+    return [_placed(file, header, known) for file, header in zip(files, headers, strict=True)]
+
+
+def _placed(file: Path, header: Header, known: Sequence[tuple[Path, Header]]) -> Header:
+    if header.has_geometry or (header.geometry is Geometry.ASSUMED and not known):
+        return header
+    shape = header.shape[:3]
+    where = next(((place, other) for place, other in known if other.shape[:3] == shape), None)
+    if where is None:
+        shapes = ", ".join(f"{place.name} {other.shape[:3]}" for place, other in known)
+        raise LossevoError(
+            f"{file}: gives no position, no orientation, and of those that do no image and no label has its shape "
+            f"{shape} ({shapes or 'there is none'}); export it again with its geometry"
+        )
+    place, other = where
+    own, others = header.spacing_mm, other.spacing_mm
+    # What nobody has written is 1 mm.
+    if (
+        header.geometry is Geometry.ASSUMED
+        and own != (1, 1, 1)
+        and not np.allclose(own, others, rtol=SPACING_TOLERANCE)
+    ):
+        told = ["×".join(f"{side:.3g}" for side in sides) for sides in (own, others)]
+        raise LossevoError(
+            f"{file}: gives no position and orientation, and its voxels of {told[0]} mm are not those of {place} "
+            f"({told[1]} mm), which has its shape; correct its header"
+        )
+    return replace(header, affine=other.affine, geometry=Geometry.KNOWN)
+
+
+def _labelled(label: Stored, file: Path) -> Stored:
+    """A label with integers for voxels."""
+    return replace(label, voxels=label_map(label, file))
 
 
 def _channels(
@@ -178,15 +210,11 @@ def _onto(
             f"{file}: {outside:.0%} of its structure lie outside of {image_file}; the two do not belong together, or "
             "one has a wrong header"
         )
-    matrix = np.linalg.inv(label_affine) @ affine
-    resampled: NDArray[np.int32] = affine_transform(label, matrix, output_shape=grid, order=0, mode="constant", cval=0)
-    return resampled
+    return label_onto(label, label_affine, affine, grid)
 
 
 def _integers(label: NDArray[Any], part: LabelFile, scan: Scan) -> NDArray[np.int32]:
-    if label.ndim != 3:
-        raise LossevoError(f"{part.file}: shape {label.shape}, expected a 3D volume")
-    values = [int(value) for value in _whole_values(label, part.file) if value != 0]
+    values = [int(value) for value in np.unique(label) if value != 0]
     if part.value is not None:
         if len(values) > 1:
             raise LossevoError(
@@ -197,19 +225,8 @@ def _integers(label: NDArray[Any], part: LabelFile, scan: Scan) -> NDArray[np.in
             f"{part.file}: label value(s) {', '.join(map(str, unknown[:5]))} not named in {scan.labels_named_in}, "
             f"which has 0, {ranges(scan.label_names)}; name them there or correct the label"
         )
-    return label.astype(np.int32) if label.dtype.kind in "ui" else np.rint(label).astype(np.int32)
-
-
-def _whole_values(label: NDArray[Any], file: Path) -> NDArray[Any]:
-    """The values of a label, checked to be integers."""
-    values = np.unique(label)
-    if not np.isfinite(values).all():
-        raise LossevoError(f"{file}: the label has NaN or infinite voxels; expected integers")
-    whole = np.rint(values)
-    if values.dtype.kind == "f" and np.abs(values - whole).max() > INTEGER_TOLERANCE:
-        worst = values[np.abs(values - whole).argmax()]
-        raise LossevoError(f"{file}: label value {worst:.4g} is not an integer; was the label interpolated?")
-    return np.unique(whole)
+    integers: NDArray[np.int32] = label.astype(np.int32)
+    return integers
 
 
 def ranges(values: Mapping[int, str]) -> str:

@@ -135,7 +135,7 @@ class TestCohort:
             (IMAGE, lambda voxels, affine: (voxels[1:], affine), r"ball_04_0000\.nii\.gz: shape .* differs"),
             (IMAGE, shifted, r"ball_04_0000\.nii\.gz: its affine places voxels up to 3 mm away"),
             (IMAGE, not_a_number, r"ball_04_0000\.nii\.gz: 1 voxel\(s\) are NaN or infinite"),
-            (LABEL, interpolated, r"ball_04\.nii\.gz: label value 0\.5 is not an integer"),
+            (LABEL, interpolated, r"ball_04\.nii\.gz: 1 voxel\(s\) are not integers, such as 0\.5"),
             (LABEL, unnamed, r"ball_04\.nii\.gz: label value\(s\) 7 not named in dataset\.json"),
             (IMAGE, lambda voxels, affine: (np.stack([voxels, voxels], -1), affine), r"expected a 3D volume"),
             (IMAGE, lambda voxels, affine: (0 * voxels, affine), "case ball_04: the image is constant"),

@@ -49,7 +49,10 @@ class TestCheck:
         said = cli("data", "check", balls)
         assert (said.status, said.err) == (2, "")
         assert f"error: {label}: label value(s) 7 (1 voxels) are not named in dataset.json" in said.out
-        assert f"error: {broken}: ends early, after 500 bytes; copy it again" in said.out
+        assert (
+            f"error: {broken}: not a readable NIfTI file, perhaps truncated (its compressed content ends early)"
+            in said.out
+        )
         assert re.search(r"ball_04 .* unexpected-label-value", said.out)
         assert re.search(r"ball_06 .* truncated-gzip", said.out)
         assert "2 errors, 1 warning" in said.out

@@ -21,6 +21,7 @@ from tests.data.readers.volumes import SAGITTAL, image, label, write_itk, write_
 SHAPE = (6, 8, 10)
 # Stored head first, tilted, 4 mm slices: nothing about it is simple.
 TILT = np.array([[0.0, 0.1, 0.995], [0.0, -0.995, 0.1], [-1.0, 0.0, 0.0]])
+LABELS = {"background": 0, "L1": 1, "L2": 2, "canal": 3}
 AFFINE = np.eye(4)
 AFFINE[:3, :3], AFFINE[:3, 3] = TILT * [1.0, 1.0, 4.0], (-30, 55, 12.5)
 
@@ -37,8 +38,7 @@ def case(number: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def source(write_nnunet_cohort) -> Path:
     cases = {f"case {number}": case(number) for number in range(6)}
-    labels = {"background": 0, "L1": 1, "L2": 2, "canal": 3}
-    return write_nnunet_cohort(cases, labels=labels, affine=AFFINE, name="source")
+    return write_nnunet_cohort(cases, labels=LABELS, affine=AFFINE, name="source")
 
 
 def describe(folder: Path, **entries: object) -> None:
@@ -87,18 +87,45 @@ class TestConvert:
         assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
         np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-4)
 
-    def test_a_sheared_grid_has_no_qform_rather_than_a_wrong_one(self, write_nnunet_cohort, tmp_path):
+    @pytest.mark.parametrize(("shear", "told"), [(1e-5, None), (1e-3, "got the nearest grid"), (0.4, "were resampled")])
+    def test_axes_are_written_at_right_angles(self, write_nnunet_cohort, tmp_path, shear, told):
+        sitk = pytest.importorskip("SimpleITK")
         sheared = AFFINE.copy()
-        sheared[0, 1] += 0.4
-        convert(
-            write_nnunet_cohort({"a": case(0)}, labels={"background": 0, "a": 1, "b": 2, "c": 3}, affine=sheared),
-            tmp_path / "out",
-        )
-        written = nib.load(tmp_path / "out" / "imagesTr" / "a_0000.nii.gz")
-        assert int(written.header["qform_code"]) == 0
-        assert positions(tmp_path / "out" / "labelsTr" / "a.nii.gz") == positions(
-            tmp_path / "cohort" / "labelsTr" / "a.nii.gz"
-        )
+        sheared[0, 1] += shear
+        voxels, labelled = case(0)
+        cohort = write_nnunet_cohort({"a": (voxels, labelled)}, labels=LABELS, affine=sheared)
+        if told:
+            with pytest.warns(CohortWarning, match=f"1 case.s. with axes that are not at right angles {told}.*: a$"):
+                convert(cohort, tmp_path / "out")
+        else:
+            convert(cohort, tmp_path / "out")
+        files = [tmp_path / "out" / name for name in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")]
+        image, label = (sitk.ReadImage(str(file)) for file in files)
+        assert image.GetSize() == label.GetSize()
+        assert (image.GetOrigin(), image.GetDirection()) == (label.GetOrigin(), label.GetDirection())
+        sizes = sorted(np.linalg.norm(sheared[:3, :3], axis=0))
+        assert sorted(image.GetSpacing()) == pytest.approx(sizes, rel=1e-5)
+        header = nib.load(files[0]).header
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+        np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-4)
+        assert not check(scan(tmp_path / "out")).errors
+        # Where it says that voxels lie: those of structure 1, on the whole.
+        index = np.argwhere(labelled == 1).mean(axis=0)
+        found = np.argwhere(sitk.GetArrayFromImage(label).T == 1).mean(axis=0)
+        place = np.array(label.TransformContinuousIndexToPhysicalPoint(found.tolist())) * [-1, -1, 1]
+        np.testing.assert_allclose(place, sheared[:3, :3] @ index + sheared[:3, 3], atol=0.3 if shear > 0.1 else 0.01)
+
+    def test_resampled_intensities_stay_with_their_structures(self, write_nnunet_cohort, tmp_path):
+        sheared = np.diag([1.0, 1.0, 1.0, 1.0])
+        sheared[0, 1] = 0.3
+        labelled = np.zeros((20, 20, 6), np.uint8)
+        labelled[6:14, 6:14, 1:5] = 1
+        with pytest.warns(CohortWarning, match="were resampled"):
+            convert(write_nnunet_cohort({"a": (100.0 * labelled, labelled)}, affine=sheared), tmp_path / "out")
+        volume = read_cohort(tmp_path / "out").cases[0].load()
+        assert volume.label.sum() == pytest.approx(labelled.sum(), rel=0.05)
+        assert np.mean((volume.image[0] > 50) == (volume.label == 1)) > 0.99
+        assert volume.image.min() == 0
 
     def test_description(self, source, tmp_path):
         convert(source, tmp_path / "out", name="Mine", labels=label_scheme("separate", "L1-L2"))
@@ -156,7 +183,7 @@ class TestSplits:
     def test_patients_whose_cases_are_named_as_of_another(self, write_nnunet_cohort, tmp_path):
         named = write_nnunet_cohort(
             {f"sub-1_ses-{number}": case(number) for number in range(3)},
-            labels={"background": 0, "L1": 1, "L2": 2, "canal": 3},
+            labels=LABELS,
         )
         described = {f"sub-1_ses-{number}": f"sub-1_ses-{number}" for number in range(3)}
         describe(named, subjects=described)

@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lossevo.data import files
-from lossevo.data.files import pointer, read_header, read_stored, read_volume_file, spacing_of
+from lossevo.data import itk
+from lossevo.data.files import pointer, read_header, read_stored, read_volume_file
+from lossevo.data.geometry import spacing_of
 from lossevo.errors import LossevoError
 from tests.data.readers.volumes import (
     ANNEX_POINTER,
@@ -114,7 +115,7 @@ def test_a_dicom_file_that_says_nothing_of_its_geometry(tmp_path):
     pytest.importorskip("SimpleITK")
     pytest.importorskip("pydicom")
     file = write_multiframe(tmp_path / "volume.dcm", image())
-    assert not read_stored(file).has_geometry
+    assert not read_stored(file).header.has_geometry
     assert not read_header(file).has_geometry
     np.testing.assert_array_equal(read_stored(file).voxels, image())
 
@@ -171,7 +172,10 @@ def test_a_flipped_bit_that_only_the_checksum_tells(tmp_path):
     content = bytearray(file.read_bytes())
     content[-8] ^= 1
     file.write_bytes(content)
-    with pytest.raises(LossevoError, match=r"volume\.nii\.gz: not a readable NIfTI file, .*CRC check failed"):
+    with pytest.raises(
+        LossevoError,
+        match=r"volume\.nii\.gz: not a readable NIfTI file, .*its compressed content is damaged: incorrect data check",
+    ):
         read_volume_file(file)
 
 
@@ -201,30 +205,23 @@ def test_a_file_of_somebody_else(tmp_path, monkeypatch):
 
 
 def test_what_is_no_volume(tmp_path):
-    (tmp_path / "volume.png").write_bytes(b"\x89PNG")
-    with pytest.raises(LossevoError, match=r"volume\.png: cannot be read, only \.nii\.gz, \.nii, \.mha"):
-        read_volume_file(tmp_path / "volume.png")
+    (tmp_path / "volume.gif").write_bytes(b"GIF89a")
+    with pytest.raises(LossevoError, match=r"volume\.gif: cannot be read, only \.nii\.gz, \.nii, \.mha"):
+        read_volume_file(tmp_path / "volume.gif")
     with pytest.raises(LossevoError, match=r"absent\.nii: no such file"):
         read_volume_file(tmp_path / "absent.nii")
-    with pytest.raises(LossevoError, match=r"flat\.nii: shape \(4, 6\), expected a 3D volume"):
-        read_volume_file(write_nifti(tmp_path / "flat.nii", image()[..., 0]))
+    with pytest.raises(LossevoError, match=r"line\.nii: shape \(4,\), expected a 3D volume"):
+        read_volume_file(write_nifti(tmp_path / "line.nii", image()[:, 0, 0]))
     (tmp_path / "text.nii").write_bytes(gzip.compress(b"text"))
     with pytest.raises(LossevoError, match=r"text\.nii: not a readable NIfTI file"):
         read_volume_file(tmp_path / "text.nii")
 
 
-def test_a_plane_is_no_volume_in_itks_formats_either(tmp_path):
-    sitk = pytest.importorskip("SimpleITK")
-    sitk.WriteImage(sitk.Image(4, 5, sitk.sitkUInt8), str(tmp_path / "flat.mha"))
-    with pytest.raises(LossevoError, match=r"flat\.mha: shape \(4, 5\), expected a 3D volume"):
-        read_volume_file(tmp_path / "flat.mha")
-
-
 def test_without_simpleitk_the_message_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "volume.mha").write_bytes(bytes(100))
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    files._import_simpleitk.cache_clear()
+    itk._import_simpleitk.cache_clear()
     for read in (read_volume_file, read_header):
         with pytest.raises(LossevoError, match=r"volume\.mha: MetaImage files .* pip install 'lossevo\[io\]'"):
             read(tmp_path / "volume.mha")
-    files._import_simpleitk.cache_clear()
+    itk._import_simpleitk.cache_clear()

@@ -36,7 +36,7 @@ from lossevo.errors import LossevoError, nearest
 LEFT_OUT = frozenset({"other-image", "older-label", "series"})
 """Problems by which a label that is there takes no part."""
 # Part of what a cached volume is known by: raise it when the same files are read as other voxels.
-READING_VERSION = 2
+READING_VERSION = 3
 
 FORMATS: Mapping[str, Reader] = {
     reader.name: reader

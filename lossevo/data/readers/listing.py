@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossevo.data.files import ENDINGS
+from lossevo.data.files import ENDINGS, VOLUME_ENDINGS
 from lossevo.data.loading import label_values
 from lossevo.data.scan import Problem, error
 from lossevo.errors import LossevoError
@@ -25,7 +25,7 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def listed(folder: Path, endings: str | tuple[str, ...] = ENDINGS) -> list[Path]:
+def listed(folder: Path, endings: str | tuple[str, ...] = VOLUME_ENDINGS) -> list[Path]:
     """The folder's files with these endings, sorted by name; empty if there is no such folder.
 
     By name alone: a git-annex pointer may be a link to nowhere.

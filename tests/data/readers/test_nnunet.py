@@ -264,7 +264,7 @@ def test_description_that_is_no_json(cohort_folder, content: bytes):
         ({"channel_names": {}}, '"channel_names" must map "0", "1"'),
         ({"channel_names": ["T2"]}, '"channel_names" must map "0", "1"'),
         ({"channel_names": {"1": "T2"}}, '"channel_names" must map "0", "1"'),
-        ({"file_ending": ".png"}, r"file_ending '\.png' cannot be read, only \.nii\.gz, \.nii, \.mha"),
+        ({"file_ending": ".gif"}, r"file_ending '\.gif' cannot be read, only \.nii\.gz, \.nii, \.mha"),
         ({"numTraining": 3}, r"numTraining is 3, but imagesTr holds 2 case\(s\)"),
     ],
 )
@@ -373,7 +373,7 @@ def test_label_voxels_that_are_not_finite(cohort_folder):
 
 def test_labels_that_are_not_integers(cohort_folder):
     save(image_and_label(1)[1] * np.float32(0.75), cohort_folder / "labelsTr" / "a.nii.gz")
-    refused(cohort_folder, r"labelsTr/a\.nii\.gz: label value 0\.75 is not an integer")
+    refused(cohort_folder, r"labelsTr/a\.nii\.gz: \d+ voxel\(s\) are not integers, such as 0\.75")
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(2, np.uint8), (-1, np.int16), (256, np.int16)])

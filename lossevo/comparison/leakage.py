@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lossevo.comparison.contenders import Contender, SearchRecord
+from lossevo.comparison.contenders import Contender
+from lossevo.comparison.provenance import SearchRecord
 from lossevo.data import k_folds
 from lossevo.data.preprocessing import LABEL_MARK
 from lossevo.errors import LossevoError
@@ -50,7 +51,7 @@ def plan_folds(
     allow_leakage: bool = False,
     given: Sequence[Sequence[str]] | None = None,
 ) -> FoldPlan:
-    """Draw ``folds`` folds over the subjects that no contender's search has trained or validated on.
+    """Draw ``folds`` folds over the subjects on whom no contender was chosen: those that no search has seen.
 
     ``hashes`` maps each subject of the cohort to its content hash. With ``test_on="all"`` folds are drawn over all
     subjects. With ``allow_leakage`` that is done even if a search has seen them, and also where too few are
@@ -64,9 +65,9 @@ def plan_folds(
     if len(pool) < folds:
         raise LossevoError(f"{folds} folds need at least {folds} subjects, {cohort} has {len(pool)}; use fewer folds")
     seen = {
-        contender.name: seen_subjects(contender.search, hashes, cohort=cohort)
+        contender.name: seen_subjects(contender.chosen_by, hashes, cohort=cohort)
         for contender in contenders
-        if contender.search is not None
+        if contender.chosen_by is not None
     }
     untouched = pool.difference(*seen.values())
     enough = len(untouched) >= folds if given is None else all(untouched.intersection(subjects) for subjects in given)

@@ -17,7 +17,8 @@ trained on in that fold, nothing is chosen on them (the last step counts), and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -28,6 +29,7 @@ from lossevo.comparison.configuration import CONFIG_FILE, ComparisonConfig, read
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
+from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
 from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
@@ -47,6 +49,7 @@ from lossevo.search.run import TRAINING_WORKER
 from lossevo.search.study import PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
+from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
 from lossevo.training.seeds import comparison_seed
 
 _FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
@@ -73,6 +76,7 @@ class Comparison:
     config: ComparisonConfig
     plan: FoldPlan
     data: TrainingData
+    cases: tuple[ReferenceCase, ...]
 
     @classmethod
     def create(
@@ -99,7 +103,9 @@ class Comparison:
         given = _given_folds(config, cohort)
         prepared = _prepare(config, cohort, progress)
         data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
-        comparison = cls(folder, config, _plan(config, given, prepared), data)
+        cases = reference_cases(data.volumes)
+        comparison = cls(folder, config, _plan(config, given, prepared, cases), data, cases)
+        _warn_of_missing_classes(comparison)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
@@ -136,7 +142,13 @@ class Comparison:
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
                 "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
             )
-        return cls(folder, config, _plan(config, given, prepared), data)
+        cases = reference_cases(data.volumes)
+        return cls(folder, config, _plan(config, given, prepared, cases), data, cases)
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """The tested subjects whose labels are empty: they have no Dice, whatever the loss."""
+        return tuple(sorted({*self.plan.tested}.difference(case.subject for case in self.cases if case.classes)))
 
     @property
     def schedule(self) -> tuple[PlannedTraining, ...]:
@@ -225,7 +237,7 @@ class Comparison:
         tested = set(planned.request.validate)
         return case_scores(
             outcome,
-            [volume for volume in self.data.volumes if volume.subject in tested],
+            [case for case in self.cases if case.subject in tested],
             self.data.class_names,
             loss=planned.contender.name,
             fold=planned.fold,
@@ -246,6 +258,7 @@ class Comparison:
             seed=config.seed,
             tested=self.plan.tested,
             train_only=self.plan.train_only,
+            unscored=self.unscored,
         )
 
     def _write(self, scores: list[CaseScore], report: Report) -> None:
@@ -287,7 +300,12 @@ def _prepare(config: ComparisonConfig, cohort: Cohort, progress: PrepareProgress
     )
 
 
-def _plan(config: ComparisonConfig, given: Sequence[Sequence[str]] | None, prepared: PreparedCohort) -> FoldPlan:
+def _plan(
+    config: ComparisonConfig,
+    given: Sequence[Sequence[str]] | None,
+    prepared: PreparedCohort,
+    cases: Iterable[ReferenceCase],
+) -> FoldPlan:
     plan = plan_folds(
         config.contenders,
         prepared.subject_hashes,
@@ -298,14 +316,29 @@ def _plan(config: ComparisonConfig, given: Sequence[Sequence[str]] | None, prepa
         allow_leakage=config.allow_leakage,
         given=given,
     )
-    labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
+    labelled = {case.subject for case in cases if case.classes}
     for fold, subjects in enumerate(plan.test, start=1):
         if labelled.isdisjoint(subjects):
             raise LossevoError(
-                f"no test subject of fold {fold} ({', '.join(subjects)}) has a labelled voxel at this spacing, so its "
+                f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so its "
                 "Dice is undefined; use fewer folds or another --seed"
             )
     return plan
+
+
+def _warn_of_missing_classes(comparison: Comparison) -> None:
+    """Say before any training which classes cannot be scored, or not be learned."""
+    plan, cases, class_names = comparison.plan, comparison.cases, comparison.data.class_names
+    if absent := missing_classes(cases, plan.tested, class_names):
+        warnings.warn(f"no tested subject has {named(absent)}: there is no Dice of it, only false alarms", stacklevel=3)
+    for fold, tested in enumerate(plan.test):
+        unknown = {*missing_classes(cases, plan.train(fold), class_names)}
+        if hopeless := unknown.difference(missing_classes(cases, tested, class_names)):
+            warnings.warn(
+                f"fold {fold + 1} tests {named(hopeless)}, which no subject that it trains on has: its Dice there says "
+                "nothing of a loss; use other folds",
+                stacklevel=3,
+            )
 
 
 def _training_seed(config: ComparisonConfig, repetition: int, fold: int) -> int:

@@ -107,11 +107,12 @@ def _require_one_run(run: Path, subjects: Subjects, loss_id: str) -> None:
         raise LossevoError(
             f"{run}: by subjects.json its search trained on {len(subjects.train)} subjects and validated on "
             f"{len(subjects.validation)}, by ledger.sqlite on {len(trained)} and {len(validated)} (they differ in "
-            f"{_named(differing)}), so these are files of different runs and {doubt}"
+            f"{named(differing)}), so these are files of different runs and {doubt}"
         )
 
 
-def _named(names: Iterable[str]) -> str:
+def named(names: Iterable[str]) -> str:
+    """``a, b, c, d, e and 3 more``, sorted."""
     ordered = sorted(names)
     more = f" and {len(ordered) - _NAMES_TOLD} more" if len(ordered) > _NAMES_TOLD else ""
     return ", ".join(ordered[:_NAMES_TOLD]) + more

@@ -12,11 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def classes_in(label: NDArray[np.uint8]) -> frozenset[int]:
-    """The foreground classes that a label volume has a voxel of."""
-    return frozenset(np.flatnonzero(np.bincount(label.ravel())).tolist()) - {0}
-
-
 def dice_per_class(
     prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_count: int
 ) -> tuple[float | None, ...]:

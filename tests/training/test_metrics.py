@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.metrics.meandice import compute_dice
 
-from lossevo.training.metrics import classes_in, dice_per_class, false_voxels_per_class, mean_dice
+from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
+from lossevo.training.reference import classes_in
 
 
 def test_dice_computed_by_hand():

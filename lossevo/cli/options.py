@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +39,9 @@ Format = Annotated[
 ]
 Hof = Annotated[
     list[str] | None,
-    typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
+    typer.Option(
+        "--hof", help="Loss of a run: RUN:RANK or RUN:ID; RUN alone is rank 1. May be repeated.", show_default=False
+    ),
 ]
 LossFile = Annotated[
     list[Path] | None,
@@ -122,6 +124,15 @@ def cohort_source(data: Path | None, format: str | None) -> CohortSource:
     if data is None and format is not None:
         raise LossevoError(f"--format is {format}, but there is no --data whose format that is")
     return CohortSource(path=data.resolve() if data else None, format=format)
+
+
+def tell_ranks(console: Console, hof: Sequence[str] | None) -> None:
+    """Say which loss a run stands for that was named without one."""
+    from lossevo.comparison import run_and_rank
+
+    for run, which in map(run_and_rank, hof or ()):
+        if not which:
+            console.print(f"--hof {run} names no rank, so its rank 1 is taken.", highlight=False, markup=False)
 
 
 def free_folder(name: str, source: CohortSource) -> Path:

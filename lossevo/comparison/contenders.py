@@ -52,6 +52,13 @@ class Contender(BaseModel):
         return self.search if self.evolved else None
 
     @property
+    def literature(self) -> str | None:
+        """The name of the loss of the catalogue that this is; with parameters of its own it is none."""
+        if "name" in self.spec:
+            return None if self.spec.get("parameters") else str(self.spec["name"])
+        return literature_name(definition_in(self.spec))
+
+    @property
     def identity(self) -> str:
         """Equal for two contenders that are the same loss, be one a name and the other its expression."""
         if "name" not in self.spec:

@@ -31,6 +31,7 @@ from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
+from lossevo.comparison.run_settings import require_unchanged
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
 from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
 from lossevo.data import (
@@ -84,11 +85,13 @@ class Comparison:
         folder: Path,
         config: ComparisonConfig,
         *,
+        cohort_of_runs: bool = False,
         patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
         progress: PrepareProgress | None = None,
     ) -> Self:
         """Read the cohort, draw the folds and make the folder; nothing is written if anything is wrong.
 
+        ``cohort_of_runs`` says that nobody named the cohort: it is that of the runs, and must be what it was.
         ``patch_cache_bytes`` is what patches and volumes may take in memory; results do not depend on it.
 
         Raises:
@@ -102,6 +105,10 @@ class Comparison:
         config = _with_folds(config, cohort)
         given = _given_folds(config, cohort)
         prepared = _prepare(config, cohort, progress)
+        if cohort_of_runs:
+            require_unchanged(
+                config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
+            )
         data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
         cases = reference_cases(data.volumes)
         comparison = cls(folder, config, _plan(config, given, prepared, cases), data, cases)
@@ -259,6 +266,7 @@ class Comparison:
             tested=self.plan.tested,
             train_only=self.plan.train_only,
             unscored=self.unscored,
+            departures=config.departures,
         )
 
     def _write(self, scores: list[CaseScore], report: Report) -> None:

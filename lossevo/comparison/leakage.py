@@ -126,10 +126,23 @@ def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: Co
     return frozenset(filter(seen, hashes))
 
 
+def same_content(recorded: str, current: str, *, labels: bool) -> bool:
+    """Whether two hashes are of a subject with the same images and, with ``labels``, the same labels if on record."""
+    if _digest(current) not in _images(recorded):
+        return False
+    before, now = _labels(recorded), _labels(current)
+    return not labels or not before or before == now
+
+
 def _images(subject_hash: str) -> set[str]:
     """What the images of a subject may be recorded as: each for itself, or (lossevo 0.1) one hash over all of them."""
     images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
-    return {*images, hashlib.sha256("".join(images).encode()).hexdigest()}
+    return {*images, _digest(subject_hash)}
+
+
+def _digest(subject_hash: str) -> str:
+    images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
+    return hashlib.sha256("".join(images).encode()).hexdigest()
 
 
 def _labels(subject_hash: str) -> list[str]:

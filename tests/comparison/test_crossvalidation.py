@@ -387,10 +387,12 @@ class TestRefused:
         with pytest.raises(LossevoError, match=r"not a comparison folder \(it has no comparison.json\)"):
             Comparison.open(tmp_path)
 
-    def test_a_newer_format(self, balls, configured, tmp_path):
+    @pytest.mark.parametrize("other", ["lossevo.comparison/1", "lossevo.comparison/3"])
+    def test_another_format(self, balls, configured, tmp_path, other):
+        """In the first, losses were compared on the subjects in which they predicted something."""
         Comparison.create(tmp_path / "out", configured(balls(4)))
-        change(tmp_path / "out" / "comparison.json", format="lossevo.comparison/2")
-        with pytest.raises(LossevoError, match=r"comparison.json: format 'lossevo.comparison/2'"):
+        change(tmp_path / "out" / "comparison.json", format=other)
+        with pytest.raises(LossevoError, match=rf"comparison.json: format '{other}', this lossevo reads"):
             Comparison.open(tmp_path / "out")
 
     def test_a_damaged_configuration(self, balls, configured, tmp_path):

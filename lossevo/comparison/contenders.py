@@ -125,7 +125,7 @@ def _of_hall_of_fame(item: str) -> Contender:
         spec=entry.spec,
         formula=entry.unicode,
         origin=f"{run}, rank {entry.rank}, id {entry.id}, {entry.origin}",
-        evolved=literature_name(entry.definition) is None,
+        evolved=entry.literature is None,
         search=SearchRecord.of_run(run, entry.id),
     )
 

@@ -158,6 +158,13 @@ class Ledger:
         """Whether a training of a candidate was ever asked for."""
         return bool(self._rows("SELECT 1 FROM trainings WHERE subject = ? LIMIT 1", subject))
 
+    def results(self, entry: str) -> list[tuple[str, dict[str, Any]]]:
+        """For each training whose result has this entry, which is an object: the candidate, and the entry."""
+        rows = self._rows(
+            "SELECT subject, json_extract(value, '$.' || ?) AS found FROM trainings WHERE found IS NOT NULL", entry
+        )
+        return [(subject, json.loads(found)) for subject, found in rows]
+
     def submit(self, ticket: int, phase: str, subject: str, request: Mapping[str, Any]) -> None:
         """Record that a training is asked for."""
         self._write(

@@ -73,6 +73,13 @@ class TestRecords:
             assert opened.has_training_of("loss2")
             assert not opened.has_training_of("loss")
 
+    def test_an_entry_of_the_results(self, ledger):
+        for ticket, value in enumerate([{"score": 0.5, "false_voxels": {"b": {"L1": 3}}}, {"score": 0.4}, None]):
+            ledger.submit(ticket, "evolution", f"loss{ticket}", REQUEST)
+            status = Status.DONE if value else Status.DIVERGED
+            ledger.finish(ticket, Outcome(status, value, "", 1.0, "host:1"))
+        assert ledger.results("false_voxels") == [("loss0", {"b": {"L1": 3}})]
+
     def test_a_ticket_is_used_once(self, ledger):
         ledger.submit(0, "evolution", "a", REQUEST)
         with pytest.raises(sqlite3.IntegrityError):

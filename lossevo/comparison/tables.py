@@ -40,6 +40,7 @@ def summary_rows(report: Report) -> list[Row]:
 
 def comparison_rows(report: Report) -> list[Row]:
     """One row per pair, for people."""
+    some_lack_a_class = any(result.alarms.without_class for result in report.losses)
     return [
         {
             f"{report.reference} minus": pair.loss + _LEAKAGE_MARK * pair.leakage,
@@ -50,7 +51,7 @@ def comparison_rows(report: Report) -> list[Row]:
             "p": p_text(pair.difference.p),
             "p (Holm)": p_text(pair.p_holm),
             "r": f"{pair.difference.rank_biserial:+.2f}",
-            "false alarms": f"{pair.reference_false_alarms} : {pair.false_alarms}",
+            "false alarms": f"{pair.reference_false_alarms} : {pair.false_alarms}" if some_lack_a_class else "–",
         }
         for pair in report.pairs
     ]

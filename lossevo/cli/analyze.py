@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,7 @@ def analyze(
 
     screen = console(quiet=as_json)
     chosen = names() if losses is None else [name.strip() for name in losses.split(",") if name.strip()]
+    options.tell_ranks(screen, hof)
     analysed = [_loss(contender) for contender in contenders_from(chosen, hof or (), loss_file or ())]
     report.prepare_folder(out)
     with _progress(screen) as progress:
@@ -79,6 +81,9 @@ def _loss(contender: Contender) -> AnalysedLoss:
 
     if "name" in contender.spec:
         return AnalysedLoss.of_catalogue(contender.spec["name"])
+    if contender.literature:
+        known = AnalysedLoss.of_catalogue(contender.literature)
+        return replace(known, name=contender.name, formula=contender.formula, spec=contender.spec)
     return AnalysedLoss.found(contender.name, contender.formula, contender.origin, contender.spec)
 
 

@@ -76,12 +76,14 @@ def evaluate(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with this comparison; nothing finished is done again.")
     ] = None,
+    retry_failed: options.RetryFailed = False,
 ) -> None:
     """Compare losses by k-fold cross-validation.
 
     Same folds, initial weights, batches and steps for every loss. Folds are drawn over the subjects that the searches
-    of the evolved losses have never seen; everybody else is only trained on. Without --data the embedded phantom is
-    used. Writes cases.csv, summary.csv, comparisons.csv, summary.json, table.md, and the folds as splits_final.json; of
+    of the evolved losses have never seen; everybody else is only trained on. Cohort, labels, spacing and task that are
+    not given are those of the runs that the losses come from. With no run and no --data the embedded phantom is used.
+    Writes cases.csv, summary.csv, comparisons.csv, summary.json, table.md, and the folds as splits_final.json; of
     losses that adapt trajectories.csv and figures/trajectory-LOSS.png and .svg.
 
     \b
@@ -90,6 +92,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses all --seeds 3 --out catalogue
       lossevo evaluate --data DIR --losses dice,dice_ce --hof runs/mine:1 \
 --folds 3 --steps 150 --seeds 3 --out cmp
+      lossevo evaluate --losses dice_ce --hof runs/mine:1 --out cmp
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
@@ -122,18 +125,21 @@ def evaluate(
     }
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
+    if retry_failed:
+        options.retry_failed(resume, screen)
     if resume is not None:
         options.refuse_with_resume(given)
-        comparison = _comparison(screen, resume, None, memory)
+        comparison = _comparison(screen, resume, None, memory, cohort_of_runs=False)
     else:
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")
+        options.tell_ranks(screen, hof)
         config = _configuration(
             losses,
             hof,
             loss_file,
             specs,
-            options.cohort_source(data, format),
+            options.cohort_source(data, format) if data is not None or format is not None else None,
             folds,
             splits,
             task,
@@ -145,7 +151,7 @@ def evaluate(
             options.label_scheme(labels, levels),
             spacing,
         )
-        comparison = _comparison(screen, out, config, memory)
+        comparison = _comparison(screen, out, config, memory, cohort_of_runs=data is None)
     _describe(screen, comparison)
     with (
         options.resumable(comparison.folder, "evaluate"),
@@ -170,7 +176,7 @@ def _configuration(
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
     specs: Path | None,
-    source: CohortSource,
+    source: CohortSource | None,
     folds: int | None,
     splits: str | None,
     task: Path | None,
@@ -182,14 +188,19 @@ def _configuration(
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
-    from lossevo.comparison import configure, contenders_with_specs
+    from lossevo.comparison import cohort_of_runs, configure, contenders_with_specs
+    from lossevo.search import CohortSource
     from lossevo.training import load_task
 
     if folds is not None and splits is not None:
         raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
+    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs)
+    source = source or cohort_of_runs(contenders)
+    if source is None:
+        source, spacing = CohortSource(), spacing or options.PHANTOM_SPACING_MM
     return configure(
-        contenders_with_specs(names, hof or (), loss_file or (), specs),
+        contenders,
         source,
         task=load_task(task) if task else None,
         steps=steps,
@@ -200,31 +211,39 @@ def _configuration(
         test_on=test_on or "untouched",
         allow_leakage=allow_leakage,
         labels=labels,
-        spacing_mm=spacing or (None if source.path else options.PHANTOM_SPACING_MM),
+        spacing_mm=spacing,
     )
 
 
-def _comparison(screen: Console, folder: Path, config: ComparisonConfig | None, memory: int) -> Comparison:
+def _comparison(
+    screen: Console, folder: Path, config: ComparisonConfig | None, memory: int, *, cohort_of_runs: bool
+) -> Comparison:
     from lossevo.comparison import Comparison
 
     with options.preparing(screen) as progress:
         if config is None:
             return Comparison.open(folder, patch_cache_bytes=memory, progress=progress)
-        return Comparison.create(folder, config, patch_cache_bytes=memory, progress=progress)
+        return Comparison.create(
+            folder, config, cohort_of_runs=cohort_of_runs, patch_cache_bytes=memory, progress=progress
+        )
 
 
 def _describe(screen: Console, comparison: Comparison) -> None:
     config, plan = comparison.config, comparison.plan
     losses = ", ".join(contender.name for contender in config.contenders)
     spacing = " × ".join(f"{step:g}" for step in comparison.data.volumes[0].spacing_mm)
+    unscored = f" ({len(comparison.unscored)} of them without a label, so without Dice)" if comparison.unscored else ""
     screen.print(
         f"Cohort: {config.cohort}; {', '.join(comparison.data.class_names[1:])} against background at {spacing} mm.\n"
-        f"Subjects: {len(plan.tested)} tested in {config.folds} folds, {len(plan.train_only)} only ever trained on.\n"
+        f"Subjects: {len(plan.tested)} tested in {config.folds} folds{unscored}, {len(plan.train_only)} only ever "
+        "trained on.\n"
         f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps.\n"
         f"Folder: {comparison.folder}",
         highlight=False,
         markup=False,
     )
+    for departure in config.departures:
+        screen.print(departure, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print(screen: Console, comparison: Comparison, report: Report) -> None:

@@ -37,8 +37,6 @@ def export(
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise LossevoError(f"{out} is not empty; name a new folder, or replace what is there with --overwrite")
     entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)
-    search = SearchRecord.of_run(run)
-    seen = search.model_dump(mode="json")
     metadata = {
         "name": entry.id,
         "origin": entry.origin,
@@ -46,14 +44,8 @@ def export(
         "score_se": entry.score_se,
         "seeds": entry.seeds,
         "complexity": entry.complexity,
-        "task": {
-            "cohort": str(search.cohort),
-            "labels": seen["labels"],
-            "spacing_mm": seen["spacing_mm"],
-            "settings": seen["task"],
-        },
         # Kept with the loss so that a later comparison can leave out whom its search has seen.
-        "subjects": seen["subjects"],
+        **SearchRecord.of_run(run, entry.id).to_metadata(),
     }
     screen = console()
     with screen.status("exporting") as status:

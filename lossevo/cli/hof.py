@@ -90,7 +90,7 @@ def hof(
         print(json.dumps([asdict(entry) for entry in entries[:top]], indent=1, ensure_ascii=False))
         return
     out = console()
-    out.print(hall_of_fame_table(entries, top or 10))
+    out.print(hall_of_fame_table(entries, top or 10, run))
     out.print(LEGEND, style="dim", highlight=False)
 
 
@@ -280,7 +280,10 @@ def _training_line(training: dict[str, Any]) -> str:
     if "score" not in training:
         return told
     checkpoints = ", ".join(f"step {step}: {dice:.4f}" for step, dice in training["validation_curve"])
-    return f"{told}  Dice {training['score']:.4f} ({checkpoints})  loss {_bars([y for _, y in training['curve']])}"
+    voxels = [count for of_class in training.get("false_voxels", {}).values() for count in of_class.values()]
+    alarms = f"  false alarms {sum(count > 0 for count in voxels)}/{len(voxels)}" if voxels else ""
+    bars = _bars([y for _, y in training["curve"]])
+    return f"{told}  Dice {training['score']:.4f} ({checkpoints}){alarms}  loss {bars}"
 
 
 def _bars(values: list[float], width: int = 24) -> str:

@@ -197,7 +197,7 @@ def _draw(out: Console, run: MetaRun, entries: list[Entry]) -> None:
 def _conclude(out: Console, run: MetaRun, entries: list[Entry]) -> None:
     from lossevo.cli.tables import LEGEND, hall_of_fame_table
 
-    out.print(hall_of_fame_table(entries, top=len(entries)))
+    out.print(hall_of_fame_table(entries, len(entries), run.folder))
     out.print(LEGEND, style="dim", highlight=False)
     for entry in entries:
         if entry.origin.startswith("distilled"):

@@ -6,7 +6,7 @@ import itertools
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -43,7 +43,9 @@ Format = Annotated[
 ]
 Hof = Annotated[
     list[str] | None,
-    typer.Option("--hof", help="Evolved loss: RUN:RANK or RUN:ID. May be repeated.", show_default=False),
+    typer.Option(
+        "--hof", help="Loss of a run: RUN:RANK or RUN:ID; RUN alone is rank 1. May be repeated.", show_default=False
+    ),
 ]
 LossFile = Annotated[
     list[Path] | None,
@@ -134,6 +136,15 @@ def cohort_source(data: Path | None, format: str | None) -> CohortSource:
     if data is None and format is not None:
         raise LossevoError(f"--format is {format}, but there is no --data whose format that is")
     return CohortSource(path=data.resolve() if data else None, format=format)
+
+
+def tell_ranks(console: Console, hof: Sequence[str] | None) -> None:
+    """Say which loss a run stands for that was named without one."""
+    from lossevo.comparison import run_and_rank
+
+    for run, which in map(run_and_rank, hof or ()):
+        if not which:
+            console.print(f"--hof {run} names no rank, so its rank 1 is taken.", highlight=False, markup=False)
 
 
 def in_free_folder(name: str, source: CohortSource, make: Callable[[Path], Made]) -> Made:

@@ -215,7 +215,7 @@ def _describe(out: Console, run: Run) -> None:
 def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     from lossevo.cli.tables import LEGEND, hall_of_fame_table
 
-    out.print(hall_of_fame_table(entries, top=10))
+    out.print(hall_of_fame_table(entries, 10, run.folder))
     out.print(LEGEND, style="dim", highlight=False)
     source = run.config.cohort
     data = f" --data {source.path}" if source.path else ""
@@ -239,16 +239,14 @@ def _compared(entries: Sequence[Entry]) -> tuple[list[str], list[int], str]:
     The best evolved loss and the leader are compared, and nothing twice: a loss of the catalogue is left to its rank.
     """
     from lossevo.comparison import contenders_from
-    from lossevo.search.candidate import HAND_CRAFTED
 
     if not entries:
         return list(COMPARED), [1], ""
-    best = next((entry for entry in entries if not entry.origin.startswith(HAND_CRAFTED)), entries[0])
+    best = next((entry for entry in entries if not entry.literature), entries[0])
     compared, note = [best], ""
     if best.rank > 1:
         compared.append(entries[0])
-        leader = entries[0].origin.removeprefix(f"{HAND_CRAFTED}: ")
-        note = f" A hand-crafted loss leads, {leader}; the best evolved one has rank {best.rank}."
+        note = f" A hand-crafted loss leads, {entries[0].literature}; the best evolved one has rank {best.rank}."
     taken = {entry.expression.hash for entry in compared}
     losses = [loss.name for loss in contenders_from(COMPARED) if loss.identity not in taken]
     return losses, [entry.rank for entry in compared], note

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
     from lossevo.search import Entry
@@ -23,16 +27,17 @@ def console(*, quiet: bool = False) -> Console:
     return Console(quiet=quiet) if sys.stdout.isatty() else Console(quiet=quiet, width=_WIDTH_OF_FILES)
 
 
-def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
-    """The first ``top`` entries of a hall of fame, and the best hand-crafted loss if it is not among them.
+def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
+    """The first ``top`` entries of the hall of fame of ``run``, and the best hand-crafted loss if it is not among them.
 
-    Below it stands what the words of their formulas mean.
+    Where validation subjects lack a class the ledger tells the false alarms, which Dice does not count. Below it stands
+    what the words of their formulas mean.
 
     Raises:
         LossevoError: an entry's loss is damaged.
     """
     shown = list(entries[:top])
-    literature = [entry for entry in entries if entry.origin.startswith("hand-crafted")]
+    literature = [entry for entry in entries if entry.literature]
     if literature and not any(entry in shown for entry in literature):
         shown.append(literature[0])
     words = _words(shown)
@@ -42,6 +47,9 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
     table.add_column("rank", justify="right")
     table.add_column("id")
     table.add_column("Dice ± SE (seeds)", no_wrap=True)
+    alarms = _false_alarms(run)
+    if alarms:
+        table.add_column("false alarms", justify="right", no_wrap=True)
     table.add_column("complexity", justify="right")
     table.add_column("origin")
     table.add_column("formula", ratio=1)
@@ -50,12 +58,28 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int) -> Table:
             str(entry.rank),
             entry.id,
             escape(score_text(entry)),
+            *([alarms.get(entry.id, "–")] if alarms else []),
             f"{entry.complexity:g}",
             escape(entry.origin),
             escape(entry.unicode),
             style="" if entry.confirmed else "dim",
         )
     return table
+
+
+def _false_alarms(run: Path) -> dict[str, str]:
+    """Of each loss that was trained ``3/16``: in how many of the cases and classes without a label it finds something.
+
+    Over all its trainings. Empty where every label has every class, or the run has no ledger that can be read.
+    """
+    from lossevo.search import Ledger
+
+    found: dict[str, list[int]] = {}
+    with suppress(LossevoError), Ledger(run / "ledger.sqlite", read_only=True) as ledger:
+        for loss, false_voxels in ledger.results("false_voxels"):
+            voxels = [count for classes in false_voxels.values() for count in classes.values()]
+            found.setdefault(loss, []).extend(voxels)
+    return {loss: f"{sum(count > 0 for count in voxels)}/{len(voxels)}" for loss, voxels in found.items()}
 
 
 def rows_table(rows: Sequence[Mapping[str, str]]) -> Table:
@@ -88,7 +112,7 @@ def _words(entries: Iterable[Entry]) -> dict[str, str]:
 
 
 LEGEND = (
-    "Dice: mean over validation subjects and seeds. In brackets: not trained again with new seeds, so biased by "
-    "selection."
+    "Dice: mean over seeds and the validation subjects whose labels have a structure. In brackets: not trained again "
+    "with new seeds, so biased by selection."
 )
 """What a hall of fame's scores are."""

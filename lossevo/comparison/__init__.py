@@ -5,11 +5,13 @@ tables.
 from __future__ import annotations
 
 from lossevo.comparison.configuration import ComparisonConfig, configure, read_config
-from lossevo.comparison.contenders import Contender, SearchRecord, contenders_from
+from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
+from lossevo.comparison.provenance import SearchRecord
 from lossevo.comparison.report import LossResult, PairResult, Protocol, Report
+from lossevo.comparison.run_settings import cohort_of_runs
 from lossevo.comparison.specs import contenders_with_specs, read_specs
 from lossevo.comparison.tables import comparison_rows, markdown, summary_rows, to_document
 from lossevo.comparison.trajectories import LossTrajectory
@@ -18,6 +20,8 @@ __all__ = [
     "Contender",
     "SearchRecord",
     "contenders_from",
+    "run_and_rank",
+    "cohort_of_runs",
     "contenders_with_specs",
     "read_specs",
     "Comparison",

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import TestOn
+from lossevo.comparison.run_settings import departures, setting_of_runs
 from lossevo.configuration_file import updated
 from lossevo.data import MERGED, CaseFold, LabelScheme, read_splits
 from lossevo.errors import LossevoError
 from lossevo.search import CohortSource
-from lossevo.search.folder import read_json
+from lossevo.search.folder import read_json, refuse_unfinished
 from lossevo.training import TaskSettings
 from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
 
-FORMAT: Final = "lossevo.comparison/1"
+FORMAT: Final = "lossevo.comparison/2"
 CONFIG_FILE = "comparison.json"
 
 
@@ -27,7 +28,7 @@ class ComparisonConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format: Literal["lossevo.comparison/1"] = FORMAT
+    format: Literal["lossevo.comparison/2"] = FORMAT
     contenders: tuple[Contender, ...]
     cohort: CohortSource
     labels: LabelScheme = MERGED
@@ -39,6 +40,13 @@ class ComparisonConfig(BaseModel):
     test_on: TestOn = "untouched"
     allow_leakage: bool = False
     splits: tuple[CaseFold, ...] | Literal["cohort"] | None = None
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What the comparison does otherwise than the searches that its losses come from, a sentence each."""
+        return departures(
+            self.contenders, cohort=self.cohort, labels=self.labels, spacing_mm=self.spacing_mm, task=self.task
+        )
 
 
 def configure(
@@ -67,7 +75,7 @@ def configure(
         LossevoError: a number out of range, runs that disagree about labels, spacing or task, or no such splits.
     """
     given = read_splits(splits) if isinstance(splits, Path) else splits
-    task = task or _of_runs(contenders, "task", steps) or TaskSettings()
+    task = task or setting_of_runs(contenders, "task", steps) or TaskSettings()
     steps = 2 * task.budget_steps if steps is None else steps
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
@@ -84,8 +92,8 @@ def configure(
         contenders=tuple(contenders),
         # As seen from anywhere: a comparison may be resumed from another working directory.
         cohort=cohort.model_copy(update={"path": cohort.path.resolve()}) if cohort.path else cohort,
-        labels=labels or _of_runs(contenders, "labels") or MERGED,
-        spacing_mm=spacing_mm or _of_runs(contenders, "spacing_mm"),
+        labels=labels or setting_of_runs(contenders, "labels") or MERGED,
+        spacing_mm=spacing_mm or setting_of_runs(contenders, "spacing_mm"),
         task=updated(task, "--steps", budget_steps=steps, validations=1),
         folds=folds,
         seeds=seeds,
@@ -96,31 +104,6 @@ def configure(
     )
 
 
-def _of_runs(
-    contenders: Sequence[Contender], setting: Literal["labels", "spacing_mm", "task"], steps: int | None = None
-) -> Any:
-    """The setting that all runs share, None if there is no run; tasks may differ in their steps if those are given."""
-    found = {
-        contender.name: getattr(contender.search, setting)
-        for contender in contenders
-        if contender.search is not None and contender.search.labels is not None
-    }
-    if steps is not None:
-        found = {name: task and task.model_copy(update={"budget_steps": steps}) for name, task in found.items()}
-    if any(value != next(iter(found.values())) for value in found.values()):
-        option = {"labels": "--labels", "spacing_mm": "--spacing", "task": "--task"}[setting]
-        told = ", ".join(f"{name}: {_told(value)}" for name, value in found.items())
-        raise LossevoError(f"the losses come from runs with different {setting} ({told}); say which with {option}")
-    return next(iter(found.values()), None)
-
-
-def _told(value: object) -> str:
-    """A setting in a message; of a task what is not the default."""
-    if isinstance(value, TaskSettings):
-        value = ", ".join(f"{key} {item}" for key, item in value.model_dump(exclude_defaults=True).items()) or "default"
-    return str(value or "automatic")
-
-
 def read_config(folder: Path) -> ComparisonConfig:
     """The configuration of a comparison folder.
 
@@ -128,6 +111,7 @@ def read_config(folder: Path) -> ComparisonConfig:
         LossevoError: not a comparison folder, damaged, or of another version of lossevo.
     """
     path = folder / CONFIG_FILE
+    refuse_unfinished(folder, "evaluate")
     if not path.is_file():
         raise LossevoError(
             f"{folder}: not a comparison folder (it has no {CONFIG_FILE}); give one that 'lossevo evaluate --out' made"

@@ -8,55 +8,30 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from lossevo.data import LabelScheme
+from lossevo.comparison.provenance import SearchRecord
 from lossevo.errors import LossevoError
 from lossevo.export.document import read_document
 from lossevo.losses import create, describe, expressible_names, expression_of, from_spec, names, parameters
 from lossevo.losses.definitions import definition_in, formula_of, spec_of
 from lossevo.losses.expressions import expression_parameters
-from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
-from lossevo.search.candidate import HAND_CRAFTED
-from lossevo.training import TaskSettings
+from lossevo.losses.literature import literature_name
+from lossevo.search import hall_of_fame, read_study
 
-
-class SearchRecord(BaseModel):
-    """What is known of the search that a loss was chosen by: who it trained and validated on, and on which cohort."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    subjects: Subjects
-    cohort: CohortSource | None = None
-    labels: LabelScheme | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    task: TaskSettings | None = None
-
-    @classmethod
-    def of_run(cls, run: Path) -> Self:
-        """What a run folder tells, whether losses evolved in it or were learned by gradient.
-
-        Raises:
-            LossevoError: not a run folder, or damaged.
-        """
-        study = read_study(run)
-        return cls(
-            subjects=Subjects.read(run),
-            cohort=study.cohort,
-            labels=study.labels,
-            spacing_mm=study.spacing_mm,
-            task=study.task,
-        )
+FIRST = "1"
+"""The rank that a run without one stands for."""
 
 
 class Contender(BaseModel):
     """A loss under comparison, self-contained: what it was taken from may change or vanish afterwards.
 
-    ``spec`` is what :func:`lossevo.losses.from_spec` takes, ``origin`` says where the loss comes from, and
-    ``evolved`` is whether it is anything but a loss of the literature. ``search`` is None where no search is on
-    record, which for an evolved loss means that nobody knows whom it has seen.
+    ``spec`` is what :func:`lossevo.losses.from_spec` takes, ``origin`` says where the loss comes from. ``evolved`` says
+    whether a search or a learning by gradient found it: whether it is anything but a loss of the literature
+    (:func:`~lossevo.losses.literature.literature_name`). ``search`` is the run that it was taken from, whose settings
+    a comparison shares. It is None where none is on record: for an evolved loss nobody knows whom it has seen.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -67,6 +42,21 @@ class Contender(BaseModel):
     origin: str
     evolved: bool = False
     search: SearchRecord | None = None
+
+    @property
+    def chosen_by(self) -> SearchRecord | None:
+        """The search on whose subjects this loss was chosen or tuned, if it is on record.
+
+        None for a loss of the literature wherever it was taken from: its definition owes nothing to any subject.
+        """
+        return self.search if self.evolved else None
+
+    @property
+    def literature(self) -> str | None:
+        """The name of the loss of the catalogue that this is; with parameters of its own it is none."""
+        if "name" in self.spec:
+            return None if self.spec.get("parameters") else str(self.spec["name"])
+        return literature_name(definition_in(self.spec))
 
     @property
     def identity(self) -> str:
@@ -127,21 +117,23 @@ def _of_catalogue(name: str) -> Contender:
 
 
 def _of_hall_of_fame(item: str) -> Contender:
-    folder, colon, which = item.rpartition(":")
-    if not colon or Path(item).is_dir():
-        folder, which = item, "1"
-    run = Path(folder)
-    search = SearchRecord.of_run(run)
-    entry = hall_of_fame.find(hall_of_fame.read(run), which, run)
+    run, which = run_and_rank(item)
+    read_study(run)  # what is no run folder has no hall of fame either
+    entry = hall_of_fame.find(hall_of_fame.read(run), which or FIRST, run)
     return Contender(
-        name=f"{run.absolute()}:{which}",
+        name=f"{run.absolute()}:{which or FIRST}",
         spec=entry.spec,
         formula=entry.unicode,
         origin=f"{run}, rank {entry.rank}, id {entry.id}, {entry.origin}",
-        evolved=not entry.origin.startswith(HAND_CRAFTED),
-        # Also of a hand-crafted loss: its place in this ranking was won on these subjects.
-        search=search,
+        evolved=entry.literature is None,
+        search=SearchRecord.of_run(run, entry.id),
     )
+
+
+def run_and_rank(item: str) -> tuple[Path, str]:
+    """The run folder, and the rank or id, that ``RUN:RANK`` or ``RUN:ID`` names; the latter is empty for ``RUN``."""
+    folder, colon, which = item.rpartition(":")
+    return (Path(item), "") if not colon or Path(item).is_dir() else (Path(folder), which)
 
 
 def _of_file(path: Path) -> Contender:
@@ -154,26 +146,9 @@ def _of_file(path: Path) -> Contender:
         spec=spec_of(document.definition),
         formula=formula_of(document.definition),
         origin=f"{file}",
-        evolved=True,
-        search=_record(document.metadata, file),
+        evolved=literature_name(document.definition) is None,
+        search=SearchRecord.of_metadata(document.metadata, file),
     )
-
-
-def _record(metadata: Mapping[str, Any], file: Path) -> SearchRecord | None:
-    if "subjects" not in metadata:
-        return None
-    task = metadata.get("task")
-    known = (
-        {"labels": task.get("labels"), "spacing_mm": task.get("spacing_mm"), "task": task.get("settings")}
-        if isinstance(task, Mapping)
-        else {}
-    )
-    try:
-        return SearchRecord.model_validate({"subjects": metadata["subjects"], **known})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in ("metadata", *problem["loc"]))
-        raise LossevoError(f"{file}: {where}: {problem['msg']}; without it leakage cannot be ruled out") from None
 
 
 def _with_short_names(contenders: Sequence[Contender]) -> tuple[Contender, ...]:

@@ -17,7 +17,8 @@ trained on in that fold, nothing is chosen on them (the last step counts), and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -28,7 +29,9 @@ from lossevo.comparison.configuration import CONFIG_FILE, ComparisonConfig, read
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.progress import Event, Listener, Progress
+from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
+from lossevo.comparison.run_settings import require_unchanged
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
 from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
 from lossevo.data import (
@@ -42,11 +45,12 @@ from lossevo.data import (
 )
 from lossevo.errors import LossevoError
 from lossevo.search import Ledger
-from lossevo.search.folder import locked, read_json, write_json, write_text
+from lossevo.search.folder import locked, new_folder, read_json, write_json, write_text
 from lossevo.search.run import TRAINING_WORKER
 from lossevo.search.study import PrepareProgress
 from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
+from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
 from lossevo.training.seeds import comparison_seed
 
 _FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
@@ -73,6 +77,7 @@ class Comparison:
     config: ComparisonConfig
     plan: FoldPlan
     data: TrainingData
+    cases: tuple[ReferenceCase, ...]
 
     @classmethod
     def create(
@@ -80,36 +85,38 @@ class Comparison:
         folder: Path,
         config: ComparisonConfig,
         *,
+        cohort_of_runs: bool = False,
         patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
         progress: PrepareProgress | None = None,
     ) -> Self:
-        """Read the cohort, draw the folds and make the folder; nothing is written if anything is wrong.
+        """Read the cohort, draw the folds and make the folder; nothing is left of it if anything is wrong.
 
+        ``cohort_of_runs`` says that nobody named the cohort: it is that of the runs, and must be what it was.
         ``patch_cache_bytes`` is what patches and volumes may take in memory; results do not depend on it.
 
         Raises:
             LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, or leakage
                 that is not allowed.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            resume = f"go on with 'lossevo evaluate --resume {folder}', or" if (folder / CONFIG_FILE).is_file() else ""
-            raise LossevoError(f"{folder}: exists already; {resume or 'nothing is overwritten;'} give another folder")
-        cohort = config.cohort.open(config.spacing_mm, config.labels)
-        config = _with_folds(config, cohort)
-        given = _given_folds(config, cohort)
-        prepared = _prepare(config, cohort, progress)
-        data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
-        comparison = cls(folder, config, _plan(config, given, prepared), data)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise LossevoError(f"{folder}: cannot be made ({problem.strerror or problem})") from None
-        Ledger(folder / _LEDGER, create=True).close()
-        document = {**asdict(comparison.plan), "hashes": dict(prepared.subject_hashes)}
-        write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
-        write_text(folder / "splits_final.json", splits_json(comparison.plan.test, _subject_of_case(cohort)))
-        write_json(folder / "preprocessing.json", prepared.recipe)
-        write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
+        with new_folder(folder, made_by="evaluate", configuration=CONFIG_FILE):
+            cohort = config.cohort.open(config.spacing_mm, config.labels)
+            config = _with_folds(config, cohort)
+            given = _given_folds(config, cohort)
+            prepared = _prepare(config, cohort, progress)
+            if cohort_of_runs:
+                require_unchanged(
+                    config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
+                )
+            data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
+            cases = reference_cases(data.volumes)
+            comparison = cls(folder, config, _plan(config, given, prepared, cases), data, cases)
+            _warn_of_missing_classes(comparison)
+            Ledger(folder / _LEDGER, create=True).close()
+            document = {**asdict(comparison.plan), "hashes": dict(prepared.subject_hashes)}
+            write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
+            write_text(folder / "splits_final.json", splits_json(comparison.plan.test, _subject_of_case(cohort)))
+            write_json(folder / "preprocessing.json", prepared.recipe)
+            write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))  # last: it makes it a comparison's
         return comparison
 
     @classmethod
@@ -136,7 +143,13 @@ class Comparison:
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
                 "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
             )
-        return cls(folder, config, _plan(config, given, prepared), data)
+        cases = reference_cases(data.volumes)
+        return cls(folder, config, _plan(config, given, prepared, cases), data, cases)
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """The tested subjects whose labels are empty: they have no Dice, whatever the loss."""
+        return tuple(sorted({*self.plan.tested}.difference(case.subject for case in self.cases if case.classes)))
 
     @property
     def schedule(self) -> tuple[PlannedTraining, ...]:
@@ -170,7 +183,7 @@ class Comparison:
         """
         spec = WorkerSpec(TRAINING_WORKER, self.data)
         with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger:
-            trainings = OrderedTrainings(ledger, lambda: executor(spec))
+            trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             try:
                 scores, failures, trajectories = self._train(trainings, listener)
             finally:
@@ -203,8 +216,15 @@ class Comparison:
 
         recorded = {training.ticket for training in trainings.ledger.trainings() if training.outcome is not None}
         trainings.arrived = lambda outcome: tell("arrived", "")
+        literature = [contender for contender in self.config.contenders if contender.literature is not None]
+        calibrating = literature or self.config.contenders
         for planned in schedule:
-            trainings.submit(planned.request, phase=f"fold {planned.fold}", subject=planned.contender.name)
+            trainings.submit(
+                planned.request,
+                phase=f"fold {planned.fold}",
+                subject=planned.contender.name,
+                calibrating=planned.contender in calibrating,
+            )
         for ticket, planned in enumerate(schedule):
             outcome = trainings.take()
             done += 1
@@ -225,7 +245,7 @@ class Comparison:
         tested = set(planned.request.validate)
         return case_scores(
             outcome,
-            [volume for volume in self.data.volumes if volume.subject in tested],
+            [case for case in self.cases if case.subject in tested],
             self.data.class_names,
             loss=planned.contender.name,
             fold=planned.fold,
@@ -246,6 +266,8 @@ class Comparison:
             seed=config.seed,
             tested=self.plan.tested,
             train_only=self.plan.train_only,
+            unscored=self.unscored,
+            departures=config.departures,
         )
 
     def _write(self, scores: list[CaseScore], report: Report) -> None:
@@ -287,7 +309,12 @@ def _prepare(config: ComparisonConfig, cohort: Cohort, progress: PrepareProgress
     )
 
 
-def _plan(config: ComparisonConfig, given: Sequence[Sequence[str]] | None, prepared: PreparedCohort) -> FoldPlan:
+def _plan(
+    config: ComparisonConfig,
+    given: Sequence[Sequence[str]] | None,
+    prepared: PreparedCohort,
+    cases: Iterable[ReferenceCase],
+) -> FoldPlan:
     plan = plan_folds(
         config.contenders,
         prepared.subject_hashes,
@@ -298,14 +325,29 @@ def _plan(config: ComparisonConfig, given: Sequence[Sequence[str]] | None, prepa
         allow_leakage=config.allow_leakage,
         given=given,
     )
-    labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
+    labelled = {case.subject for case in cases if case.classes}
     for fold, subjects in enumerate(plan.test, start=1):
         if labelled.isdisjoint(subjects):
             raise LossevoError(
-                f"no test subject of fold {fold} ({', '.join(subjects)}) has a labelled voxel at this spacing, so its "
+                f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so its "
                 "Dice is undefined; use fewer folds or another --seed"
             )
     return plan
+
+
+def _warn_of_missing_classes(comparison: Comparison) -> None:
+    """Say before any training which classes cannot be scored, or not be learned."""
+    plan, cases, class_names = comparison.plan, comparison.cases, comparison.data.class_names
+    if absent := missing_classes(cases, plan.tested, class_names):
+        warnings.warn(f"no tested subject has {named(absent)}: there is no Dice of it, only false alarms", stacklevel=3)
+    for fold, tested in enumerate(plan.test):
+        unknown = {*missing_classes(cases, plan.train(fold), class_names)}
+        if hopeless := unknown.difference(missing_classes(cases, tested, class_names)):
+            warnings.warn(
+                f"fold {fold + 1} tests {named(hopeless)}, which no subject that it trains on has: its Dice there says "
+                "nothing of a loss; use other folds",
+                stacklevel=3,
+            )
 
 
 def _training_seed(config: ComparisonConfig, repetition: int, fold: int) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lossevo.comparison.contenders import Contender, SearchRecord
+from lossevo.comparison.contenders import Contender
+from lossevo.comparison.provenance import SearchRecord
 from lossevo.data import k_folds
 from lossevo.data.preprocessing import LABEL_MARK
 from lossevo.errors import LossevoError
@@ -50,7 +51,7 @@ def plan_folds(
     allow_leakage: bool = False,
     given: Sequence[Sequence[str]] | None = None,
 ) -> FoldPlan:
-    """Draw ``folds`` folds over the subjects that no contender's search has trained or validated on.
+    """Draw ``folds`` folds over the subjects on whom no contender was chosen: those that no search has seen.
 
     ``hashes`` maps each subject of the cohort to its content hash. With ``test_on="all"`` folds are drawn over all
     subjects. With ``allow_leakage`` that is done even if a search has seen them, and also where too few are
@@ -64,9 +65,9 @@ def plan_folds(
     if len(pool) < folds:
         raise LossevoError(f"{folds} folds need at least {folds} subjects, {cohort} has {len(pool)}; use fewer folds")
     seen = {
-        contender.name: seen_subjects(contender.search, hashes, cohort=cohort)
+        contender.name: seen_subjects(contender.chosen_by, hashes, cohort=cohort)
         for contender in contenders
-        if contender.search is not None
+        if contender.chosen_by is not None
     }
     untouched = pool.difference(*seen.values())
     enough = len(untouched) >= folds if given is None else all(untouched.intersection(subjects) for subjects in given)
@@ -125,10 +126,23 @@ def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: Co
     return frozenset(filter(seen, hashes))
 
 
+def same_content(recorded: str, current: str, *, labels: bool) -> bool:
+    """Whether two hashes are of a subject with the same images and, with ``labels``, the same labels if on record."""
+    if _digest(current) not in _images(recorded):
+        return False
+    before, now = _labels(recorded), _labels(current)
+    return not labels or not before or before == now
+
+
 def _images(subject_hash: str) -> set[str]:
     """What the images of a subject may be recorded as: each for itself, or (lossevo 0.1) one hash over all of them."""
     images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
-    return {*images, hashlib.sha256("".join(images).encode()).hexdigest()}
+    return {*images, _digest(subject_hash)}
+
+
+def _digest(subject_hash: str) -> str:
+    images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
+    return hashlib.sha256("".join(images).encode()).hexdigest()
 
 
 def _labels(subject_hash: str) -> list[str]:

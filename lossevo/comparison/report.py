@@ -4,13 +4,15 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lossevo.cluster import Status
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan
-from lossevo.comparison.scores import CaseScore, subject_scores
+from lossevo.comparison.provenance import named
+from lossevo.comparison.scores import CaseScore, FalseAlarms, false_alarms, subject_scores
 from lossevo.comparison.statistics import Mean, PairedDifference, describe, holm, paired_difference
 from lossevo.comparison.trajectories import LossTrajectory
 
@@ -24,8 +26,8 @@ _CLASSES_TOLD = 3
 
 @dataclass(frozen=True, slots=True)
 class LossResult:
-    """A loss and its Dice; ``failures`` of its ``trainings`` scored 0, ``leakage`` says that its search has seen
-    tested subjects.
+    """A loss, its Dice and its false alarms; ``failures`` of its ``trainings`` scored 0, ``leakage`` says that its
+    search has seen tested subjects.
     """
 
     loss: str
@@ -33,6 +35,7 @@ class LossResult:
     origin: str
     evolved: bool
     dice: Mean
+    alarms: FalseAlarms
     trainings: int
     failures: int
     leakage: bool
@@ -40,18 +43,23 @@ class LossResult:
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """The reference against another loss; ``p_holm`` is adjusted over all pairs of the report."""
+    """The reference against another loss, in Dice; ``p_holm`` is adjusted over all pairs of the report.
+
+    The false alarms of both stand beside, since no Dice counts them.
+    """
 
     reference: str
     loss: str
     difference: PairedDifference
     p_holm: float
     leakage: bool
+    reference_false_alarms: int
+    false_alarms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What was done, the same for every loss."""
+    """What was done, the same for every loss. ``unscored`` are those of ``tested`` whose labels are empty."""
 
     cohort: str
     class_names: tuple[str, ...]
@@ -62,6 +70,13 @@ class Protocol:
     seed: int
     tested: tuple[str, ...]
     train_only: tuple[str, ...]
+    unscored: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel."""
+        return math.prod(self.spacing_mm)
 
     @property
     def measured_on(self) -> str:
@@ -76,9 +91,13 @@ class Protocol:
         return f"{' × '.join(f'{step:g}' for step in self.spacing_mm)} mm"
 
     def __str__(self) -> str:
-        more = f" ({len(self.train_only)} more only trained on)" if self.train_only else ""
+        more = [
+            *([f"{len(self.unscored)} of them without a label, so without Dice"] if self.unscored else []),
+            *([f"{len(self.train_only)} more only trained on"] if self.train_only else []),
+        ]
+        aside = f" ({'; '.join(more)})" if more else ""
         return (
-            f"{self.folds}-fold cross-validation on {len(self.tested)} subjects of {self.cohort}{more}, "
+            f"{self.folds}-fold cross-validation on {len(self.tested)} subjects of {self.cohort}{aside}, "
             f"{self.steps} steps, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
         )
 
@@ -116,10 +135,18 @@ def make_report(
     failures: Failures,
     trajectories: Sequence[LossTrajectory] = (),
 ) -> Report:
-    """Evaluate the scores of a finished comparison."""
+    """Evaluate the scores of a finished comparison.
+
+    Raises:
+        LossevoError: one loss has a Dice where another has none.
+    """
     per_subject = subject_scores(scores)
+    alarms = false_alarms(scores, voxel_mm3=protocol.voxel_mm3)
     losses = sorted(
-        (_loss_result(contender, scores, per_subject[contender.name], plan, protocol) for contender in contenders),
+        (
+            _loss_result(contender, scores, per_subject[contender.name], alarms[contender.name], plan, protocol)
+            for contender in contenders
+        ),
         key=lambda result: -result.dice.mean,
     )
     reference = next((contender.name for contender in contenders if contender.evolved), losses[0].loss)
@@ -129,12 +156,22 @@ def make_report(
     ]
     adjusted = holm([difference.p for difference in differences])
     pairs = tuple(
-        PairResult(reference, other, difference, p_holm, leakage=bool({reference, other} & plan.leaked.keys()))
+        PairResult(
+            reference,
+            other,
+            difference,
+            p_holm,
+            leakage=bool({reference, other} & plan.leaked.keys()),
+            reference_false_alarms=alarms[reference].false_alarms,
+            false_alarms=alarms[other].false_alarms,
+        )
         for other, difference, p_holm in zip(others, differences, adjusted, strict=True)
     )
     notes = (
+        *protocol.departures,
         *_who(contenders, reference),
         *_failed(failures, losses),
+        *_scored(scores, protocol),
         f"Dice is the mean over classes ({', '.join(protocol.class_names[1:])}), on labels resampled to "
         f"{protocol.voxel_size}, not at native resolution. No boundary metric (NSD, HD95) is measured.",
         *_how_to_read(pairs),
@@ -143,7 +180,12 @@ def make_report(
 
 
 def _loss_result(
-    contender: Contender, scores: Sequence[CaseScore], subjects: Mapping[str, float], plan: FoldPlan, protocol: Protocol
+    contender: Contender,
+    scores: Sequence[CaseScore],
+    subjects: Mapping[str, float],
+    alarms: FalseAlarms,
+    plan: FoldPlan,
+    protocol: Protocol,
 ) -> LossResult:
     status = {(score.fold, score.seed): score.status for score in scores if score.loss == contender.name}
     return LossResult(
@@ -152,6 +194,7 @@ def _loss_result(
         origin=contender.origin,
         evolved=contender.evolved,
         dice=describe(subjects, seed=protocol.seed),
+        alarms=alarms,
         trainings=len(status),
         failures=sum(ended is not Status.DONE for ended in status.values()),
         leakage=contender.name in plan.leaked,
@@ -193,7 +236,30 @@ def _failed(failures: Failures, losses: Sequence[LossResult]) -> list[str]:
     ]
     more = f"; and {len(failures) - _FAILURES_TOLD} more, see cases.csv" if len(failures) > _FAILURES_TOLD else ""
     trainings = sum(result.trainings for result in losses)
-    return [f"{len(failures)} of {trainings} trainings failed and score 0. {'; '.join(told)}{more}."]
+    return [
+        f"{len(failures)} of {trainings} trainings failed and score 0, without false alarms. {'; '.join(told)}{more}."
+    ]
+
+
+def _scored(scores: Sequence[CaseScore], protocol: Protocol) -> list[str]:
+    """What has a Dice and what has none: the labels decide it, for all losses alike."""
+    notes = []
+    if protocol.unscored:
+        notes.append(
+            f"{len(protocol.unscored)} of {len(protocol.tested)} tested subjects have no labelled structure "
+            f"({named(protocol.unscored)}). They have no Dice, with no loss, and are in no mean, interval or test; "
+            "false alarms on them are counted."
+        )
+    scored = {score.class_name for score in scores if score.dice is not None}
+    if absent := [name for name in protocol.class_names[1:] if name not in scored]:
+        notes.append(f"No tested subject has {named(absent)}: there is no Dice of it.")
+    if any(score.dice is None for score in scores):
+        notes.append(
+            "False alarms: at least one voxel predicted of a class that the case's label lacks, out of all such cases, "
+            "classes and seeds; in brackets the mean volume predicted there. There is no Dice there, and no difference "
+            "or p counts them: a loss that is better in Dice may be worse in false alarms."
+        )
+    return notes
 
 
 def _how_to_read(pairs: Sequence[PairResult]) -> list[str]:

@@ -1,9 +1,10 @@
 """The raw scores: one Dice per loss, training, test case and class, and their average per subject, which is what
 statistics see.
 
-A training that did not end well (diverged, out of time, crashed) predicts nothing: it scores 0 for every class that
-the case has, and is counted as a failure. Dice is undefined, and left out of every mean, where neither prediction nor
-label has the class.
+The label alone decides whether a class of a case has a Dice. Where the label lacks the class there is none, for no
+loss; what a loss predicts there is a false alarm, counted beside the Dice. So means and pairs of all losses are over
+the same subjects. A training that did not end well (diverged, out of time, crashed) predicts nothing: it scores 0
+wherever there is a Dice, raises no false alarm, and is counted as a failure.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossevo.cluster import Outcome, Status
-from lossevo.data import AnyVolume
+from lossevo.errors import LossevoError
+from lossevo.training.reference import ReferenceCase
 
 FAILED_DICE = 0.0
 
-_COLUMNS = ("loss", "fold", "seed", "training_seed", "subject", "case", "class", "dice", "status", "leakage")
+_COLUMNS = (
+    *("loss", "fold", "seed", "training_seed", "subject", "case", "class", "dice", "false_voxels", "status"),
+    "leakage",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,8 @@ class CaseScore:
     """A row of ``cases.csv``.
 
     ``fold`` counts from 1. ``seed`` is the repetition's, ``training_seed`` that of the training's initial weights and
-    batches. ``dice`` is None where undefined. ``status`` is the training's, ``leakage`` whether this loss's search
-    has seen this subject.
+    batches. ``dice`` is None where the label lacks the class; ``false_voxels`` are then the voxels predicted of it, and
+    None elsewhere. ``status`` is the training's, ``leakage`` whether this loss's search has seen this subject.
     """
 
     loss: str
@@ -42,11 +47,27 @@ class CaseScore:
     dice: float | None
     status: Status
     leakage: bool
+    false_voxels: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """What a loss predicts where there is nothing.
+
+    Attributes:
+        false_alarms: how often at least one voxel of a class is predicted in a case whose label lacks the class.
+        without_class: how often a label lacks a class, over cases, classes and seeds; the same for every loss.
+        false_ml: volume predicted there, the mean over ``without_class``; None if every label has every class.
+    """
+
+    false_alarms: int
+    without_class: int
+    false_ml: float | None
 
 
 def case_scores(
     outcome: Outcome,
-    volumes: Iterable[AnyVolume],
+    cases: Iterable[ReferenceCase],
     class_names: Sequence[str],
     *,
     loss: str,
@@ -55,47 +76,96 @@ def case_scores(
     training_seed: int,
     leaked: Iterable[str] = (),
 ) -> list[CaseScore]:
-    """The rows of one training: its test ``volumes`` in their order, foreground classes in theirs."""
+    """The rows of one training: its test ``cases`` in their order, foreground classes in theirs."""
     leaked = frozenset(leaked)
+    result = outcome.value if outcome.status is Status.DONE else None
 
-    def dice(volume: AnyVolume, value: int) -> float | None:
-        if outcome.status is Status.DONE and outcome.value is not None:
-            found: float | None = outcome.value["cases"][volume.case_id][class_names[value]]
-            return found
-        return FAILED_DICE if bool((volume.label == value).any()) else None
+    def measured(case: ReferenceCase, value: int) -> tuple[float | None, int | None]:
+        name = class_names[value]
+        if value in case.classes:
+            return (FAILED_DICE if result is None else result["cases"][case.case_id][name]), None
+        return None, (0 if result is None else result["false_voxels"][case.case_id][name])
 
-    return [
-        CaseScore(
-            loss=loss,
-            fold=fold,
-            seed=seed,
-            training_seed=training_seed,
-            subject=volume.subject,
-            case=volume.case_id,
-            class_name=class_names[value],
-            dice=dice(volume, value),
-            status=outcome.status,
-            leakage=volume.subject in leaked,
-        )
-        for volume in volumes
-        for value in range(1, len(class_names))
-    ]
+    rows = []
+    for case in cases:
+        for value in range(1, len(class_names)):
+            dice, false_voxels = measured(case, value)
+            rows.append(
+                CaseScore(
+                    loss=loss,
+                    fold=fold,
+                    seed=seed,
+                    training_seed=training_seed,
+                    subject=case.subject,
+                    case=case.case_id,
+                    class_name=class_names[value],
+                    dice=dice,
+                    status=outcome.status,
+                    leakage=case.subject in leaked,
+                    false_voxels=false_voxels,
+                )
+            )
+    return rows
 
 
 def subject_scores(scores: Iterable[CaseScore]) -> dict[str, dict[str, float]]:
-    """Loss → subject → Dice: mean over classes, then over the subject's cases and seeds, leaving out undefined ones."""
+    """Loss → subject → Dice: mean over the classes that a case has, then over the subject's cases and seeds.
+
+    Every loss has the same subjects: those with a class in one of their labels.
+
+    Raises:
+        LossevoError: one loss has a Dice where another has none.
+    """
+    scores = list(scores)
+    _require_the_same_cells(scores)
     classes: dict[tuple[str, str], dict[tuple[int, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for score in scores:
         if score.dice is not None:
             classes[score.loss, score.subject][score.seed, score.case].append(score.dice)
-    means: dict[str, dict[str, float]] = defaultdict(dict)
+    means: dict[str, dict[str, float]] = {score.loss: {} for score in scores}
     for (loss, subject), cases in classes.items():
         means[loss][subject] = _mean([_mean(values) for values in cases.values()])
     return {loss: dict(sorted(subjects.items())) for loss, subjects in means.items()}
 
 
+def _require_the_same_cells(scores: Iterable[CaseScore]) -> None:
+    """Every loss must have a Dice in the same cases and classes, in every repetition: else means compare subjects."""
+    cells: dict[tuple[str, int], set[tuple[str, str, str]]] = {}
+    for score in scores:
+        scored = cells.setdefault((score.loss, score.seed), set())
+        if score.dice is not None:
+            scored.add((score.subject, score.case, score.class_name))
+    for (loss, seed), scored in cells.items():
+        (first, first_seed), expected = next(iter(cells.items()))
+        if differing := sorted(scored ^ expected):
+            subject, case, class_name = differing[0]
+            having, lacking = (f"{loss} (seed {seed})", f"{first} (seed {first_seed})")[
+                :: 1 if differing[0] in scored else -1
+            ]
+            raise LossevoError(
+                f"subject {subject}, case {case}, class {class_name}: {having} has a Dice there, {lacking} has none; "
+                "the label decides whether there is a Dice, so all losses have it or none has. Where a label lacks the "
+                "class leave the Dice of every loss undefined, and count what is predicted as a false alarm"
+            )
+
+
+def false_alarms(scores: Iterable[CaseScore], *, voxel_mm3: float) -> dict[str, FalseAlarms]:
+    """Loss → its false alarms, over all cases, classes and seeds."""
+    counts: dict[str, list[int]] = defaultdict(list)
+    for score in scores:
+        counts[score.loss] += [score.false_voxels or 0] if score.dice is None else []
+    return {
+        loss: FalseAlarms(
+            false_alarms=sum(voxels > 0 for voxels in found),
+            without_class=len(found),
+            false_ml=sum(found) * voxel_mm3 / 1000 / len(found) if found else None,
+        )
+        for loss, found in counts.items()
+    }
+
+
 def to_csv(scores: Iterable[CaseScore]) -> str:
-    """The text of ``cases.csv``; Dice with six decimals, empty where undefined."""
+    """The text of ``cases.csv``; Dice with six decimals, empty where the label lacks the class."""
     return csv_text(
         _COLUMNS,
         (

@@ -39,7 +39,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Reference minus other, over the subjects that both have.
+    """Reference minus other, over the subjects, who are the same for both.
 
     Attributes:
         difference: mean difference; above 0 the reference is better.
@@ -87,11 +87,13 @@ def paired_difference(reference: Mapping[str, float], other: Mapping[str, float]
     """Compare two losses subject by subject.
 
     Raises:
-        ValueError: no subject has a score for both.
+        ValueError: no subject, or not the same ones: leaving some out would choose them by what a loss predicted.
     """
-    pairs = sorted(reference.keys() & other.keys())
+    pairs = sorted(reference)
     if not pairs:
-        raise ValueError("no subject has a defined score for both losses")
+        raise ValueError("no subject has a defined score")
+    if alone := sorted(reference.keys() ^ other.keys()):
+        raise ValueError(f"only one of the two losses has a score of subject {alone[0]}; give both the same subjects")
     differences = np.round([reference[subject] - other[subject] for subject in pairs], TIE_DECIMALS)
     count = len(pairs)
     low, high = bootstrap_interval(differences, np.random.default_rng(seed))

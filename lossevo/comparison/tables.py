@@ -8,17 +8,17 @@ from typing import Any
 
 import lossevo
 from lossevo.comparison.report import Report
-from lossevo.comparison.scores import csv_text
+from lossevo.comparison.scores import FalseAlarms, csv_text
 
 Row = Mapping[str, str]
 
 _LOSS_COLUMNS = (
-    *("loss", "mean", "sd", "ci_low", "ci_high", "subjects", "trainings", "failures", "leakage", "evolved"),
-    *("formula", "origin"),
+    *("loss", "mean", "sd", "ci_low", "ci_high", "subjects", "false_alarms", "without_class", "false_ml"),
+    *("trainings", "failures", "leakage", "evolved", "formula", "origin"),
 )
 _PAIR_COLUMNS = (
     *("reference", "loss", "subjects", "difference", "ci_low", "ci_high", "se", "wins", "ties", "losses"),
-    *("p", "p_holm", "p_smallest", "rank_biserial", "leakage"),
+    *("p", "p_holm", "p_smallest", "rank_biserial", "reference_false_alarms", "false_alarms", "leakage"),
 )
 _LEAKAGE_MARK = " (leakage)"
 
@@ -31,6 +31,7 @@ def summary_rows(report: Report) -> list[Row]:
             "Dice mean ± SD": _plus_minus(result.dice.mean, result.dice.sd),
             "95 % CI": _interval(result.dice.ci_low, result.dice.ci_high, ".3f"),
             "subjects": str(result.dice.subjects),
+            "false alarms": _alarms(result.alarms),
             "failed": f"{result.failures}/{result.trainings}",
         }
         for result in report.losses
@@ -39,6 +40,7 @@ def summary_rows(report: Report) -> list[Row]:
 
 def comparison_rows(report: Report) -> list[Row]:
     """One row per pair, for people."""
+    some_lack_a_class = any(result.alarms.without_class for result in report.losses)
     return [
         {
             f"{report.reference} minus": pair.loss + _LEAKAGE_MARK * pair.leakage,
@@ -49,6 +51,7 @@ def comparison_rows(report: Report) -> list[Row]:
             "p": p_text(pair.difference.p),
             "p (Holm)": p_text(pair.p_holm),
             "r": f"{pair.difference.rank_biserial:+.2f}",
+            "false alarms": f"{pair.reference_false_alarms} : {pair.false_alarms}" if some_lack_a_class else "–",
         }
         for pair in report.pairs
     ]
@@ -69,7 +72,7 @@ def markdown(report: Report) -> str:
 
 def summary_csv(report: Report) -> str:
     """The text of ``summary.csv``."""
-    return csv_text(_LOSS_COLUMNS, (_flat(asdict(result), "dice") for result in report.losses))
+    return csv_text(_LOSS_COLUMNS, (_flat(asdict(result), "dice", "alarms") for result in report.losses))
 
 
 def comparisons_csv(report: Report) -> str:
@@ -84,7 +87,7 @@ def to_document(report: Report) -> dict[str, Any]:
         "lossevo": lossevo.__version__,
         "leakage": bool(report.leakage),
         "protocol": asdict(report.protocol),
-        "losses": [_flat(asdict(result), "dice") for result in report.losses],
+        "losses": [_flat(asdict(result), "dice", "alarms") for result in report.losses],
         "reference": report.reference,
         "comparisons": [_flat(asdict(pair), "difference") for pair in report.pairs],
         "notes": [*([report.leakage] if report.leakage else []), *report.notes],
@@ -96,9 +99,17 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def _flat(document: dict[str, Any], key: str) -> dict[str, Any]:
-    nested = document.pop(key)
-    return {**document, **nested}
+def _flat(document: dict[str, Any], *keys: str) -> dict[str, Any]:
+    for key in keys:
+        document |= document.pop(key)
+    return document
+
+
+def _alarms(alarms: FalseAlarms) -> str:
+    """``3/16 (0.42 ml)``; a dash where every label has every class."""
+    if alarms.false_ml is None:
+        return "–"
+    return f"{alarms.false_alarms}/{alarms.without_class} ({alarms.false_ml:.2g} ml)"
 
 
 def _plus_minus(mean: float, sd: float | None) -> str:

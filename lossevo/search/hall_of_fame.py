@@ -14,6 +14,7 @@ from typing import Any
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression, structure_text, unicode
 from lossevo.losses.definitions import Definition, definition_in
+from lossevo.losses.literature import literature_name
 from lossevo.search.candidate import Candidate, standard_error
 from lossevo.search.folder import read_json, write_text
 
@@ -72,6 +73,15 @@ class Entry:
             LossevoError: neither.
         """
         return definition_in(self.spec)
+
+    @property
+    def literature(self) -> str | None:
+        """The name of the hand-crafted loss that this is, however it came here; None if it was found.
+
+        Raises:
+            LossevoError: no loss.
+        """
+        return literature_name(self.definition)
 
     @property
     def expression(self) -> Expression:

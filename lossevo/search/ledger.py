@@ -184,6 +184,27 @@ class Ledger:
         """All trainings in the order in which they were asked for."""
         return [_training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
 
+    def subjects_used(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Everybody whom any training on record was to be trained on, and everybody to be validated on."""
+        rows = self._rows(
+            "SELECT DISTINCT json_extract(request, '$.train'), json_extract(request, '$.validate') FROM trainings"
+        )
+        trained, validated = (
+            frozenset(name for row in rows for name in json.loads(row[side] or "[]")) for side in (0, 1)
+        )
+        return trained, validated
+
+    def has_training_of(self, subject: str) -> bool:
+        """Whether a training of a candidate was ever asked for."""
+        return bool(self._rows("SELECT 1 FROM trainings WHERE subject = ? LIMIT 1", subject))
+
+    def results(self, entry: str) -> list[tuple[str, dict[str, Any]]]:
+        """For each training whose result has this entry, which is an object: the candidate, and the entry."""
+        rows = self._rows(
+            "SELECT subject, json_extract(value, '$.' || ?) AS found FROM trainings WHERE found IS NOT NULL", entry
+        )
+        return [(subject, json.loads(found)) for subject, found in rows]
+
     def submit(self, ticket: int, phase: str, subject: str, request: Mapping[str, Any]) -> None:
         """Record that a training is asked for."""
         self._write(

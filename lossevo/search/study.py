@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from lossevo.errors import LossevoError
 from lossevo.search.folder import locked, new_folder, read_json, refuse_unfinished, write_json
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
+from lossevo.training.reference import missing_classes, reference_cases
 from lossevo.training.seeds import MAX_RUN_SEED
 
 CONFIG_FILE = "run.json"
@@ -152,13 +154,7 @@ def create_folder(
                 f"{study.cohort}: {len(prepared.volumes)} cases leave {len(split.train)} subject to train on, but "
                 f"'lossevo {command}' needs at least {least_trained}; add cases"
             )
-        labelled = {volume.subject for volume in prepared.volumes if volume.label.any()}
-        for part, subjects in (("train", split.train), ("validate", split.validation)):
-            if not labelled & {*subjects}:
-                raise LossevoError(
-                    f"{study.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
-                    "another seed draws others"
-                )
+        _require_labels(study, split, prepared)
         data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
         chosen = Subjects.of(split, prepared)
         Ledger(folder / "ledger.sqlite", create=True).close()
@@ -166,6 +162,26 @@ def create_folder(
         write_json(folder / "preprocessing.json", prepared.recipe)
         write_json(folder / CONFIG_FILE, study.model_dump(mode="json"))  # last: it makes the folder a run's
     return chosen, data
+
+
+def _require_labels(study: Study, split: SubjectSplit, prepared: PreparedCohort) -> None:
+    """Refuse a split of which a part has no label at all; warn of a class that a part lacks."""
+    cases, foreground = reference_cases(prepared.volumes), prepared.class_names[1:]
+    for part, subjects, consequence in (
+        ("train", split.train, "no network can learn it"),
+        ("validate", split.validation, "no score tells how well it is found"),
+    ):
+        missing = missing_classes(cases, subjects, prepared.class_names)
+        if missing == foreground:
+            raise LossevoError(
+                f"{study.cohort}: none of the subjects to {part} on ({', '.join(subjects)}) has a labelled voxel; "
+                "another seed draws others"
+            )
+        if missing:
+            warnings.warn(
+                f"none of the subjects to {part} on has {', '.join(missing)}: {consequence}; another seed draws others",
+                stacklevel=4,
+            )
 
 
 def open_folder(

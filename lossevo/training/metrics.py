@@ -1,4 +1,8 @@
-"""Overlap of a predicted label volume with the true one."""
+"""Overlap of a predicted label volume with the reference, and the voxels predicted of classes that it lacks.
+
+Whether a class of a case has a Dice is decided by the reference alone, so it is the same for every loss: a class that
+the reference lacks has none. What a prediction shows of such a class is a false alarm, counted beside the Dice.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +19,36 @@ def dice_per_class(
 
     Args:
         prediction: integer labels below ``class_count``, any shape.
-        label: integer labels below ``class_count``, same shape.
+        label: integer labels below ``class_count``, same shape: the reference.
         class_count: number of classes, background (0) included.
 
     Returns:
-        One value per foreground class: 0 when only one of the two has the class, None when neither has.
+        One value per foreground class: None where ``label`` lacks the class, whatever is predicted.
 
     Raises:
         ValueError: shapes differ, or a label is not below ``class_count``.
     """
-    if prediction.shape != label.shape:
-        raise ValueError(f"prediction has shape {prediction.shape}, label {label.shape}")
-    pairs = label.astype(np.intp).ravel() * class_count + prediction.ravel()
-    confusion = np.bincount(pairs, minlength=class_count**2)
-    if confusion.size > class_count**2 or int(prediction.max(initial=0)) >= class_count:
-        raise ValueError(f"labels reach {max(prediction.max(), label.max())}, expected less than {class_count}")
-    confusion = confusion.reshape(class_count, class_count)
-    overlap, total = np.diagonal(confusion), confusion.sum(axis=0) + confusion.sum(axis=1)
-    return tuple(2 * int(overlap[c]) / int(total[c]) if total[c] else None for c in range(1, class_count))
+    confusion = _confusion(prediction, label, class_count)
+    overlap, labelled, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return tuple(
+        2 * int(overlap[c]) / int(labelled[c] + predicted[c]) if labelled[c] else None for c in range(1, class_count)
+    )
+
+
+def false_voxels_per_class(
+    prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_count: int
+) -> tuple[int | None, ...]:
+    """The voxels predicted of each foreground class that ``label`` lacks; above 0 is a false alarm.
+
+    Returns:
+        One count per foreground class: None where ``label`` has the class, and there is a Dice instead.
+
+    Raises:
+        ValueError: as :func:`dice_per_class`.
+    """
+    confusion = _confusion(prediction, label, class_count)
+    labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return tuple(None if labelled[c] else int(predicted[c]) for c in range(1, class_count))
 
 
 def mean_dice(cases: Iterable[Iterable[float | None]]) -> float:
@@ -44,5 +60,16 @@ def mean_dice(cases: Iterable[Iterable[float | None]]) -> float:
     defined = ([dice for dice in case if dice is not None] for case in cases)
     means = [sum(values) / len(values) for values in defined if values]
     if not means:
-        raise ValueError("no case has foreground, neither predicted nor labelled: its Dice is undefined")
+        raise ValueError("no case has a labelled foreground class: its Dice is undefined")
     return sum(means) / len(means)
+
+
+def _confusion(prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_count: int) -> NDArray[np.int64]:
+    """How many voxels of each class of the label (rows) are predicted as each class (columns)."""
+    if prediction.shape != label.shape:
+        raise ValueError(f"prediction has shape {prediction.shape}, label {label.shape}")
+    pairs = label.astype(np.intp).ravel() * class_count + prediction.ravel()
+    counts = np.bincount(pairs, minlength=class_count**2)
+    if counts.size > class_count**2 or int(prediction.max(initial=0)) >= class_count:
+        raise ValueError(f"labels reach {max(prediction.max(), label.max())}, expected less than {class_count}")
+    return counts.reshape(class_count, class_count)

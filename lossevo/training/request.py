@@ -61,12 +61,15 @@ class TrainingResult:
     """What a training reached on the held-out subjects.
 
     Attributes:
-        score: foreground Dice in [0, 1] at the last step: mean over classes within a case, then over cases.
-        cases: case id -> class name -> Dice at the last step; None where neither prediction nor label has the class.
+        score: foreground Dice in [0, 1] at the last step: mean over the classes that a case's label has, then over
+            the cases whose label has any. What is averaged over is the same for every loss.
+        cases: case id -> class name -> Dice at the last step; None where the label lacks the class.
         curve: ``[step, mean training loss since the point before]``, at most 60 points.
         validation_curve: ``[step, mean foreground Dice]``; the last point is ``[budget_steps, score]``.
         seconds: wall time of the training, validation included.
         trajectory: what moved in the loss, see :meth:`~lossevo.losses.SegmentationLoss.trajectory`; mostly nothing.
+        false_voxels: case id -> class name -> voxels predicted at the last step of a class that the label lacks. Above
+            0 is a false alarm, which the score does not count. Cases that have every class are left out.
     """
 
     score: float
@@ -75,14 +78,12 @@ class TrainingResult:
     validation_curve: list[list[float]]
     seconds: float
     trajectory: list[dict[str, float]] = field(default_factory=list)
+    false_voxels: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-able form."""
         payload = asdict(self)
-        if not self.trajectory:
-            # As before there were trajectories: old ledgers hold the same.
-            del payload["trajectory"]
-        return payload
+        return {key: value for key, value in payload.items() if value or key not in ("trajectory", "false_voxels")}
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> TrainingResult:

@@ -18,7 +18,7 @@ from lossevo.errors import LossevoError
 
 # Raise it whenever a change to this package makes the same request give another result: old and new results must
 # never be mixed in one ranking.
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 
 DEFAULT_PATCH_CACHE_BYTES = 2 * 2**30
 

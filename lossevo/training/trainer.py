@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore, draw_order, mirrored_classes
 from lossevo.training.inference import predict
 from lossevo.training.lookahead import LearningLoss, look_ahead
-from lossevo.training.metrics import dice_per_class, mean_dice
+from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
 from lossevo.training.network import build_network
 from lossevo.training.request import TrainingRequest, TrainingResult
 from lossevo.training.task import TrainingData
@@ -102,7 +103,7 @@ class Trainer:
         checkpoints = _checkpoints(request.budget_steps, settings.validations)
         curve = LossCurve(check_interval=CUDA_CHECK_INTERVAL if self.device.type == "cuda" else 1)
         validation_curve: list[list[float]] = []
-        cases: dict[str, tuple[float | None, ...]] = {}
+        cases: dict[str, _Validated] = {}
         parameters = list(network.parameters())
         learning = loss if isinstance(loss, LearningLoss) else None
 
@@ -130,15 +131,25 @@ class Trainer:
             if step in checkpoints:
                 curve.check()
                 cases = {volume.case_id: self._validate(network, volume) for volume in volumes}
-                validation_curve.append([step, mean_dice(cases.values())])
+                validation_curve.append([step, mean_dice(case.dice for case in cases.values())])
 
+        foreground = self.data.class_names[1:]
         return TrainingResult(
             score=validation_curve[-1][1],
-            cases={case_id: dict(zip(self.data.class_names[1:], dice, strict=True)) for case_id, dice in cases.items()},
+            cases={case_id: dict(zip(foreground, case.dice, strict=True)) for case_id, case in cases.items()},
             curve=curve.thinned(CURVE_POINTS),
             validation_curve=validation_curve,
             seconds=time.perf_counter() - started,
             trajectory=loss.trajectory(),
+            false_voxels={
+                case_id: {
+                    name: voxels
+                    for name, voxels in zip(foreground, case.false_voxels, strict=True)
+                    if voxels is not None
+                }
+                for case_id, case in cases.items()
+                if None in case.dice
+            },
         )
 
     def _select(self, request: TrainingRequest) -> tuple[NDArray[np.int64], list[AnyVolume]]:
@@ -152,9 +163,19 @@ class Trainer:
             raise LossevoError("no validation subject has a labelled voxel, so their Dice is undefined; choose others")
         return self.data.bank.of_subjects(request.train), volumes
 
-    def _validate(self, network: nn.Module, volume: AnyVolume) -> tuple[float | None, ...]:
-        prediction = predict(network, volume.image, self.data.settings, self.device)
-        return dice_per_class(prediction, volume.label, len(self.data.class_names))
+    def _validate(self, network: nn.Module, volume: AnyVolume) -> _Validated:
+        prediction, label = predict(network, volume.image, self.data.settings, self.device), volume.label
+        class_count = len(self.data.class_names)
+        return _Validated(
+            dice_per_class(prediction, label, class_count), false_voxels_per_class(prediction, label, class_count)
+        )
+
+
+class _Validated(NamedTuple):
+    """A validation case: of each foreground class the Dice or, where the label lacks it, the voxels predicted of it."""
+
+    dice: tuple[float | None, ...]
+    false_voxels: tuple[int | None, ...]
 
 
 class LossCurve:

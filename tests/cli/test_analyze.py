@@ -46,6 +46,16 @@ def test_an_evolved_loss_of_a_run(cli, finished, tmp_path, monkeypatch):
     assert "rank 1" in loss["source"]
 
 
+def test_a_hand_crafted_loss_of_a_run_keeps_its_family(cli, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("lossevo.report.write", lambda analysis, folder: None)
+    entries = json.loads((finished.folder / "hall_of_fame.json").read_text())
+    rank = next(entry["rank"] for entry in entries if entry["origin"] == "hand-crafted: dice")
+    said = cli("analyze", "--losses", "", "--hof", f"{finished.folder}:{rank}", "--out", tmp_path / "out", "--json")
+    assert (said.status, said.err) == (0, "")
+    (loss,) = json.loads(said.out)["losses"]
+    assert (loss["name"], loss["family"]) == (f"run:{rank}", "region")
+
+
 def test_without_a_choice_it_is_the_whole_catalogue(cli, tmp_path, monkeypatch):
     asked = []
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from lossevo.data import read_splits, splits_json
+from tests.cohorts import write_balls
 
 EVERYONE = [f"ball_{number:02d}" for number in range(9)]
 FOLDS = (EVERYONE[:4], EVERYONE[4:])
@@ -91,3 +95,83 @@ def test_a_mistake_among_the_losses_with_parameters(cli, cohort):
     said = evaluate(cli, cohort, "--specs", "mine.yaml")
     assert (said.status, said.out) == (2, "")
     assert "mine.yaml: mine: unknown loss 'adaptiv' (did you mean 'adaptive'?)" in said.err
+
+
+class TestOfARun:
+    """Without --data a loss is compared on the cohort that it was found on."""
+
+    def test_cohort_and_settings_are_the_runs(self, cli, finished, cohort):
+        said = cli(
+            "evaluate", "--losses", "focal", "--hof", finished.folder, "--folds", 3, "--out", "cmp", "--in-process"
+        )
+        assert (said.status, said.err) == (0, "")
+        assert f"--hof {finished.folder} names no rank, so its rank 1 is taken." in " ".join(said.out.split())
+        assert "Not the setting of the search" not in said.out
+        config = json.loads(Path("cmp/comparison.json").read_text())
+        run = json.loads((finished.folder / "run.json").read_text())
+        assert {key: config[key] for key in ("cohort", "labels", "spacing_mm")} == {
+            key: run[key] for key in ("cohort", "labels", "spacing_mm")
+        }
+        assert config["task"]["budget_steps"] == 2 * run["task"]["budget_steps"]
+
+    def test_what_is_given_and_differs_is_told(self, cli, finished, cohort, tmp_path):
+        copy = shutil.copytree(cohort, tmp_path / "copy")
+        arguments = ("--losses", "focal", "--hof", f"{finished.folder}:1", "--folds", 3, "--steps", 1, "--in-process")
+        said = cli("evaluate", *arguments, "--data", copy, "--spacing", 8, 8, 8, "--out", "cmp")
+        assert (said.status, said.err) == (0, "")
+        assert f"run:1 was found on {cohort} (here {copy}), at spacing" in said.out
+        assert "names no rank" not in said.out
+        assert "Not the setting of the search" in json.loads(Path("cmp/summary.json").read_text())["notes"][0]
+
+    def test_a_cohort_that_is_gone(self, cli, finished, tmp_path):
+        run = shutil.copytree(finished.folder, tmp_path / "moved")
+        document = json.loads((run / "run.json").read_text())
+        document["cohort"]["path"] = str(tmp_path / "nowhere")
+        (run / "run.json").write_text(json.dumps(document))
+        said = cli("evaluate", "--losses", "focal", "--hof", run, "--out", "cmp", "--in-process")
+        assert said.status == 2
+        assert f"moved:1 was found on {tmp_path / 'nowhere'}, which is not there; say with --data" in said.err
+        assert not Path("cmp").exists()
+
+    def test_a_hand_crafted_loss_of_its_hall_of_fame_is_one_everywhere(self, cli, finished):
+        """Tested on everybody, it leaks nothing, is not marked, and no evolved loss is said to be compared."""
+        entries = json.loads((finished.folder / "hall_of_fame.json").read_text())
+        rank = next(entry["rank"] for entry in entries if entry["origin"] == "hand-crafted: dice")
+        arguments = ("--losses", "focal", "--hof", f"{finished.folder}:{rank}", "--test-on", "all", "--steps", 1)
+        said = cli("evaluate", *arguments, "--folds", 2, "--in-process", "--out", "cmp")
+        assert (said.status, said.err) == (0, "")
+        assert "LEAKAGE" not in said.out
+        document = json.loads(Path("cmp/summary.json").read_text())
+        assert document["leakage"] is False
+        assert [loss["evolved"] for loss in document["losses"]] == [False, False]
+        assert any(note.startswith("No evolved loss is compared") for note in document["notes"])
+        refused = cli("evaluate", "--losses", "dice", "--hof", f"{finished.folder}:{rank}", "--out", "again")
+        assert "the same loss twice: 'dice' of the catalogue" in refused.err
+
+    def test_subjects_of_another_run(self, cli, finished, tmp_path):
+        run = shutil.copytree(finished.folder, tmp_path / "mixed")
+        document = json.loads((run / "subjects.json").read_text())
+        document["train"], document["untouched"] = document["untouched"], document["train"]
+        (run / "subjects.json").write_text(json.dumps(document))
+        for command in (("evaluate", "--hof", f"{run}:1"), ("export", run, 1)):
+            said = cli(*command, "--out", "new")
+            assert (said.status, said.err.count("\n")) == (2, 1)
+            assert "these are files of different runs and leakage cannot be ruled out" in said.err
+            assert not Path("new").exists()
+
+
+def test_empty_labels(cli, tmp_path):
+    """Subjects without the structure have no Dice with any loss; what is found there is told as false alarms."""
+    cohort = write_balls(tmp_path / "some", 9)
+    for number in (1, 3, 5, 6):
+        file = cohort / "labelsTr" / f"ball_{number:02d}.nii.gz"
+        label = nib.load(file)
+        nib.save(nib.Nifti1Image(np.zeros_like(np.asanyarray(label.dataobj)), label.affine), file)
+    arguments = ("--losses", "dice,cross_entropy", "--folds", 2, "--steps", 2, "--in-process", "--out", "cmp")
+    said = cli("evaluate", "--data", cohort, *arguments)
+    assert (said.status, said.err) == (0, "")
+    assert "9 tested in 2 folds (4 of them without a label, so without Dice)" in said.out
+    assert "4 of 9 tested subjects have no labelled structure (ball_01, ball_03, ball_05, ball_06)" in said.out
+    assert "false alarms" in said.out
+    losses = json.loads(Path("cmp/summary.json").read_text())["losses"]
+    assert [(loss["subjects"], loss["without_class"]) for loss in losses] == [(5, 4), (5, 4)]

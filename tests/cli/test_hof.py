@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 
 import pytest
 
@@ -149,3 +150,21 @@ class TestShow:
         assert said.status == 0
         assert f"hand-crafted: {name}" in said.out
         assert re.search(r"Coefficients\n  none", said.out)
+
+
+def test_false_alarms_stand_beside_the_dice(cli, finished, tmp_path):
+    """On the subjects whose labels lack a class, which no Dice counts."""
+    run = shutil.copytree(finished.folder, tmp_path / "run")
+    best = json.loads((run / "hall_of_fame.json").read_text())[0]["id"]
+    with sqlite3.connect(run / "ledger.sqlite") as ledger:
+        ledger.execute(
+            "UPDATE trainings SET value = json_set(value, '$.false_voxels', json(?)) WHERE subject = ?",
+            (json.dumps({"ball_01": {"cyst": 7, "tumour": 0}}), best),
+        )
+        (trainings,) = ledger.execute("SELECT COUNT(*) FROM trainings WHERE subject = ?", (best,)).fetchone()
+    said = cli("hof", run)
+    assert (said.status, said.err) == (0, "")
+    assert "false alarms" in said.out
+    assert re.search(rf"1 +{best} .* {trainings}/{2 * trainings} ", said.out)
+    assert cli("hof", run, "--show", 1, "--no-simplify").out.count("false alarms 1/2") == trainings
+    assert "false alarms" not in cli("hof", finished.folder).out

@@ -12,7 +12,7 @@ import torch
 
 import lossevo
 from lossevo.losses.neural import LearnedLoss
-from lossevo.search import Subjects, hall_of_fame
+from lossevo.search import Ledger, Subjects, hall_of_fame
 from tests.networks import CROSS_ENTROPY
 
 ID = CROSS_ENTROPY.hash[:8]
@@ -32,6 +32,9 @@ def run(finished, tmp_path) -> Path:
         origin="metalearned: 40 outer steps",
         loss={"learned": CROSS_ENTROPY.to_json()},
     )
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        trainings = ledger.trainings()
+        ledger.submit(len(trainings), "evaluation", ID, {**trainings[0].request, "loss": network.loss})
     hall_of_fame.write([network, replace(second, origin=f"distilled: {ID}, agreement 0.98"), *others], folder)
     config = json.loads((folder / "run.json").read_text())
     del config["space"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
@@ -25,7 +26,7 @@ def below(*definitions: Definition, top: int = 10) -> list[str]:
     *found, last = enumerate(definitions, start=1)
     entries = [*(entry(rank, one) for rank, one in found), entry(*last, origin="hand-crafted: last")]
     out = io.StringIO()
-    Console(file=out, width=150).print(hall_of_fame_table(entries, top))
+    Console(file=out, width=150).print(hall_of_fame_table(entries, top, Path("nowhere")))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return lines[max(index for index, line in enumerate(lines) if not line) + 1 :]
 

@@ -13,9 +13,9 @@ from lossevo.comparison import ComparisonConfig, configure, contenders_from
 from lossevo.export.document import document_of
 from lossevo.expression import Expression
 from lossevo.losses.neural import LossNetwork
-from lossevo.search import CohortSource, Run, RunConfig, hall_of_fame, load_space
+from lossevo.search import CohortSource, Ledger, Run, RunConfig, Subjects, hall_of_fame, load_space
 from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin
-from lossevo.training import TaskSettings
+from lossevo.training import TaskSettings, TrainingRequest
 from tests.networks import CROSS_ENTROPY
 
 SMALL = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
@@ -68,10 +68,20 @@ def searched_run(tmp_path: Path) -> SearchedRun:
                 Expression.parse("-class_sum(mean(y * logp))"), Origin(HAND_CRAFTED, name="cross_entropy"), 1, {0: 0.7}
             ),
         ]
+        for candidate in candidates:
+            put_on_record(folder, candidate.id, {"expression": candidate.expression.to_json()})
         hall_of_fame.write(hall_of_fame.rank(candidates, 3), folder)
         return folder
 
     return make
+
+
+def put_on_record(run: Path, loss_id: str, spec: dict[str, object]) -> None:
+    """As a search does it when it is about to train with a loss."""
+    subjects = Subjects.read(run)
+    request = TrainingRequest(spec, subjects.train, subjects.validation, budget_steps=3, seed=0)
+    with Ledger(run / "ledger.sqlite") as ledger:
+        ledger.submit(len(ledger.trainings()), "evolution", loss_id, request.to_payload())
 
 
 @pytest.fixture
@@ -90,6 +100,7 @@ def metalearned_run(searched_run: SearchedRun) -> Callable[[Path], Path]:
             origin="metalearned in 200 steps",
             loss={"learned": CROSS_ENTROPY.to_json()},
         )
+        put_on_record(folder, network.id, network.loss)
         hall_of_fame.write([network, replace(distilled, rank=2, origin=f"distilled from {network.id}")], folder)
         config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         kept = {key: config[key] for key in ("cohort", "labels", "spacing_mm", "task", "seed")}

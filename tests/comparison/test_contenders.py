@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
-from lossevo.comparison import contenders_from
+from lossevo.comparison import SearchRecord, contenders_from
 from lossevo.comparison.contenders import Contender
 from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
+from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of, from_spec, names
 from lossevo.losses.expressions import expression_parameters
 from lossevo.losses.neural import LearnedLoss
@@ -60,10 +61,26 @@ class TestHallOfFame:
         assert contender.search.labels == MERGED
         assert contender.search.spacing_mm == (4.0, 4.0, 4.0)
 
-    def test_a_hand_crafted_entry_is_not_evolved_but_its_run_has_seen_subjects(self, run):
-        (contender,) = contenders_from(hof=[f"{run}:2"])
-        assert not contender.evolved
+    def test_a_hand_crafted_entry_was_not_chosen_on_anybody(self, run):
+        """The same contender as that of the catalogue, in all that counts; its run still tells the settings."""
+        (contender,), (named,) = contenders_from(hof=[f"{run}:2"]), contenders_from(["cross_entropy"])
+        assert contender.identity == named.identity
+        assert contender.evolved is named.evolved is False
+        assert contender.chosen_by is named.chosen_by is None
         assert contender.search is not None
+
+    def test_an_evolved_entry_was(self, run):
+        (contender,) = contenders_from(hof=[f"{run}:1"])
+        assert contender.chosen_by == contender.search is not None
+
+    @pytest.mark.parametrize("origin", ["cma-es of 3fa9c1d2", "hand-crafted: cross_entropy"])
+    def test_the_definition_decides_and_not_what_the_origin_says(self, run, origin):
+        """Coefficients that a search has tuned make another loss; a loss of the literature may be found again."""
+        tuned = Expression.parse("-1.1 * class_sum(mean(y * logp))")
+        best, literature = hall_of_fame.read(run)
+        entries = [replace(best, origin=origin, loss=tuned.to_json()), replace(literature, origin=origin)]
+        hall_of_fame.write(entries, run)
+        assert [contender.evolved for contender in contenders_from(hof=[f"{run}:1", f"{run}:2"])] == [True, False]
 
     def test_a_contender_needs_its_run_no_more(self, run):
         (contender,) = contenders_from(hof=[f"{run}:1"])
@@ -148,6 +165,14 @@ class TestFile:
         assert contender.search.subjects == Subjects.read(run)
         assert contender.search.labels == SEPARATE
         assert contender.search.spacing_mm == (4.0, 4.0, 4.0)
+
+    def test_a_loss_of_the_literature_stays_one_in_a_file(self, write_loss, run):
+        metadata = SearchRecord.of_run(run, hall_of_fame.read(run)[1].id).to_metadata()
+        path = write_loss("my_loss", str(expression_of("dice_focal")), **metadata)
+        (contender,) = contenders_from(loss_files=[path])
+        assert not contender.evolved
+        assert contender.chosen_by is None
+        assert contender.search is not None
 
     def test_subjects_that_cannot_be_read(self, write_loss):
         path = write_loss("my_loss", subjects={"train": ["a"]})

@@ -242,6 +242,58 @@ class TestRun:
             assert "LEAKAGE" in (tmp_path / "out" / name).read_text(encoding="utf-8")
 
 
+class TestEmptyLabels:
+    """A cohort of which only some subjects have a structure, and a class that few have."""
+
+    @pytest.fixture
+    def cohort(self, write_nnunet_cohort) -> Path:
+        cases = {}
+        for number in range(8):
+            rng = np.random.default_rng(number)
+            image, label = rng.normal(10, 1, size=(8, 16, 16)), np.zeros((8, 16, 16), np.uint8)
+            if number % 2 == 0:
+                label[2:6, 4:9, 4:9] = 1
+            if number in (0, 2):
+                label[2:6, 10:14, 10:14] = 2
+            cases[f"case{number}"] = ((image + 4 * (label > 0)).astype(np.float32), label)
+        return write_nnunet_cohort(cases, labels={"background": 0, "cyst": 1, "tumour": 2}, spacing_mm=(4.0, 4.0, 4.0))
+
+    def test_every_loss_is_judged_on_the_same_subjects(self, cohort, configured, in_process, write_loss, tmp_path):
+        diverging = write_loss("wild", "1e12 * 1e12 * 1e12 * 1e12 * class_mean(mean(y / p))")
+        config = configured(
+            cohort, ["dice", "cross_entropy"], loss_files=[diverging], seeds=2, seed=1, labels="separate", steps=8
+        )
+        comparison = Comparison.create(tmp_path / "out", config)
+        assert comparison.unscored == ("case1", "case3", "case5", "case7")
+        report = comparison.run(in_process)
+        assert {result.dice.subjects for result in report.losses} == {4}
+        assert {pair.difference.subjects for pair in report.pairs} == {4}
+        # Of 8 cases with 2 classes 6 labels have a class, and 10 lack one, in 2 repetitions.
+        assert {result.alarms.without_class for result in report.losses} == {20}
+        rows = rows_of(tmp_path / "out")
+        scored = {
+            loss: {(row["case"], row["class"], row["seed"]) for row in rows if row["loss"] == loss and row["dice"]}
+            for loss in ("dice", "cross_entropy", "wild")
+        }
+        assert scored["dice"] == scored["cross_entropy"] == scored["wild"]
+        assert len(scored["dice"]) == 12
+        assert all((row["dice"] == "") != (row["false_voxels"] == "") for row in rows)
+        # So few steps paint whole volumes: what a false alarm is shows in real trainings.
+        alarms = {result.loss: result.alarms for result in report.losses}
+        assert alarms["dice"].false_alarms > 0
+        assert alarms["wild"].false_alarms == 0
+
+    def test_a_class_that_cannot_be_scored_or_learned_is_told_before_any_training(self, cohort, configured, tmp_path):
+        splits = tmp_path / "splits.json"
+        everyone = [f"case{number}" for number in range(8)]
+        splits.write_text(splits_json((everyone[:4], everyone[4:]), {name: name for name in everyone}))
+        with pytest.warns(UserWarning, match="fold 1 tests tumour, which no subject that it trains on has"):
+            Comparison.create(tmp_path / "one", configured(cohort, splits=splits, labels="separate"))
+        change(cohort / "dataset.json", labels={"background": 0, "cyst": 1, "tumour": 2, "meniscus": 3})
+        with pytest.warns(UserWarning, match="no tested subject has meniscus: there is no Dice of it"):
+            Comparison.create(tmp_path / "two", configured(cohort, labels="separate", seed=1))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(configured, in_process, tmp_path_factory):
     """The configuration of a comparison, and its outputs when nothing stops it."""
@@ -335,10 +387,12 @@ class TestRefused:
         with pytest.raises(LossevoError, match=r"not a comparison folder \(it has no comparison.json\)"):
             Comparison.open(tmp_path)
 
-    def test_a_newer_format(self, balls, configured, tmp_path):
+    @pytest.mark.parametrize("other", ["lossevo.comparison/1", "lossevo.comparison/3"])
+    def test_another_format(self, balls, configured, tmp_path, other):
+        """In the first, losses were compared on the subjects in which they predicted something."""
         Comparison.create(tmp_path / "out", configured(balls(4)))
-        change(tmp_path / "out" / "comparison.json", format="lossevo.comparison/2")
-        with pytest.raises(LossevoError, match=r"comparison.json: format 'lossevo.comparison/2'"):
+        change(tmp_path / "out" / "comparison.json", format=other)
+        with pytest.raises(LossevoError, match=rf"comparison.json: format '{other}', this lossevo reads"):
             Comparison.open(tmp_path / "out")
 
     def test_a_damaged_configuration(self, balls, configured, tmp_path):

@@ -188,6 +188,23 @@ class TestRefused:
             assert part in str(refused.value)
 
 
+class TestHandCrafted:
+    """A loss of the literature that was taken from a hall of fame leaks nothing: it is as it was published."""
+
+    def test_everybody_may_be_tested(self):
+        taken = loss("myo:3", record("abc", "d", "efgh", cohort=HERE)).model_copy(update={"evolved": False})
+        for test_on in ("untouched", "all"):
+            plan = folds_of([taken], hashes_of("abcdefgh"), test_on=test_on)
+            assert plan.tested == tuple("abcdefgh")
+            assert plan.leaked == {}
+
+    def test_it_is_not_marked_beside_an_evolved_loss_that_is(self):
+        evolved = loss("myo:1", record("abc", "d", "efgh", cohort=HERE))
+        taken = evolved.model_copy(update={"name": "myo:3", "evolved": False})
+        plan = folds_of([evolved, taken], hashes_of("abcdefgh"), test_on="all", allow_leakage=True)
+        assert plan.leaked == {"myo:1": tuple("abcd")}
+
+
 class TestAllowed:
     def test_testing_on_all_of_a_cohort_that_no_search_has_seen_is_no_leakage(self):
         plan = folds_of([loss("one", record("ab", "c", "d"))], hashes_of("stuvw"), cohort=ELSEWHERE, test_on="all")

@@ -11,7 +11,7 @@ from lossevo.comparison import comparison_rows, markdown, summary_rows, to_docum
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.report import Protocol, Report, make_report
-from lossevo.comparison.scores import CaseScore
+from lossevo.comparison.scores import CaseScore, FalseAlarms
 from lossevo.comparison.tables import comparisons_csv, p_text, summary_csv
 
 SUBJECTS = ("a", "b", "c", "d", "e", "f", "g", "h")
@@ -106,6 +106,59 @@ class TestReport:
     def test_an_evolved_loss_of_unknown_history_is_told(self):
         assert any("cannot be ruled out" in note for note in report_of(DICE, evolved=("evolved",)).notes)
         assert not any("cannot be ruled out" in note for note in report_of(DICE).notes)
+
+
+class TestEmptyLabels:
+    """Four subjects have a lesion, four have none; "eager" finds one in everybody, "careful" in the four alone."""
+
+    @pytest.fixture
+    def report(self) -> Report:
+        dice = {"careful": [0.60, 0.61, 0.62, 0.63], "eager": [0.70, 0.71, 0.72, 0.73]}
+        voxels = {"careful": 0, "eager": 25}
+        scores = [
+            CaseScore(name, 1 + number % 2, 0, 0, subject, subject, "lesion", None, Status.DONE, False, voxels[name])
+            if number >= 4
+            else CaseScore(
+                name, 1 + number % 2, 0, 0, subject, subject, "lesion", dice[name][number], Status.DONE, False
+            )
+            for name in dice
+            for number, subject in enumerate(SUBJECTS)
+        ]
+        plan = FoldPlan((SUBJECTS[::2], SUBJECTS[1::2]), (), {})
+        classes = ("background", "lesion", "cyst")
+        protocol = Protocol("livers", classes, (4.0, 4.0, 2.5), 2, 150, 1, 0, SUBJECTS, (), unscored=SUBJECTS[4:])
+        return make_report(scores, [loss(name) for name in dice], plan, protocol, {})
+
+    def test_means_and_pairs_are_over_the_same_subjects(self, report):
+        assert [(result.loss, result.dice.subjects) for result in report.losses] == [("eager", 4), ("careful", 4)]
+        assert [result.dice.mean for result in report.losses] == pytest.approx([0.715, 0.615])
+        assert report.pairs[0].difference.subjects == 4
+        assert report.pairs[0].difference.difference == pytest.approx(0.1)
+
+    def test_false_alarms_stand_beside(self, report):
+        assert [result.alarms for result in report.losses] == [FalseAlarms(4, 4, 1.0), FalseAlarms(0, 4, 0.0)]
+        assert [row["false alarms"] for row in summary_rows(report)] == ["4/4 (1 ml)", "0/4 (0 ml)"]
+        assert comparison_rows(report)[0]["false alarms"] == "4 : 0"
+        (eager, careful) = csv.DictReader(io.StringIO(summary_csv(report)))
+        assert (eager["false_alarms"], eager["without_class"], eager["false_ml"]) == ("4", "4", "1.0")
+        assert (careful["false_alarms"], careful["without_class"], careful["false_ml"]) == ("0", "4", "0.0")
+        (pair,) = csv.DictReader(io.StringIO(comparisons_csv(report)))
+        assert (pair["reference_false_alarms"], pair["false_alarms"]) == ("4", "0")
+        assert to_document(report)["losses"][0]["false_alarms"] == 4
+        assert "4/4 (1 ml)" in markdown(report)
+
+    def test_who_has_no_dice_is_told(self, report):
+        assert "on 8 subjects of livers (4 of them without a label, so without Dice)" in report.title
+        told = "\n".join(report.notes)
+        assert "4 of 8 tested subjects have no labelled structure (e, f, g, h)" in told
+        assert "No tested subject has cyst" in told
+        assert "False alarms: at least one voxel" in told
+        assert to_document(report)["protocol"]["unscored"] == SUBJECTS[4:]
+
+    def test_where_every_label_has_every_class_nothing_is_told(self):
+        report = report_of(DICE)
+        assert summary_rows(report)[0]["false alarms"] == comparison_rows(report)[0]["false alarms"] == "–"
+        assert not any("alarm" in note or "No tested" in note for note in report.notes)
 
 
 class TestTables:

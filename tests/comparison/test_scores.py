@@ -2,30 +2,34 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lossevo.cluster import Outcome, Status
-from lossevo.comparison.scores import CaseScore, case_scores, subject_scores, to_csv
-from lossevo.data import Volume
+from lossevo.comparison.scores import CaseScore, FalseAlarms, case_scores, false_alarms, subject_scores, to_csv
+from lossevo.errors import LossevoError
+from lossevo.training.metrics import dice_per_class, false_voxels_per_class
+from lossevo.training.reference import ReferenceCase, classes_in
 
 CLASSES = ("background", "L1", "L2")
+FAILED = Outcome(Status.DIVERGED, None, "training loss is nan at step 3", 1.0, "here")
 
 
-def volume(case: str, subject: str, *values: int) -> Volume:
-    """A case whose label holds ``values``."""
-    label = np.zeros((4, 4, 4), np.uint8)
-    label.flat[: len(values)] = values
-    return Volume(case, subject, np.zeros((1, 4, 4, 4), np.float32), label, (1.0, 1.0, 1.0))
+def case(name: str, subject: str, *classes: int) -> ReferenceCase:
+    """A case whose label has these classes."""
+    return ReferenceCase(name, subject, frozenset(classes))
 
 
-def scores_of(outcome: Outcome, volumes: list[Volume], **given) -> list[CaseScore]:
-    return case_scores(outcome, volumes, CLASSES, **{"loss": "dice", "fold": 1, "seed": 0, "training_seed": 7, **given})
+def scores_of(outcome: Outcome, cases: list[ReferenceCase], **given) -> list[CaseScore]:
+    return case_scores(outcome, cases, CLASSES, **{"loss": "dice", "fold": 1, "seed": 0, "training_seed": 7, **given})
 
 
-def done(cases: dict[str, dict[str, float | None]]) -> Outcome:
-    return Outcome(Status.DONE, {"cases": cases}, "", 1.0, "here")
+def done(cases: dict[str, dict[str, float | None]], false_voxels: dict[str, dict[str, int]] | None = None) -> Outcome:
+    return Outcome(Status.DONE, {"cases": cases, "false_voxels": false_voxels or {}}, "", 1.0, "here")
 
 
 def score(dice: float | None, *, loss="dice", seed=0, subject="s", case="s", class_name="L1") -> CaseScore:
@@ -34,26 +38,27 @@ def score(dice: float | None, *, loss="dice", seed=0, subject="s", case="s", cla
 
 class TestCaseScores:
     def test_one_row_per_case_and_class_in_order(self):
-        outcome = done({"b": {"L1": 0.5, "L2": None}, "a": {"L1": 0.7, "L2": 0.9}})
-        rows = scores_of(outcome, [volume("b", "B", 1), volume("a", "A", 1, 2)])
-        assert [(row.case, row.subject, row.class_name, row.dice) for row in rows] == [
-            ("b", "B", "L1", 0.5),
-            ("b", "B", "L2", None),
-            ("a", "A", "L1", 0.7),
-            ("a", "A", "L2", 0.9),
+        outcome = done({"b": {"L1": 0.5, "L2": None}, "a": {"L1": 0.7, "L2": 0.9}}, {"b": {"L2": 31}})
+        rows = scores_of(outcome, [case("b", "B", 1), case("a", "A", 1, 2)])
+        assert [(row.case, row.subject, row.class_name, row.dice, row.false_voxels) for row in rows] == [
+            ("b", "B", "L1", 0.5, None),
+            ("b", "B", "L2", None, 31),
+            ("a", "A", "L1", 0.7, None),
+            ("a", "A", "L2", 0.9, None),
         ]
         assert {row.status for row in rows} == {Status.DONE}
 
     @pytest.mark.parametrize("status", [status for status in Status if status is not Status.DONE])
     def test_a_failed_training_scores_0_for_each_class_that_the_case_has(self, status):
         outcome = Outcome(status, None, "training loss is nan at step 3", 1.0, "here")
-        rows = scores_of(outcome, [volume("a", "A", 1), volume("b", "B", 1, 2)])
-        assert [row.dice for row in rows] == [0.0, None, 0.0, 0.0]
+        rows = scores_of(outcome, [case("a", "A", 1), case("b", "B", 1, 2), case("c", "C")])
+        assert [row.dice for row in rows] == [0.0, None, 0.0, 0.0, None, None]
+        assert [row.false_voxels for row in rows] == [None, 0, None, None, 0, 0]
         assert {row.status for row in rows} == {status}
 
     def test_leakage_is_of_the_subject(self):
         outcome = done({"a": {"L1": 0.5, "L2": 0.5}, "b": {"L1": 0.5, "L2": 0.5}})
-        rows = scores_of(outcome, [volume("a", "A", 1), volume("b", "B", 1)], leaked=("B",))
+        rows = scores_of(outcome, [case("a", "A", 1, 2), case("b", "B", 1, 2)], leaked=("B",))
         assert [(row.subject, row.leakage) for row in rows if row.class_name == "L1"] == [("A", False), ("B", True)]
 
 
@@ -67,7 +72,7 @@ class TestSubjectScores:
             score(0.5, case="one", class_name="L1", seed=1),
             score(0.7, case="one", class_name="L2", seed=1),
             score(0.6, case="two", class_name="L1", seed=1),
-            score(0.6, case="two", class_name="L2", seed=1),
+            score(None, case="two", class_name="L2", seed=1),
         ]
         assert subject_scores(scores) == {"dice": {"s": pytest.approx((0.3 + 0.9 + 0.6 + 0.6) / 4)}}
 
@@ -80,12 +85,76 @@ class TestSubjectScores:
         assert set(subject_scores(scores)) == {"a", "b"}
 
 
+class TestSameSubjects:
+    """Whether there is a Dice is the label's affair, so all losses have it in the same cells."""
+
+    def test_a_false_alarm_that_scores_0_where_another_loss_has_no_dice_is_refused(self):
+        scores = [
+            score(dice, loss=loss, subject=subject)
+            for loss, of_subject in (("careful", {"a": 0.6, "b": None}), ("trigger-happy", {"a": 0.7, "b": 0.0}))
+            for subject, dice in of_subject.items()
+        ]
+        with pytest.raises(LossevoError, match=r"subject b, .*class L1: trigger-happy .* careful .* has none"):
+            subject_scores(scores)
+        with pytest.raises(LossevoError, match=r"subject b, .*class L1: trigger-happy .* careful .* has none"):
+            subject_scores(scores[::-1])
+
+    def test_so_is_a_repetition_that_has_fewer(self):
+        scores = [score(0.5, seed=0), score(0.6, seed=1), score(0.5, seed=0, class_name="L2")]
+        with pytest.raises(LossevoError, match=r"class L2: dice \(seed 0\) has a Dice there, dice \(seed 1\)"):
+            subject_scores(scores)
+
+    def test_losses_that_no_case_tells_apart_have_no_subject(self):
+        assert subject_scores([score(None, loss="a"), score(None, loss="b")]) == {"a": {}, "b": {}}
+
+    @given(seed=st.integers(0, 2**16))
+    def test_of_any_labels_and_predictions_every_loss_has_the_same_subjects(self, seed):
+        rng = np.random.default_rng(seed)
+        labels = [rng.integers(0, 3, size=rng.integers(1, 4), dtype=np.uint8) for _ in range(5)]
+        cases = [ReferenceCase(f"c{n}", f"s{n // 2}", classes_in(label)) for n, label in enumerate(labels)]
+        rows = []
+        for loss in ("one", "other", "failing"):
+            predictions = [rng.integers(0, 3, size=label.shape, dtype=np.uint8) for label in labels]
+            measured = {
+                measure: {
+                    case.case_id: dict(zip(CLASSES[1:], measure(prediction, label, 3), strict=True))
+                    for case, prediction, label in zip(cases, predictions, labels, strict=True)
+                }
+                for measure in (dice_per_class, false_voxels_per_class)
+            }
+            outcome = done(measured[dice_per_class], measured[false_voxels_per_class])
+            rows += scores_of(FAILED if loss == "failing" else outcome, cases, loss=loss)
+        subjects = {loss: [*scores] for loss, scores in subject_scores(rows).items()}
+        labelled = sorted({case.subject for case in cases if case.classes})
+        assert subjects == {"one": labelled, "other": labelled, "failing": labelled}
+        assert len({alarms.without_class for alarms in false_alarms(rows, voxel_mm3=1).values()}) == 1
+
+
+class TestFalseAlarms:
+    def test_are_counted_where_the_label_lacks_the_class(self):
+        rows = scores_of(
+            done(
+                {"a": {"L1": 0.5, "L2": None}, "b": {"L1": None, "L2": None}}, {"a": {"L2": 0}, "b": {"L1": 3, "L2": 1}}
+            ),
+            [case("a", "A", 1), case("b", "B")],
+        )
+        assert false_alarms(rows, voxel_mm3=500.0) == {"dice": FalseAlarms(2, 3, pytest.approx(4 * 0.5 / 3))}
+
+    def test_a_failed_training_raises_none_of_as_many(self):
+        assert false_alarms(scores_of(FAILED, [case("a", "A", 1)]), voxel_mm3=1.0) == {"dice": FalseAlarms(0, 1, 0.0)}
+
+    def test_where_every_label_has_every_class_there_is_nothing_to_count(self):
+        assert false_alarms([score(0.5)], voxel_mm3=1.0) == {"dice": FalseAlarms(0, 0, None)}
+
+
 class TestCsv:
     def test_columns_and_values(self):
-        text = to_csv([score(0.5), score(None, class_name="L2"), score(1 / 3, loss="a,b")])
+        lacking = replace(score(None, class_name="L2"), false_voxels=7)
+        text = to_csv([score(0.5), lacking, score(1 / 3, loss="a,b")])
         rows = list(csv.DictReader(io.StringIO(text)))
         assert {"loss", "fold", "seed", "subject", "case", "class", "dice", "status", "leakage"} <= rows[0].keys()
         assert [row["dice"] for row in rows] == ["0.500000", "", "0.333333"]
+        assert [row["false_voxels"] for row in rows] == ["", "7", ""]
         assert rows[2]["loss"] == "a,b"
         assert rows[0]["status"] == "done"
         assert rows[0]["leakage"] == "false"

@@ -130,16 +130,20 @@ class TestPairedDifference:
         assert (pair.wins, pair.ties, pair.losses, pair.subjects) == (2, 1, 1, 4)
         assert pair.ci_low < pair.difference < pair.ci_high
 
-    def test_a_subject_that_one_loss_lacks_is_left_out(self):
-        pair = paired_difference({"a": 0.9, "b": 0.8}, {"a": 0.8, "c": 0.1}, seed=0)
-        assert pair.subjects == 1
-        assert pair.difference == pytest.approx(0.1)
-        assert pair.se is None
-        assert pair.ci_low is None
+    def test_a_subject_that_one_loss_lacks_is_refused(self):
+        """Left out, it would be left out for what a loss predicted there."""
+        for reference, other in (({"a": 0.5, "b": 0.7}, {"a": 0.4}), ({"a": 0.5}, {"a": 0.4, "b": 0.7})):
+            with pytest.raises(ValueError, match="only one of the two losses has a score of subject b"):
+                paired_difference(reference, other, seed=0)
 
-    def test_no_common_subject(self):
+    def test_one_subject_says_nothing_about_spread(self):
+        pair = paired_difference({"a": 0.9}, {"a": 0.8}, seed=0)
+        assert (pair.subjects, pair.se, pair.ci_low, pair.ci_high) == (1, None, None, None)
+        assert pair.difference == pytest.approx(0.1)
+
+    def test_no_subject(self):
         with pytest.raises(ValueError, match="no subject"):
-            paired_difference({"a": 0.9}, {"b": 0.8}, seed=0)
+            paired_difference({}, {}, seed=0)
 
     def test_pairing_is_far_sharper_than_the_spread_between_subjects(self):
         rng = np.random.default_rng(0)

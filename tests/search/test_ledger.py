@@ -64,6 +64,22 @@ class TestRecords:
             ledger.submit(ticket, "evolution", str(ticket), REQUEST)
         assert [training.ticket for training in ledger.trainings()] == [0, 1, 2]
 
+    def test_whom_its_trainings_saw(self, ledger, path):
+        assert ledger.subjects_used() == (frozenset(), frozenset())
+        for ticket, (train, validate) in enumerate([(["a", "ü"], ["b"]), (["a", "ü"], ["b"]), (["c"], ["a"])]):
+            ledger.submit(ticket, "evolution", f"loss{ticket}", {**REQUEST, "train": train, "validate": validate})
+        with Ledger(path, read_only=True) as opened:
+            assert opened.subjects_used() == ({"a", "ü", "c"}, {"a", "b"})
+            assert opened.has_training_of("loss2")
+            assert not opened.has_training_of("loss")
+
+    def test_an_entry_of_the_results(self, ledger):
+        for ticket, value in enumerate([{"score": 0.5, "false_voxels": {"b": {"L1": 3}}}, {"score": 0.4}, None]):
+            ledger.submit(ticket, "evolution", f"loss{ticket}", REQUEST)
+            status = Status.DONE if value else Status.DIVERGED
+            ledger.finish(ticket, Outcome(status, value, "", 1.0, "host:1"))
+        assert ledger.results("false_voxels") == [("loss0", {"b": {"L1": 3}})]
+
     def test_a_ticket_is_used_once(self, ledger):
         ledger.submit(0, "evolution", "a", REQUEST)
         with pytest.raises(sqlite3.IntegrityError):

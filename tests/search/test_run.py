@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lossevo.cluster import Status
-from lossevo.data import MERGED, LabelScheme
+from lossevo.data import MERGED, SEPARATE, LabelScheme
 from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError
 from lossevo.search import CohortSource, Run, RunConfig, Subjects, give_budget, hall_of_fame, read_config
@@ -121,6 +121,24 @@ class TestCreate:
         with pytest.raises(LossevoError, match=rf"none of the subjects to {part[:5]}.* has a labelled voxel"):
             Run.create(tmp_path / "run", config(cohort))
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("part", "told"),
+        [("train", "train on has cyst: no network can"), ("validation", "validate on has cyst: no score tells")],
+    )
+    def test_a_class_that_a_part_lacks_is_told_before_any_training(
+        self, tmp_path, write_nnunet_cohort, folder, part, told
+    ):
+        lacking = getattr(Subjects.read(folder), part)
+        cases = {}
+        for name, (image, label) in balls(9).items():
+            cases[name] = image, label.copy()
+            cases[name][1][:2, :2, :2] = 0 if name in lacking else 2
+        labels = {"background": 0, "vertebra": 1, "cyst": 2}
+        cohort = write_nnunet_cohort(cases, labels=labels, spacing_mm=SPACING_MM, name="partly")
+        asked = config(cohort).model_copy(update={"labels": SEPARATE, "spacing_mm": SPACING_MM})
+        with pytest.warns(UserWarning, match=f"none of the subjects to {told}"):
+            Run.create(tmp_path / "run", asked)
 
 
 class TestOpen:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.metrics.meandice import compute_dice
 
-from lossevo.training.metrics import dice_per_class, mean_dice
+from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
+from lossevo.training.reference import classes_in
 
 
 def test_dice_computed_by_hand():
@@ -18,12 +19,31 @@ def test_dice_computed_by_hand():
     assert dice_per_class(prediction, label, 3) == (2 * 1 / 4, 2 * 2 / 6)
 
 
-def test_class_in_neither_is_undefined_and_in_one_only_is_zero():
-    nothing, something = np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
+def test_the_reference_alone_decides_whether_there_is_a_dice():
+    nothing, something = np.zeros(4, np.uint8), np.array([0, 0, 1, 1], np.uint8)
 
-    assert dice_per_class(nothing, nothing, 2) == (None,)
-    assert dice_per_class(something, nothing, 2) == (0.0,)
+    assert dice_per_class(nothing, nothing, 2) == dice_per_class(something, nothing, 2) == (None,)
     assert dice_per_class(nothing, something, 2) == (0.0,)
+
+
+def test_voxels_of_a_class_that_the_reference_lacks_are_counted():
+    label = np.array([0, 0, 0, 2], np.uint8)
+
+    assert false_voxels_per_class(np.array([0, 1, 1, 0], np.uint8), label, 4) == (2, None, 0)
+    assert false_voxels_per_class(np.array([3, 2, 2, 2], np.uint8), label, 4) == (0, None, 1)
+
+
+@given(seed=st.integers(0, 2**16), classes=st.integers(2, 4))
+def test_each_class_has_either_a_dice_or_false_voxels_whatever_is_predicted(seed: int, classes: int):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, size=rng.integers(1, 4), dtype=np.uint8)
+    for _ in range(3):
+        prediction = rng.integers(0, classes, size=label.shape, dtype=np.uint8)
+        dice, false_voxels = (
+            measure(prediction, label, classes) for measure in (dice_per_class, false_voxels_per_class)
+        )
+        present = [value in classes_in(label) for value in range(1, classes)]
+        assert [value is not None for value in dice] == [value is None for value in false_voxels] == present
 
 
 @given(seed=st.integers(0, 2**16), classes=st.integers(2, 5))
@@ -35,6 +55,7 @@ def test_dice_equals_monai(seed: int, classes: int):
         return torch.nn.functional.one_hot(torch.from_numpy(array).long(), classes).movedim(-1, 0)[None]
 
     expected = compute_dice(one_hot(prediction), one_hot(label), include_background=False)[0]
+    assert classes_in(label) == {*range(1, classes)}
     np.testing.assert_allclose(dice_per_class(prediction, label, classes), expected, rtol=1e-6)
 
 
@@ -42,9 +63,11 @@ def test_dice_equals_monai(seed: int, classes: int):
 def test_labels_out_of_range_and_differing_shapes_are_refused(prediction: list[int], label: list[int]):
     with pytest.raises(ValueError, match=r"reach 3|shape"):
         dice_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)
+    with pytest.raises(ValueError, match=r"reach 3|shape"):
+        false_voxels_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)
 
 
 def test_mean_is_over_classes_then_cases_and_skips_the_undefined():
     assert mean_dice([(1.0, 0.5), (None, 0.25), (None, None)]) == pytest.approx((0.75 + 0.25) / 2)
-    with pytest.raises(ValueError, match="no case has foreground"):
+    with pytest.raises(ValueError, match="no case has a labelled foreground class"):
         mean_dice([(None, None)])

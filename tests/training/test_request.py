@@ -30,6 +30,7 @@ def test_result_survives_json():
         curve=[[1, 0.7]],
         validation_curve=[[10, 0.30000000000000004]],
         seconds=1.5,
+        false_voxels={"c": {"vertebra": 12}},
     )
 
     assert TrainingResult.from_payload(json.loads(json.dumps(result.to_payload()))) == result

@@ -238,6 +238,28 @@ def test_an_unknown_subject_loss_or_empty_validation_is_refused(balls, make_ball
         train(request(), make_training_data(prepared, small_settings))
 
 
+def test_whether_a_case_counts_is_decided_by_its_label_whatever_is_predicted(make_balls, small_settings):
+    prepared = make_balls(classes=3)
+    lacking_one, lacking_all = prepared.volumes[0].label, prepared.volumes[1].label
+    lacking_one[lacking_one == 2] = 0
+    lacking_all[:] = 0
+    trainer = Trainer(make_training_data(prepared, small_settings), device=CPU)
+
+    results = [trainer.train(request(steps=steps, validate=3)) for steps in (1, 60)]
+
+    for result in results:
+        undefined = {case: [name for name, dice in of.items() if dice is None] for case, of in result.cases.items()}
+        assert undefined == {"ball-00": ["ball2"], "ball-01": ["ball1", "ball2"], "ball-02": []}
+        assert {case: [*of] for case, of in result.false_voxels.items()} == {
+            "ball-00": ["ball2"],
+            "ball-01": ["ball1", "ball2"],
+        }
+        whole = result.cases["ball-02"]
+        assert result.score == pytest.approx((result.cases["ball-00"]["ball1"] + sum(whole.values()) / 2) / 2)
+    first, trained = (result.false_voxels["ball-01"] for result in results)
+    assert first != trained, "the two predictions differ, and what is averaged over does not"
+
+
 def test_a_loss_measures_with_the_spacing_of_the_images(train_recording):
     recorder = Recorder()
     train_recording(recorder, steps=1)

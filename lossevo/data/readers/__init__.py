@@ -17,6 +17,7 @@ from pathlib import Path
 from lossevo.data.cohort import Case, Cohort
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
 from lossevo.data.loading import grid_of, load_volume
+from lossevo.data.mirror import not_mirrored
 from lossevo.data.readers.bids import BIDS
 from lossevo.data.readers.cspineseg import CSPINESEG
 from lossevo.data.readers.datalist import DATALIST
@@ -100,7 +101,8 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
     """The labelled cases of a data set (see :func:`scan`), with the classes that ``labels`` makes of its structures.
 
     A case takes part if all structures wanted are annotated in it. Only headers are read here, voxels by ``Case.load``.
-    A :class:`~lossevo.data.subjects.CohortWarning` says whose patients are not clear, and which labels are left out.
+    A :class:`~lossevo.data.subjects.CohortWarning` says whose patients are not clear, which labels are left out, and
+    why nothing may be mirrored left-right.
 
     Raises:
         LossevoError: the first error that :func:`scan` found, a scheme that does not fit the data set, or no case that
@@ -132,7 +134,9 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
         )
         for files in chosen
     )
-    return Cohort(found.folder.resolve().name, classes.names, found.channel_names, cases)
+    if classes.mirror.classes is None:
+        warnings.warn(f"{path}: {not_mirrored(classes.mirror)}", CohortWarning, stacklevel=2)
+    return Cohort(found.folder.resolve().name, classes.names, found.channel_names, cases, classes.mirror)
 
 
 def read_nnunet(path: str | Path) -> Cohort:

@@ -20,7 +20,7 @@ from lossevo.data.loading import grid_of, load_volume
 from lossevo.data.mirror import not_mirrored
 from lossevo.data.readers.bids import BIDS
 from lossevo.data.readers.cspineseg import CSPINESEG
-from lossevo.data.readers.datalist import DATALIST
+from lossevo.data.readers.datalist import DATALIST, datalist_of_elsewhere
 from lossevo.data.readers.listing import LARGEST_VALUE, folders, lone_folders
 from lossevo.data.readers.manifest import MANIFEST
 from lossevo.data.readers.mrspineseg import MRSPINESEG
@@ -87,6 +87,9 @@ def _scan(path: Path, format: str | None) -> Scan:
         if matching:
             listing = ", ".join(f"{reader.name} ({reader.summary})" for reader in matching)
             raise LossevoError(f"{path}: may be {listing}; say which with --format")
+    for place in lone_folders(path):
+        if datalist_of_elsewhere(place):
+            return DATALIST.scan(place)
     inside = [f"{item.name} ({reader.name})" for item in _some_folders(path) for reader in _matching(item)]
     if inside:
         raise LossevoError(f"{path}: no data set itself, but {', '.join(inside)} in it; give one of them")

@@ -123,11 +123,13 @@ def show(
     """
     from lossevo.cli.tables import console
     from lossevo.data.labels import label_scheme
+    from lossevo.data.output_folder import refuse_overlap
     from lossevo.data.readers import read_cohort
     from lossevo.report.overlay_folder import write_overlays
 
     screen = console()
     out = _required(out)
+    refuse_overlap(out, folder)
     with _progress(screen, "drawing") as progress:
         cohort = read_cohort(folder, format=format, labels=label_scheme(labels, levels))
         mistakes = write_overlays(cohort, out, cases=cases, progress=progress)
@@ -197,9 +199,11 @@ def phantom(
     """
     from lossevo.cli.tables import console
     from lossevo.data.convert import write_generated
+    from lossevo.data.output_folder import refuse_overlap
     from lossevo.data.phantom import phantom_cohort
 
     screen = console()
+    refuse_overlap(out)
     cohort = phantom_cohort(region=region, cases=cases, seed=seed or 0, spacing_mm=spacing)
     description = {"name": cohort.name, "description": f"lossevo data phantom --region {region} --seed {seed or 0}"}
     with _progress(screen, "drawing") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossevo.cli.terminal import note, printable
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -222,7 +224,7 @@ def refuse_with_resume(given: Mapping[str, object]) -> None:
 def preparing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     """A line that shows how far the preparation of a cohort is; what it warns of is said in one line each."""
     with warnings.catch_warnings(), console.status("preparing the cohort") as status:
-        warnings.showwarning = lambda message, *where: typer.echo(f"Note: {message}", err=True)
+        warnings.showwarning = lambda message, *where: note(message)
         yield lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}")
 
 
@@ -232,5 +234,6 @@ def resumable(folder: Path, command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nInterrupted; every finished training is kept. Go on with:  lossevo {command} --resume {folder}")
+        again = printable(f"lossevo {command} --resume {shlex.quote(str(folder))}")
+        print(f"\nInterrupted; every finished training is kept. Go on with:  {again}")
         raise typer.Exit(130) from None

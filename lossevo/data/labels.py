@@ -23,7 +23,7 @@ from pydantic import model_validator as validator
 from lossevo.configuration_file import checked, read
 from lossevo.data.cohort import Cohort, Volume
 from lossevo.data.mirror import NOT_MIRRORED, Mirror, mirror_by_names, mirror_by_pairs, relabelled_mirror
-from lossevo.errors import LossevoError, nearest, shown
+from lossevo.errors import LossevoError, is_text, nearest, shown
 
 LEVELS = tuple(
     f"{region}{number}" for region, count in (("C", 7), ("T", 13), ("L", 6), ("S", 5)) for number in range(1, count + 1)
@@ -78,7 +78,7 @@ class LabelScheme(BaseModel):
         resolved = {}
         for name, structures in classes.items():
             listed = structures if isinstance(structures, list | tuple) else [structures]
-            if name == "background" or not isinstance(name, str):
+            if name == "background" or not isinstance(name, str) or not is_text(name):
                 raise ValueError(f"class {name!r}: expected a name other than background, which is everything else")
             if not listed or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in listed):
                 raise ValueError(f"class {name!r}: found {structures!r}, expected a list of structures such as [L1-L5]")

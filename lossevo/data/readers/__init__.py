@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from lossevo.data.readers.spine_generic import SPINE_GENERIC
 from lossevo.data.readers.verse import VERSE
 from lossevo.data.scan import CaseFiles, Scan, Severity
 from lossevo.data.subjects import CohortWarning, unclear_subjects
-from lossevo.errors import LossevoError, nearest
+from lossevo.errors import LossevoError, is_text, nearest
 
 LEFT_OUT = frozenset({"other-image", "older-label", "series"})
 """Problems by which a label that is there takes no part."""
@@ -184,9 +184,15 @@ def _matching(path: Path) -> list[Reader]:
 
 
 def _checked(found: Scan) -> Scan:
-    """The scan, if its cases have names that files can be called by, and its labels values that fit: lists and
-    descriptions are written by anybody.
+    """The scan, if its names can be written, its cases have names that files can be called by, and its labels values
+    that fit: lists and descriptions are written by anybody.
     """
+    for name in _all_names(found):
+        if not is_text(name):
+            raise LossevoError(
+                f"{name.encode(errors='backslashreplace').decode()}: a name that is not UTF-8; rename it, as all that "
+                "is written of a data set is UTF-8"
+            )
     for case in found.cases:
         if not re.fullmatch(r"[^/\\\x00-\x1f]+", case.case_id) or case.case_id in (".", ".."):
             raise LossevoError(f"{found.folder}: a case is called {case.case_id!r}; expected a name without slashes")
@@ -194,6 +200,16 @@ def _checked(found: Scan) -> Scan:
         if not 0 < value <= LARGEST_VALUE:
             raise LossevoError(f"{found.folder}: '{name}' has the label value {value}, expected 1 to {LARGEST_VALUE}")
     return found
+
+
+def _all_names(found: Scan) -> Iterator[str]:
+    """Every name of a data set that gets into what is written of it."""
+    yield str(found.folder.resolve())
+    yield from found.label_names.values()
+    yield from found.channel_names
+    for case in found.cases:
+        files = (*case.images, *(label.file for label in case.labels))
+        yield from (case.case_id, case.subject, *map(str, files))
 
 
 def _with_labels_of(wanted: set[int], found: Scan, path: str | Path) -> list[CaseFiles]:

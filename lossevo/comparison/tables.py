@@ -8,7 +8,7 @@ from typing import Any
 
 import lossevo
 from lossevo.comparison.report import Report
-from lossevo.comparison.scores import csv_text
+from lossevo.csv_files import csv_text
 
 Row = Mapping[str, str]
 

@@ -159,11 +159,13 @@ def make_training_data(
             "LOSSEVO_CACHE to a folder with room"
         )
     mirrored = prepared.mirroring.classes
+    # Where no class has a side a training is the same as before there was anything to exchange.
+    plain = mirrored is not None and [*mirrored] == sorted(mirrored)
     return TrainingData(
         bank=bank,
         volumes=volumes,
         class_names=prepared.class_names,
         settings=settings,
-        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}:{mirrored}"),
+        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"),
         mirrored=mirrored,
     )

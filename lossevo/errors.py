@@ -24,6 +24,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; Python also holds file names that are other bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shown(value: object, width: int = 60) -> str:
     """A value as a message quotes it: on one line, at most ``width`` characters, whatever it is."""
     try:

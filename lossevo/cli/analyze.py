@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossevo.cli import options
+from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def analyze(
         result = analysis.analyze(analysed, progress=progress)
         report.write(result, out)
     if as_json:
-        print(report.to_json(result))
+        print_json(analysis.to_document(result))
         return
     screen.print(rows_table(report.terminal_rows(result)))
     screen.print(
@@ -95,7 +96,5 @@ def _progress(screen: Console) -> Iterator[Callable[[int, int, str], None]]:
             f"{time.strftime('%H:%M:%S')} [{done + 1}/{total}] {name}", markup=False, highlight=False
         )
         return
-    from rich.markup import escape
-
     with screen.status("analysing") as status:
-        yield lambda done, total, name: status.update(f"analysing {done + 1}/{total}: {escape(name)}")
+        yield lambda done, total, name: status.update(f"analysing {done + 1}/{total}: {name}")

@@ -18,7 +18,8 @@ from lossevo.cli.hof import hof
 from lossevo.cli.losses import losses
 from lossevo.cli.metalearn import metalearn
 from lossevo.cli.search import search
-from lossevo.errors import LossevoError
+from lossevo.cli.terminal import guarded, one_line
+from lossevo.errors import LossevoError, is_text
 
 app = typer.Typer(
     help="Find the loss function that trains the best 3D U-Net for your segmentation task.",
@@ -62,13 +63,26 @@ def _stop_like_ctrl_c() -> None:
             signal.signal(number, interrupt)
 
 
+def _check_arguments() -> None:
+    for argument in sys.argv[1:]:
+        if not is_text(argument):
+            raise LossevoError(f"{argument}: not UTF-8; rename the file or folder, as all names are written in UTF-8")
+
+
 def main() -> None:
     """Run the command line; a mistake that the user can mend is one line and exit status 2."""
     _stop_like_ctrl_c()
     try:
-        app()
+        with guarded():
+            _check_arguments()
+            app()
     except LossevoError as mistake:
-        print("lossevo:", " ".join(str(mistake).splitlines()), file=sys.stderr)
+        print("lossevo:", one_line(mistake), file=sys.stderr)
+        raise SystemExit(2) from None
+    except UnicodeEncodeError as problem:
+        # A name that came by another way than the command line and the data set, which are checked.
+        name = one_line(problem.object[:200])
+        print(f"lossevo: {name!r}: cannot be written as {problem.encoding}; rename it in UTF-8", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         # Whoever read our output (head, less) has gone; Python would complain once more when it flushes at exit.

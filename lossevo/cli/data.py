@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lossevo.cli import options
+from lossevo.cli.terminal import note, print_json, printable
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -80,8 +81,6 @@ def check(
       lossevo data check DIR --levels L1-L5
       lossevo data check DIR --format spider --json > report.json
     """
-    import json
-
     from lossevo.cli.tables import console
     from lossevo.data.checks import check as checked
     from lossevo.data.labels import label_scheme
@@ -93,7 +92,7 @@ def check(
     with _progress(screen, "checking") as progress:
         report = checked(scan(folder, format=format), progress, scheme=scheme)
     if as_json:
-        print(json.dumps(report.to_document(), indent=1, ensure_ascii=False))
+        print_json(report.to_document())
     else:
         _print(screen, report, time.perf_counter() - start)
     if report.errors:
@@ -123,11 +122,13 @@ def show(
     """
     from lossevo.cli.tables import console
     from lossevo.data.labels import label_scheme
+    from lossevo.data.output_folder import refuse_overlap
     from lossevo.data.readers import read_cohort
     from lossevo.report.overlay_folder import write_overlays
 
     screen = console()
     out = _required(out)
+    refuse_overlap(out, folder)
     with _progress(screen, "drawing") as progress:
         cohort = read_cohort(folder, format=format, labels=label_scheme(labels, levels))
         mistakes = write_overlays(cohort, out, cases=cases, progress=progress)
@@ -198,9 +199,11 @@ def phantom(
     """
     from lossevo.cli.tables import console
     from lossevo.data.convert import write_generated
+    from lossevo.data.output_folder import refuse_overlap
     from lossevo.data.phantom import phantom_cohort
 
     screen = console()
+    refuse_overlap(out)
     cohort = phantom_cohort(region=region, cases=cases, seed=seed or 0, spacing_mm=spacing)
     description = {"name": cohort.name, "description": f"lossevo data phantom --region {region} --seed {seed or 0}"}
     with _progress(screen, "drawing") as progress:
@@ -227,10 +230,10 @@ def cache(
     if (found := default_cache()) is None:
         print("Nothing is cached: LOSSEVO_CACHE is off, or there is no home directory")
     elif clear:
-        print(f"{found.folder}: {found.clear() / 1e6:.1f} MB removed")
+        print(printable(f"{found.folder}: {found.clear() / 1e6:.1f} MB removed"))
     else:
         limit = "no limit" if found.limit_bytes is None else f"of at most {found.limit_bytes / 1e6:.0f} MB"
-        print(f"{found.folder}: {found.size_bytes() / 1e6:.1f} MB, {limit}")
+        print(printable(f"{found.folder}: {found.size_bytes() / 1e6:.1f} MB, {limit}"))
 
 
 def _required(out: Path | None) -> Path:
@@ -248,19 +251,17 @@ def _progress(screen: Console, what: str) -> Iterator[Callable[[int, int, str], 
             _say(screen, f"{time.strftime('%H:%M:%S')} {what}: {done}/{total} {case}")
 
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where: typer.echo(f"Note: {message}", err=True)
+        warnings.showwarning = lambda message, *where: note(message)
         if screen.is_terminal:
-            from rich.markup import escape
-
             with screen.status(f"{what} …") as status:
-                yield lambda done, total, case: status.update(f"{what}: {done}/{total} {escape(case)}")
+                yield lambda done, total, case: status.update(f"{what}: {done}/{total} {case}")
         else:
             yield tell
 
 
 def _say(screen: Console, *lines: str) -> None:
     for line in lines:
-        screen.print(line, highlight=False, markup=False, soft_wrap=True)
+        screen.print(line, highlight=False, soft_wrap=True)
 
 
 def _print(screen: Console, report: Report, seconds: float) -> None:
@@ -288,8 +289,8 @@ def _print(screen: Console, report: Report, seconds: float) -> None:
 
 def _cases_table(report: Report) -> Table:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from lossevo.data.case_checks import sides
 
@@ -307,14 +308,14 @@ def _cases_table(report: Report) -> Table:
     codes = _codes(report.problems)
     for case in report.cases:
         table.add_row(
-            escape(case.case_id),
-            *([escape(case.subject)] if grouped else []),
+            case.case_id,
+            *([case.subject] if grouped else []),
             "×".join(map(str, case.shape)) if case.shape else "–",
             sides(case.spacing_mm) if case.spacing_mm else "–",
             str(case.channels),
-            escape(_volumes(case, report.class_names)),
-            "\n".join(
-                f"[{'red' if severity[code] == 'error' else 'yellow'}]{code}[/]" for code in codes.get(case.case_id, ())
+            _volumes(case, report.class_names),
+            Text("\n").join(
+                Text(code, "red" if severity[code] == "error" else "yellow") for code in codes.get(case.case_id, ())
             ),
         )
     return table

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lossevo.cli import options
+from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -96,8 +97,6 @@ def evaluate(
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
-    import json
-
     from lossevo.cli.tables import console
     from lossevo.cli.watch import ComparisonFormat, watcher
     from lossevo.comparison import to_document
@@ -166,7 +165,7 @@ def evaluate(
 
         write_pictures(trajectory_pictures(report.trajectories), comparison.folder / "figures")
     if as_json:
-        print(json.dumps(to_document(report), indent=1, ensure_ascii=False))
+        print_json(to_document(report))
     else:
         _print(screen, comparison, report)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def hof(
       lossevo hof runs/mine --json | jq '.[0].formula'
       lossevo hof runs/mine --show 1 --json | jq -r .simplified.latex
     """
-    import json
     from dataclasses import asdict
 
     if show is None and (tree is not None or no_simplify):
@@ -80,14 +80,14 @@ def hof(
             if tree is not None:
                 write_tree(entry.expression if simple is None else simple.expression, tree)
         if as_json:
-            print(json.dumps(details, indent=1, ensure_ascii=False))
+            print_json(details)
         else:
             _print(out, entry, details)
             if tree is not None:
                 out.print(f"\nTree drawn to {tree}", markup=False, highlight=False, soft_wrap=True)
         return
     if as_json:
-        print(json.dumps([asdict(entry) for entry in entries[:top]], indent=1, ensure_ascii=False))
+        print_json([asdict(entry) for entry in entries[:top]])
         return
     out = console()
     out.print(hall_of_fame_table(entries, top or 10, run))
@@ -201,17 +201,17 @@ def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
 
 
 def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     from lossevo.cli.tables import score_text
 
     def section(title: str, *lines: str) -> None:
-        out.print(f"\n[bold]{title}[/bold]")
+        out.print(f"\n{title}", style="bold", highlight=False)
         for line in lines:
-            out.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+            out.print(f"  {line}", highlight=False, soft_wrap=True)
 
-    out.print(f"[bold]{entry.id}[/bold]  rank {entry.rank}, {escape(entry.origin)}", highlight=False)
-    out.print(f"Dice {escape(score_text(entry))}, complexity {entry.complexity:g}", highlight=False)
+    out.print(Text.assemble((entry.id, "bold"), f"  rank {entry.rank}, {entry.origin}"))
+    out.print(f"Dice {score_text(entry)}, complexity {entry.complexity:g}", highlight=False)
     section("Formula", entry.unicode)
     if "profile" in details:
         _print_network(out, section, details)
@@ -255,19 +255,17 @@ def _print_network(out: Console, section: Callable[..., None], details: dict[str
 
 
 def _print_formula(out: Console, section: Callable[..., None], entry: Entry, details: dict[str, Any]) -> None:
-    from rich.markup import escape
-
     from lossevo.expression import legend
 
     for symbol, meaning in legend(entry.expression):
-        out.print(f"  {escape(f'{symbol:<8} {meaning}')}", style="dim", highlight=False, soft_wrap=True)
+        out.print(f"  {symbol:<8} {meaning}", style="dim", highlight=False, soft_wrap=True)
     section("Text (Expression.parse reads it)", entry.formula)
     simple = details["simplified"]
     if simple is not None and not simple["note"]:
         section(f"Simplified, complexity {entry.complexity:g} → {simple['complexity']:g}", simple["unicode"])
         section("Text of the simplified formula", simple["formula"])
     elif simple is not None:
-        out.print(f"  Not simplified: {escape(simple['note'])}", style="dim", highlight=False, soft_wrap=True)
+        out.print(f"  Not simplified: {simple['note']}", style="dim", highlight=False, soft_wrap=True)
     section("LaTeX", (simple or details)["latex"])
     section("Tree", *details["tree"].splitlines())
     coefficients = entry.expression.coefficients

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def catalogue(
 
     explanations = [explanation for explanation in map(explain, names()) if family in (None, explanation.family)]
     if as_json:
-        _print_json([_document(explanation) for explanation in explanations])
+        print_json([_document(explanation) for explanation in explanations])
         return
     from lossevo.cli.tables import console
 
@@ -91,7 +92,7 @@ def show(
 
     explanation = explain(name)
     if as_json:
-        _print_json(_document(explanation))
+        print_json(_document(explanation))
     else:
         _print(explanation)
 
@@ -103,17 +104,11 @@ def _document(explanation: Explanation) -> dict[str, Any]:
     return {**asdict(explanation), "relations": [str(relation) for relation in explanation.relations]}
 
 
-def _print_json(document: object) -> None:
-    import json
-
-    print(json.dumps(document, indent=1, ensure_ascii=False))
-
-
 def _table(explanations: Sequence[Explanation]) -> Table:
     """Losses by family; a line tells of each what fits between 100 and 150 columns."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("loss", no_wrap=True)
@@ -123,12 +118,12 @@ def _table(explanations: Sequence[Explanation]) -> Table:
     for explanation in explanations:
         if explanation.family != family:
             family = explanation.family
-            table.add_row(f"[bold]{family}[/bold]")
+            table.add_row(Text(family, "bold"))
         parameters = ", ".join(f"{item.name}={_value(item.default)}" for item in explanation.parameters) or "none"
         table.add_row(
             f"  {explanation.name}",
-            f"{escape(explanation.formula)}\n[dim]{escape(explanation.purpose)}[/dim]",
-            f"{escape(parameters)}\n[dim]{escape(explanation.source)}[/dim]",
+            Text.assemble(f"{explanation.formula}\n", (explanation.purpose, "dim")),
+            Text.assemble(f"{parameters}\n", (explanation.source, "dim")),
             end_section=True,
         )
     return table
@@ -140,21 +135,21 @@ def _value(default: object) -> str:
 
 
 def _print(explanation: Explanation) -> None:
-    from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
     from lossevo.cli.tables import console
 
     out = console()
 
     def section(title: str, *lines: str) -> None:
-        out.print(f"\n[bold]{title}[/bold]")
+        out.print(f"\n{title}", style="bold", highlight=False)
         for line in lines:
-            out.print(Padding(escape(line), (0, 0, 0, 2), expand=False), highlight=False)
+            out.print(Padding(line, (0, 0, 0, 2), expand=False), highlight=False)
 
-    out.print(f"[bold]{explanation.name}[/bold]  {explanation.family}", highlight=False)
-    out.print(escape(explanation.summary), highlight=False)
+    out.print(Text.assemble((explanation.name, "bold"), f"  {explanation.family}"))
+    out.print(explanation.summary, highlight=False)
     section("Formula", explanation.formula)
     section("What it is for", explanation.purpose)
     section("Source", explanation.source)
@@ -163,7 +158,7 @@ def _print(explanation: Explanation) -> None:
         section("Parameters")
         grid = Table.grid(padding=(0, 2))
         for item in explanation.parameters:
-            grid.add_row(f"  {item.name} = {_value(item.default)}", escape(item.meaning))
+            grid.add_row(f"  {item.name} = {_value(item.default)}", item.meaning)
         out.print(grid, highlight=False)
     else:
         section("Parameters", "none")
@@ -171,6 +166,6 @@ def _print(explanation: Explanation) -> None:
         section("In the loss language (lossevo.Expression.parse reads it)", explanation.expression)
     if explanation.relations:
         section("Relatives (each identity is tested)", *map(str, explanation.relations))
-    out.print("\n[bold]Use[/bold]")
+    out.print("\nUse", style="bold")
     for line in explanation.usage.splitlines():
-        out.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+        out.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -203,16 +204,17 @@ def _conclude(out: Console, run: MetaRun, entries: list[Entry]) -> None:
         if entry.origin.startswith("distilled"):
             out.print(f"Distilled ({entry.origin}): {entry.unicode}", highlight=False, markup=False, soft_wrap=True)
     source = run.config.cohort
-    data = f" --data {source.path}" if source.path else ""
+    data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
+    folder = shlex.quote(str(run.folder))
     data += f" --format {source.format}" if source.format else ""
     learned = next(entry.rank for entry in entries if entry.origin.startswith("metalearned"))
     out.print(
         f"\nThe run lies in {run.folder}, with pictures of it in {run.folder / 'figures'}. Next:\n"
-        f"  lossevo hof {run.folder} --show {learned}\n"
-        f"  lossevo analyze --losses dice,cross_entropy --hof {run.folder}:{learned} --out {run.folder}-analysis\n"
-        f"  lossevo export {run.folder} {learned} --out my_loss\n"
-        f"  lossevo evaluate{data} --losses cross_entropy,dice,dice_ce --hof {run.folder}:{learned} "
-        f"--out {run.folder}-comparison",
+        f"  lossevo hof {folder} --show {learned}\n"
+        f"  lossevo analyze --losses dice,cross_entropy --hof {folder}:{learned} --out {folder}-analysis\n"
+        f"  lossevo export {folder} {learned} --out my_loss\n"
+        f"  lossevo evaluate{data} --losses cross_entropy,dice,dice_ce --hof {folder}:{learned} "
+        f"--out {folder}-comparison",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from lossevo.cli.terminal import note, printable
 from lossevo.errors import LossevoError, ResumableError
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def retry_failed(folder: Path | None, out: Console) -> None:
 def preparing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     """A line that shows how far the preparation of a cohort is; what it warns of is said in one line each."""
     with warnings.catch_warnings(), console.status("preparing the cohort") as status:
-        warnings.showwarning = lambda message, *where: typer.echo(f"Note: {message}", err=True)
+        warnings.showwarning = lambda message, *where: note(message)
         yield lambda done, total, case: status.update(f"preparing the cohort: {done}/{total} {case}")
 
 
@@ -279,7 +280,8 @@ def resumable(folder: Path, command: str) -> Iterator[None]:
     Raises:
         LossevoError: something outside stopped the command.
     """
-    how = f"every finished training is kept. Go on with:  lossevo {command} --resume {shlex.quote(str(folder))}"
+    again = printable(f"lossevo {command} --resume {shlex.quote(str(folder))}")
+    how = f"every finished training is kept. Go on with:  {again}"
     try:
         yield
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossevo.cli import options
+from lossevo.cli.terminal import note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -189,10 +191,9 @@ def _checked(executor: Executor, run: Run) -> Executor:
     if executor.workers > window:
         better = min(4 * executor.workers, MAX_WINDOW)
         hint = f"; give a new run --window {better}" if better > window else ""
-        typer.echo(
-            f"Note: at most {window} trainings are in flight, so {executor.workers - window} of {executor.workers} "
-            f"workers stay idle{hint}.",
-            err=True,
+        note(
+            f"at most {window} trainings are in flight, so {executor.workers - window} of {executor.workers} "
+            f"workers stay idle{hint}."
         )
     return executor
 
@@ -218,15 +219,16 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     out.print(hall_of_fame_table(entries, 10, run.folder))
     out.print(LEGEND, style="dim", highlight=False)
     source = run.config.cohort
-    data = f" --data {source.path}" if source.path else ""
+    data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
+    folder = shlex.quote(str(run.folder))
     data += f" --format {source.format}" if source.format else ""
     losses, ranks, note = _compared(entries)
-    evolved = " ".join(f"--hof {run.folder}:{rank}" for rank in ranks)
+    evolved = " ".join(f"--hof {folder}:{rank}" for rank in ranks)
     out.print(
         f"\nThe run lies in {run.folder}.{note} Next:\n"
-        f"  lossevo hof {run.folder} --show 1\n"
-        f"  lossevo export {run.folder} 1 --out my_loss\n"
-        f"  lossevo evaluate{data} --losses {','.join(losses)} {evolved} --out {run.folder}-comparison",
+        f"  lossevo hof {folder} --show 1\n"
+        f"  lossevo export {folder} 1 --out my_loss\n"
+        f"  lossevo evaluate{data} --losses {','.join(losses)} {evolved} --out {folder}-comparison",
         highlight=False,
         markup=False,
         soft_wrap=True,

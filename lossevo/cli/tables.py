@@ -6,14 +6,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from lossevo.cli.terminal import printable
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -22,9 +24,41 @@ if TYPE_CHECKING:
 _WIDTH_OF_FILES = 150
 
 
-def console(*, quiet: bool = False) -> Console:
+class Screen(Console):
+    """Standard output, on which text is what it is: no markup, no emoji, nothing that controls the terminal.
+
+    Style is given by arguments and :class:`rich.text.Text`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As Console does it, of printable text."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As Console does it; whatever was not text before is made printable now."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:
+        """A line that changes in a terminal."""
+        return _Status(_literal(status), console=self, **options)
+
+
+class _Status(Status):
+    def update(self, status: RenderableType | None = None, **options: Any) -> None:
+        super().update(None if status is None else _literal(status), **options)
+
+
+def _literal(text: RenderableType) -> RenderableType:
+    return Text(printable(text)) if isinstance(text, str) else text
+
+
+def console(*, quiet: bool = False) -> Screen:
     """Standard output: as wide as the terminal, or wide enough for tables in a file."""
-    return Console(quiet=quiet) if sys.stdout.isatty() else Console(quiet=quiet, width=_WIDTH_OF_FILES)
+    return Screen(quiet=quiet) if sys.stdout.isatty() else Screen(quiet=quiet, width=_WIDTH_OF_FILES)
 
 
 def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
@@ -57,11 +91,11 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
         table.add_row(
             str(entry.rank),
             entry.id,
-            escape(score_text(entry)),
+            score_text(entry),
             *([alarms.get(entry.id, "–")] if alarms else []),
             f"{entry.complexity:g}",
-            escape(entry.origin),
-            escape(entry.unicode),
+            entry.origin,
+            entry.unicode,
             style="" if entry.confirmed else "dim",
         )
     return table
@@ -86,9 +120,9 @@ def rows_table(rows: Sequence[Mapping[str, str]]) -> Table:
     """Rows of text as a table: the first column to the left, figures to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(rows[0]):
-        table.add_column(escape(title), justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row.values()))
+        table.add_row(*row.values())
     return table
 
 

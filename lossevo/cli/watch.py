@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -134,8 +133,7 @@ class LiveView(Watcher):
             if event.message:
                 self._recent.append(event.message)
         elif event.kind not in ("arrived", "replayed"):
-            stamp = f"[dim]{time.strftime('%H:%M:%S')}[/dim]"
-            self._live.console.print(f"{stamp} {escape(event.message)}", highlight=False)
+            self._live.console.print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), f" {event.message}"))
         figures = Table.grid(padding=(0, 2))
         figures.add_column(style="bold")
         figures.add_column(overflow="ellipsis", no_wrap=True)

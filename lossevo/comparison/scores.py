@@ -9,14 +9,13 @@ wherever there is a Dice, raises no false alarm, and is counted as a failure.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lossevo.cluster import Outcome, Status
+from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.training.reference import ReferenceCase
 
@@ -178,17 +177,6 @@ def to_csv(scores: Iterable[CaseScore]) -> str:
             for score in scores
         ),
     )
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """A CSV table with a header; None is empty, booleans are ``true`` and ``false``."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        values = (row[column] for column in columns)
-        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in values])
-    return stream.getvalue()
 
 
 def _mean(values: Sequence[float]) -> float:

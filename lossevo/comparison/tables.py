@@ -8,7 +8,8 @@ from typing import Any
 
 import lossevo
 from lossevo.comparison.report import Report
-from lossevo.comparison.scores import FalseAlarms, csv_text
+from lossevo.comparison.scores import FalseAlarms
+from lossevo.csv_files import csv_text
 
 Row = Mapping[str, str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lossevo.comparison.scores import csv_text
+from lossevo.csv_files import csv_text
 
 _COLUMNS = ("loss", "fold", "seed", "step", "quantity", "value")
 

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossevo.data.case_checks import CaseReport, examine, listed, sides
 from lossevo.data.labels import LabelScheme, classes_of
+from lossevo.data.mirror import mirror_of_names, not_mirrored
 from lossevo.data.scan import Problem, Scan, Severity, error, warning
 from lossevo.data.splits import stated_folds, subjects_of_folds
 from lossevo.data.subjects import unclear_subjects
@@ -102,6 +103,7 @@ def check(
         LossevoError: the scheme does not fit the data set.
     """
     class_of = _class_of(scan, scheme)
+    sides = _sides(scan, scheme)
     cases: list[CaseReport] = []
     # Threads: decompressing, hashing and sorting all let go of the interpreter.
     with ThreadPoolExecutor(workers or _cpus()) as pool:
@@ -113,6 +115,7 @@ def check(
         *scan.problems,
         *(problem for case in cases for problem in case.problems),
         *_of_the_cohort(scan, cases, tuple(dict.fromkeys(class_of.values())), expected=_expected(scan, scheme)),
+        *sides.problems,
     ]
     problems.sort(key=lambda problem: problem.severity is Severity.WARNING)
     return Report(
@@ -122,7 +125,7 @@ def check(
         class_names=tuple(dict.fromkeys(class_of.values())),
         cases=tuple(cases),
         problems=tuple(problems),
-        notes=_notes(scan, problems),
+        notes=(*_notes(scan, problems), *sides.notes),
     )
 
 
@@ -140,6 +143,25 @@ def _class_of(scan: Scan, scheme: LabelScheme | None) -> Mapping[int, str]:
     classes = classes_of(scheme, scan.label_names.values(), source=str(scan.folder))
     index = {value: classes.of_structure[name] for value, name in scan.label_names.items()}
     return {value: classes.names[index[value]] for value in index if index[value]}
+
+
+class _Sides(NamedTuple):
+    """What a left-right mirror does to the classes, said."""
+
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _sides(scan: Scan, scheme: LabelScheme | None) -> _Sides:
+    if scheme is None:
+        names: tuple[str, ...] = ("background", *scan.label_names.values())
+        mirror = mirror_of_names(names)
+    else:
+        names, _, mirror = classes_of(scheme, scan.label_names.values(), source=str(scan.folder))
+    if mirror.classes is None:
+        return _Sides(problems=(warning("unclear-sides", f"{scan.folder}: {not_mirrored(mirror)}"),))
+    exchanged = [f"{one} and {other}" for one, other in mirror.pairs(names)]
+    return _Sides(notes=(f"exchanged where training mirrors left-right: {listed(exchanged)}",) if exchanged else ())
 
 
 def _expected(scan: Scan, scheme: LabelScheme | None) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lossevo.data.mirror import Mirror, mirror_of_names
 from lossevo.data.scan import CaseFiles
 
 
@@ -91,12 +92,21 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Cases that share channels and classes; ``class_names[value]`` names a label value, 0 is ``"background"``."""
+    """Cases that share channels and classes; ``class_names[value]`` names a label value, 0 is ``"background"``.
+
+    ``mirror`` is what a left-right mirror makes of the classes; without it the names of the classes tell.
+    """
 
     name: str
     class_names: tuple[str, ...]
     channel_names: tuple[str, ...]
     cases: tuple[Case, ...]
+    mirror: Mirror | None = None
+
+    @property
+    def mirroring(self) -> Mirror:
+        """What a left-right mirror makes of the classes."""
+        return self.mirror or mirror_of_names(self.class_names)
 
     @property
     def subjects(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from lossevo.data.cohort import Case, Cohort
 from lossevo.data.geometry import LARGEST_SKEW, Affine, largest_distance_mm, skew, spacing_of, straightened
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
 from lossevo.data.loading import read_case
+from lossevo.data.output_folder import refuse_overlap, refuse_used
 from lossevo.data.readers import read_cohort, scan
 from lossevo.data.readers.table import subject_of
 from lossevo.data.regridding import image_onto, label_onto, upright_grid
@@ -76,9 +77,10 @@ def convert(
 
     Raises:
         LossevoError: the source cannot be read or a case of it not be used, its folds part a patient, or ``out`` is in
-            use or cannot be written.
+            use, cannot be written, or is around or inside the source or the current folder.
     """
-    _check_free(Path(out))
+    refuse_overlap(Path(out), Path(source))
+    refuse_used(Path(out))
     found = scan(source, format=format)
     cohort = read_cohort(source, format=format, labels=labels)
     classes = classes_of(labels, found.label_names.values(), source=str(source))
@@ -131,14 +133,16 @@ def write_nnunet(
         LossevoError: ``out`` is in use or cannot be written, two cases would get the same name, the folds part a
             patient, or ``read`` raises it.
     """
-    _check_free(out)
+    refuse_overlap(out)
+    refuse_used(out)
+    place = out.resolve()  # of 'x/..' no name is left to write beside
     name_of = _names(cohort)
     splits = _splits(cohort, name_of, folds)
     document = _document(cohort, name_of) | dict(description)
     changes: dict[str, str | None] = {}
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.name}.incomplete-{secrets.token_hex(4)}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f"{place.name}.incomplete-{secrets.token_hex(4)}")
         part.mkdir()
         try:
             for folder in ("imagesTr", "labelsTr"):
@@ -153,19 +157,14 @@ def write_nnunet(
                 (part / "splits_final.json").write_text(splits, encoding="utf-8")
             text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
             (part / "dataset.json").write_text(text, encoding="utf-8")
-            if out.exists():
-                out.rmdir()
-            part.rename(out)
+            if place.exists():
+                place.rmdir()
+            part.rename(place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as problem:
         raise LossevoError(f"{out}: cannot be written ({problem.strerror or problem})") from None
     _tell(changes)
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise LossevoError(f"{out}: exists already; nothing is overwritten, give another folder")
 
 
 def _names(cohort: Cohort) -> dict[str, str]:

@@ -22,7 +22,8 @@ from pydantic import model_validator as validator
 
 from lossevo.configuration_file import checked, read
 from lossevo.data.cohort import Cohort, Volume
-from lossevo.errors import LossevoError, nearest
+from lossevo.data.mirror import NOT_MIRRORED, Mirror, mirror_by_names, mirror_by_pairs, relabelled_mirror
+from lossevo.errors import LossevoError, is_text, nearest, shown
 
 LEVELS = tuple(
     f"{region}{number}" for region, count in (("C", 7), ("T", 13), ("L", 6), ("S", 5)) for number in range(1, count + 1)
@@ -45,6 +46,7 @@ class LabelScheme(BaseModel):
           disc: [disc L1-S1]         # the discs between these levels
           canal: [canal, cord]       # structures by name
         partial: merge               # SPIDER's partially visible vertebrae count as the vertebra; else background
+        mirror_pairs: [[psoas_1, psoas_2]]   # what a left-right mirror exchanges; else the names tell; off: no mirror
 
     A plain ``"merged"`` or ``"separate"`` is validated as a scheme with these classes.
     """
@@ -56,6 +58,9 @@ class LabelScheme(BaseModel):
     )
     levels: str | None = Field(None, description="vertebrae of these levels alone, e.g. L1-L5; all else is background")
     partial: Literal["background", "merge"] = Field("background", description="partially visible vertebrae")
+    mirror_pairs: Literal["auto", "off"] | tuple[tuple[str, str], ...] = Field(
+        "auto", description="structures or classes that are left and right; auto: by their names; off: never mirrored"
+    )
 
     @validator(mode="before")
     @classmethod
@@ -73,12 +78,11 @@ class LabelScheme(BaseModel):
         resolved = {}
         for name, structures in classes.items():
             listed = structures if isinstance(structures, list | tuple) else [structures]
-            if name == "background" or not isinstance(name, str):
+            if name == "background" or not isinstance(name, str) or not is_text(name):
                 raise ValueError(f"class {name!r}: expected a name other than background, which is everything else")
             if not listed or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in listed):
                 raise ValueError(f"class {name!r}: found {structures!r}, expected a list of structures such as [L1-L5]")
-            # A data set that names no structures numbers them.
-            resolved[name] = tuple(f"label {item}" if isinstance(item, int) else item for item in listed)
+            resolved[name] = tuple(map(_structure, listed))
             for item in resolved[name]:
                 if between := _DISC_NAME.fullmatch(item):
                     _span(between[1], between[2])
@@ -95,10 +99,31 @@ class LabelScheme(BaseModel):
             raise ValueError("expected vertebral levels such as L1-L5 or C3,C5-C7")
         return levels
 
+    @field_validator("mirror_pairs", mode="before")
+    @classmethod
+    def _checked_pairs(cls, pairs: Any) -> Any:
+        if pairs in ("auto", "off") or pairs is False:  # YAML reads off as false
+            return pairs or "off"
+        alike = isinstance(pairs, list | tuple) and all(
+            isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(name, str | int) for name in pair)
+            for pair in pairs
+        )
+        if not alike:
+            raise ValueError(f"found {shown(pairs)}, expected auto, off or pairs such as [[psoas left, psoas right]]")
+        named = tuple(tuple(_structure(name) for name in pair) for pair in pairs)
+        given = [name.casefold() for pair in named for name in pair]
+        if twice := next((name for name in given if given.count(name) > 1), None):
+            raise ValueError(f"'{twice}' is given twice; a structure has one counterpart")
+        return named
+
     @model_serializer(mode="wrap")
     def _shortest(self, serialise: SerializerFunctionWrapHandler) -> Any:
         plain = isinstance(self.classes, str) and self.levels is None and self.partial == "background"
-        return self.classes if plain else serialise(self)
+        if self.mirror_pairs != "auto":
+            return serialise(self)
+        if plain:
+            return self.classes
+        return {key: value for key, value in serialise(self).items() if key != "mirror_pairs"}
 
     def __str__(self) -> str:
         classes = (
@@ -107,7 +132,10 @@ class LabelScheme(BaseModel):
             else "; ".join(f"{name}: {', '.join(structures)}" for name, structures in self.classes.items())
         )
         partial = ["partial vertebrae merged"] if self.partial == "merge" else []
-        return ", ".join([classes, *([self.levels] if self.levels else []), *partial])
+        mirrored = {"auto": [], "off": ["not mirrored"]}.get(
+            str(self.mirror_pairs), [f"{len(self.mirror_pairs)} pair(s) of left and right"]
+        )
+        return ", ".join([classes, *([self.levels] if self.levels else []), *partial, *mirrored])
 
 
 MERGED = LabelScheme(classes="merged")
@@ -123,7 +151,7 @@ def label_scheme(labels: str | Path = "merged", levels: str | None = None) -> La
     if str(labels) in ("merged", "separate"):
         scheme = LabelScheme(classes=str(labels))
     elif Path(labels).suffix in (".yaml", ".yml"):
-        scheme = read(LabelScheme, Path(labels), expects="classes, levels, partial")
+        scheme = read(LabelScheme, Path(labels), expects="classes, levels, partial, mirror_pairs")
     else:
         hint = nearest(str(labels), ("merged", "separate"))
         raise LossevoError(f"--labels is {str(labels)!r}{hint}; expected merged, separate or a YAML file with classes")
@@ -135,10 +163,13 @@ def label_scheme(labels: str | Path = "merged", levels: str | None = None) -> La
 
 
 class Classes(NamedTuple):
-    """The class names, background first, and the class that each structure belongs to, 0 where it is background."""
+    """The class names, background first, the class that each structure belongs to, 0 where it is background, and what
+    a left-right mirror makes of the classes.
+    """
 
     names: tuple[str, ...]
     of_structure: Mapping[str, int]
+    mirror: Mirror
 
 
 def classes_of(scheme: LabelScheme, structures: Iterable[str], *, source: str) -> Classes:
@@ -172,7 +203,15 @@ def classes_of(scheme: LabelScheme, structures: Iterable[str], *, source: str) -
                 raise LossevoError(
                     f"'{member}' is in two classes, '{[*classes][class_of[member] - 1]}' and '{name}'; leave it in one"
                 )
-    return Classes(("background", *classes), {name: class_of.get(name_of.get(name, ""), 0) for name in stored})
+    names = ("background", *classes)
+    of_structure = {name: class_of.get(name_of.get(name, ""), 0) for name in stored}
+    if scheme.mirror_pairs == "off":
+        mirror = NOT_MIRRORED
+    elif scheme.mirror_pairs == "auto":
+        mirror = mirror_by_names(of_structure, len(names))
+    else:
+        mirror = mirror_by_pairs(scheme.mirror_pairs, of_structure, names, source=source)
+    return Classes(names, of_structure, mirror)
 
 
 def relabel(cohort: Cohort, scheme: LabelScheme) -> Cohort:
@@ -182,6 +221,10 @@ def relabel(cohort: Cohort, scheme: LabelScheme) -> Cohort:
         LossevoError: the scheme does not fit the cohort (see :func:`classes_of`).
     """
     classes = classes_of(scheme, cohort.class_names[1:], source=f"cohort {cohort.name}")
+    mirror = classes.mirror
+    if scheme.mirror_pairs == "auto":
+        # The names of the cohort's own classes may not tell what is in them, but the cohort knows.
+        mirror = relabelled_mirror(cohort.mirroring, cohort.class_names, classes.of_structure, len(classes.names))
     table = np.array([0, *(classes.of_structure[name] for name in cohort.class_names[1:])], dtype=np.uint8)
     cases = tuple(
         dataclasses.replace(
@@ -191,7 +234,7 @@ def relabel(cohort: Cohort, scheme: LabelScheme) -> Cohort:
         )
         for case in cohort.cases
     )
-    return dataclasses.replace(cohort, class_names=classes.names, cases=cases)
+    return dataclasses.replace(cohort, class_names=classes.names, cases=cases, mirror=mirror)
 
 
 def level_of(structure: str) -> str | None:
@@ -208,6 +251,11 @@ def is_vertebra(structure: str) -> bool:
 def disc(upper: str, lower: str) -> str:
     """The name of the disc between two levels."""
     return f"disc {upper}-{lower}"
+
+
+def _structure(item: str | int) -> str:
+    """The name of a structure in a label file; a data set that names no structures numbers them."""
+    return f"label {item}" if isinstance(item, int) else item
 
 
 def _partial(name: str) -> bool:

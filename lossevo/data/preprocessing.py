@@ -24,6 +24,7 @@ from lossevo.data.cache import Cache, StoredVolume
 from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
 from lossevo.data.entry import read_record
 from lossevo.data.intensities import Mode, Scaled, fat_fraction, mode_of, z_score
+from lossevo.data.mirror import Mirror, mirror_of_names
 from lossevo.data.resampling import Spacing, resample, resample_label, resampled_size
 from lossevo.errors import LossevoError
 
@@ -72,7 +73,7 @@ class PreparedCohort:
     So a subject is recognised in a renamed or relabelled copy or part of a cohort, and, by its labels, in one whose
     intensities were changed. ``fingerprint`` is a SHA-256 of everything that decides the prepared voxels: images,
     labels, spacings, classes, settings. ``recipe`` says in plain data how each case was prepared: settings, boxes,
-    percentiles. ``cache`` is where the volumes lie, if any.
+    percentiles. ``cache`` is where the volumes lie, if any. ``mirror`` is the cohort's (:class:`Cohort`).
     """
 
     name: str
@@ -83,6 +84,12 @@ class PreparedCohort:
     fingerprint: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     cache: Cache | None = None
+    mirror: Mirror | None = None
+
+    @property
+    def mirroring(self) -> Mirror:
+        """What a left-right mirror makes of the classes."""
+        return self.mirror or mirror_of_names(self.class_names)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -160,6 +167,7 @@ def prepare(
         fingerprint.hexdigest(),
         recipe={**preparation.recipe, "cases": records},
         cache=cache,
+        mirror=cohort.mirroring,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 import torch
 
+from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.losses.neural import LossNetwork
 from lossevo.metalearning.learner import Learner
@@ -42,8 +43,7 @@ class Record:
     @staticmethod
     def csv(records: Sequence[Record]) -> str:
         """A table of them."""
-        rows = [_COLUMNS, *map(astuple, records)]
-        return "\n".join(",".join(map(str, row)) for row in rows) + "\n"
+        return csv_text(_COLUMNS, (dict(zip(_COLUMNS, astuple(record), strict=True)) for record in records))
 
 
 Evaluated = list[tuple[int, LossNetwork]]

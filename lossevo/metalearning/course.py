@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lossevo.cluster import Executor, Job, Status
+from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
@@ -185,12 +186,13 @@ class Course:
         finalist = Finalist(network, f"metalearned: {step} outer steps")
         self._train([finalist], self._evaluation_seeds, confirm=False)
         self._learned.append((step, finalist))
-        lines = [
-            f"{step},{finalist.id},{seed},{score!r}"
+        columns = ("outer_step", "id", "seed", "dice")
+        rows = [
+            dict(zip(columns, (step, finalist.id, seed, score), strict=True))
             for step, finalist in self._learned
             for seed, score in finalist.scores.items()
         ]
-        write_text(self._folder / "evaluations.csv", "\n".join(["outer_step,id,seed,dice", *lines]) + "\n")
+        write_text(self._folder / "evaluations.csv", csv_text(columns, rows))
         self._write()
         kind = "replayed" if self._trainings.replayed else "evaluation"
         self._tell(kind, f"after {step} outer steps: validation Dice {finalist.score:.4f}")

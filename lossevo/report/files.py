@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from hashlib import sha256
 from pathlib import Path
 
 from lossevo.errors import LossevoError
 from lossevo.report.style import Picture, rendered
 from lossevo.writing import write_bytes
+
+_LONGEST_NAME = 180
+"""In bytes: file systems take 255, of which endings and numbers need some."""
+
+
+def file_names(names: Iterable[str], *, taken: Collection[str] = ()) -> dict[str, str]:
+    """A file name without ending for each name, close to it, and another for each, also where case does not count.
+
+    Where several names would get the same one, or one that is ``taken`` (also with a number), a hash of the name tells
+    them apart; a name that is a file name as it is keeps it.
+    """
+    asked = list(dict.fromkeys(names))
+    count = Counter(_close(name).casefold() for name in asked)
+    used: set[str] = set()
+    found: dict[str, str] = {}
+    for name in sorted(asked, key=lambda name: _close(name) != name):
+        plain, digest = _close(name), sha256(name.encode()).hexdigest()
+        own = plain == name or count[plain.casefold()] == 1
+        free = own and re.sub(r"_\d+$", "", plain.casefold()) not in taken
+        tries = [*([plain] if free else []), *(f"{plain}-{digest[:length]}" for length in (6, 16, 64))]
+        found[name] = next(one for one in tries if one.casefold() not in used)
+        used.add(found[name].casefold())
+    return found
+
+
+def _close(name: str) -> str:
+    """What of a name a file name can hold, on any system."""
+    plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    return plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def write_pictures(pictures: Iterable[Picture], folder: Path) -> list[Path]:

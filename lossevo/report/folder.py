@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 from lossevo.analysis import Analysis, summary, to_document
+from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.report.files import write_file
 from lossevo.report.overview_figures import OVERVIEWS
@@ -56,7 +57,10 @@ def write(analysis: Analysis, folder: Path) -> None:
         write_file(folder / "figures" / f"{picture.name}.svg", svg[picture.name])
         write_file(folder / "figures" / f"{picture.name}.png", rendered(picture.figure, "png"))
     for name, table in {"summary": summary(analysis), **analysis.tables}.items():
-        write_file(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
+        columns = [str(column) for column in table.columns]
+        lines = table.astype(object).where(table.notna(), None).itertuples(index=False, name=None)
+        text = csv_text(columns, (dict(zip(columns, line, strict=True)) for line in lines))
+        write_file(folder / f"{name}.csv", text.encode())
     write_file(folder / "index.html", html(analysis, pictures, svg).encode())
     write_file(folder / _DOCUMENT, (to_json(analysis) + "\n").encode())
 

@@ -4,7 +4,7 @@
 
     contact_sheet.png      the sagittal slices of all cases; contact_sheet_2.png and so on where they are many
     CASE.png               three planes of each case
-    overlays.json          what was drawn from what; its ``made_by`` is how a folder is known
+    overlays.json          what was drawn from what, which picture is whose; its ``made_by`` is how a folder is known
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lossevo.data import Cohort
 from lossevo.errors import LossevoError
+from lossevo.report.files import file_names
 from lossevo.report.overlays import Slice, case_figure, contact_sheet, cut
 from lossevo.report.style import rendered, styled
 
@@ -38,6 +39,7 @@ def write_overlays(
     """
     _prepare(folder)
     chosen = cohort.cases[:cases]
+    picture_of = file_names([case.case_id for case in cohort.cases], taken=("contact_sheet",))
     thumbnails: list[tuple[str, Slice | None]] = []
     mistakes = []
     for done, case in enumerate(chosen, start=1):
@@ -50,7 +52,7 @@ def write_overlays(
             thumbnails.append((case.case_id, cut(volume, "sagittal")))
             with styled():
                 figure = case_figure(volume, cohort.class_names, cohort.channel_names)
-            _write(folder / f"{_file_name(case.case_id)}.png", rendered(figure, "png"))
+            _write(folder / f"{picture_of[case.case_id]}.png", rendered(figure, "png"))
         if progress is not None:
             progress(done, len(chosen), case.case_id)
     if len(mistakes) == len(chosen):
@@ -60,7 +62,14 @@ def write_overlays(
             figure = contact_sheet(thumbnails[start : start + _PER_SHEET], cohort.name)
         _write(folder / f"contact_sheet{f'_{sheet}' if sheet > 1 else ''}.png", rendered(figure, "png"))
     drawn = [name for name, part in thumbnails if part is not None]
-    document = {"made_by": MADE_BY, "cohort": cohort.name, "classes": cohort.class_names[1:], "cases": drawn}
+    pictures = {name: f"{picture_of[name]}.png" for name in drawn}
+    document = {
+        "made_by": MADE_BY,
+        "cohort": cohort.name,
+        "classes": cohort.class_names[1:],
+        "cases": drawn,
+        "pictures": pictures,
+    }
     _write(folder / _DOCUMENT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return tuple(mistakes)
 
@@ -87,10 +96,6 @@ def _is_ours(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("made_by") == MADE_BY
-
-
-def _file_name(case_id: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in case_id)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -71,13 +71,13 @@ def case_figure(volume: Volume, class_names: Sequence[str], channel_names: Seque
     """Three planes in true proportions, one row per channel, labels as transparent colour with an outline."""
     rows = range(min(len(volume.image), MOST_CHANNELS))
     entries = _legend_entries(volume, class_names)
-    legend = 0.35 + 0.075 * max(len(str(entry.get_label())) for entry in entries)
+    legend_inches = 0.35 + 0.075 * max(len(str(entry.get_label())) for entry in entries)
     gap, head = 0.12, 0.3
     sizes_mm = [cut(volume, plane).size_mm for plane in PLANES]
     wide_mm, high_mm = sum(wide for wide, _ in sizes_mm), max(high for _, high in sizes_mm)
     # Inches per mm, the same in all planes.
     scale = min(9.0 / wide_mm, 7.5 / (len(rows) * high_mm))
-    width = scale * wide_mm + 4 * gap + legend
+    width = scale * wide_mm + 4 * gap + legend_inches
     height = head + len(rows) * (scale * high_mm + gap)
     figure = Figure(figsize=(width, height))
     for row in rows:
@@ -99,14 +99,17 @@ def case_figure(volume: Volume, class_names: Sequence[str], channel_names: Seque
     voxels = f"{_times(volume.label.shape)} voxels of {_times(volume.spacing_mm)} mm"
     figure.text(gap / width, line, volume.case_id, weight="bold", fontsize=10, va="center")
     figure.text((left - gap) / width, line, subject + voxels, ha="right", va="center", fontsize=8, color=GREY)
-    figure.legend(
+    legend = figure.legend(
         handles=entries,
+        labels=[" "] * len(entries),  # written below: a label that begins with an underscore would be left out
         loc="upper left",
         bbox_to_anchor=(left / width, 1 - head / height),
         fontsize=8,
         borderaxespad=0,
         handlelength=1,
     )
+    for written, entry in zip(legend.get_texts(), entries, strict=True):
+        written.set_text(str(entry.get_label()))
     return figure
 
 

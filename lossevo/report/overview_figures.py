@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lossevo.analysis import Analysis
-from lossevo.report.style import COLOURS, FAINT, GREY, Picture, family_rows, note
+from lossevo.report.style import COLOURS, FAINT, GREY, Picture, family_rows, logarithmic, note
 
 _SHARES = ((0.01, "o", "#9ecae1"), (0.05, "s", "#3182bd"), (0.20, "D", "#08306b"))
 _CHANGES = (
@@ -107,8 +107,7 @@ def cost_picture(analysis: Analysis) -> Picture:
         heights = family_rows(axes, analysis.losses)
         values = analysis.costs[column]
         positive = values[values > 0]
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        logarithmic(axes, "x")
         if len(positive):
             axes.set_xlim(0.7 * positive.min(), 1.6 * positive.max())
         left = axes.get_xlim()[0]

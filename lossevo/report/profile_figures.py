@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lossevo.analysis import AnalysedLoss, Analysis
-from lossevo.report.style import GREY, Picture, line_styles, note, panels_of, shortened
+from lossevo.report.style import GREY, Picture, line_styles, logarithmic, note, panels_of, shortened
 
 _TARGETS = (1, 0)
 _INNER = (0.1, 0.9)
@@ -114,8 +114,7 @@ def distance_picture(analysis: Analysis) -> Picture:
             line = axes.plot(curve["distance_mm"], curve["strength"], label=shortened(loss.name), **styles[loss.name])
             away = curve[curve["helpful"] < 0]
             axes.plot(away["distance_mm"], away["strength"], "x", color=line[0].get_color(), markersize=5)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        logarithmic(axes, "y")
         axes.set_ylim(_WEAKEST, _STRONGEST)
         axes.set_xlim(-12, 24)
         axes.set_title(_title(panel))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from lossevo.analysis import AnalysedLoss
 from lossevo.losses import describe, names
@@ -49,6 +50,8 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "svg.hashsalt": "lossevo",
     "path.simplify_threshold": 0.2,
+    # Names of classes, cases and losses are somebody else's; a dollar in one is a dollar.
+    "text.parse_math": False,
 }
 
 
@@ -153,6 +156,21 @@ def family_rows(axes: Axes, losses: Sequence[AnalysedLoss]) -> dict[str, float]:
             label.set_fontsize(7.5)
             label.set_color(GREY)
     return heights
+
+
+def logarithmic(axes: Axes, direction: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers: as formulas they would need ``text.parse_math``."""
+    axes.set(**{f"{direction}scale": "log"})
+    axis = axes.xaxis if direction == "x" else axes.yaxis
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(_PlainNumbers(labelOnlyBase=False))
+
+
+class _PlainNumbers(LogFormatter):
+    """0.2 and 0.5 where there is room for them."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def shortened(name: str, most: int = 30) -> str:

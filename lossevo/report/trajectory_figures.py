@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lossevo.comparison import LossTrajectory
-from lossevo.report.style import COLOURS, Picture, note, shortened, styled
+from lossevo.report.style import COLOURS, Picture, logarithmic, note, shortened, styled
 
 _LOG_RATIO = 20.0
 """Weights that differ by more than this factor are drawn on a logarithmic axis."""
@@ -63,7 +63,7 @@ def _draw(axes: Axes, names: Sequence[str], trajectories: Sequence[LossTrajector
         ends.append((float(mean[-1]), name, colour))
     values = np.array([value for one in trajectories for name in names for value in one.quantities[name]])
     if values.min() > 0 and values.max() > _LOG_RATIO * values.min():
-        axes.set_yscale("log")
+        logarithmic(axes, "y")
     else:
         # What hardly moves shall look so.
         middle = (values.min() + values.max()) / 2

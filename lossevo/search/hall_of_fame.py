@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable
@@ -11,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression, structure_text, unicode
 from lossevo.losses.definitions import Definition, definition_in
@@ -148,11 +147,8 @@ def write(entries: list[Entry], folder: Path) -> None:
     """Write ``hall_of_fame.json`` and ``hall_of_fame.csv``."""
     documents = [asdict(entry) for entry in entries]
     write_text(folder / "hall_of_fame.json", json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(documents)
-    write_text(folder / "hall_of_fame.csv", table.getvalue())
+    rows = ({**document, "confirmed": str(document["confirmed"])} for document in documents)
+    write_text(folder / "hall_of_fame.csv", csv_text(_COLUMNS, rows))
 
 
 def read(folder: Path) -> list[Entry]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -47,19 +46,6 @@ def draw_order(
     return np.concatenate(epochs)[:wanted].reshape(steps, batch_size), flips
 
 
-def mirrored_classes(class_names: Sequence[str]) -> tuple[int, ...] | None:
-    """What each class becomes in a mirror: ``psoas left`` becomes ``psoas right``, if there is such a class; None if a
-    class of one side has no counterpart, so that nothing may be mirrored.
-
-    >>> mirrored_classes(["background", "psoas left", "psoas right", "L1"])
-    (0, 2, 1, 3)
-    """
-    index = {name.lower(): value for value, name in enumerate(class_names)}
-    other = {"left": "right", "right": "left"}
-    swapped = [re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda side: other[side[0]], name) for name in index]
-    return tuple(index[name] for name in swapped) if all(name in index for name in swapped) else None
-
-
 class PatchStore:
     """A patch bank that hands out batches on ``device``.
 
@@ -69,7 +55,7 @@ class PatchStore:
     Args:
         bank: in memory or on disk.
         augmentation: what ``full`` augmentation does; without it patches are mirrored only.
-        mirrored: what each class becomes in a mirror, see :func:`mirrored_classes`; by default itself.
+        mirrored: what each class becomes in a mirror (:class:`lossevo.data.mirror.Mirror`); by default itself.
 
     Raises:
         LossevoError: a bank on disk is not on this machine's disk.

@@ -52,7 +52,9 @@ class TaskSettings(BaseModel):
     augmentation: Literal["flip", "full"] = Field(
         "flip", description="flip: mirroring alone; full: also turns, scales, contrast, coil profile and noise"
     )
-    flip_probability: float = Field(0.5, ge=0, le=1, description="chance of mirroring a patch left-right (axis X)")
+    flip_probability: float = Field(
+        0.5, ge=0, le=1, description="chance of mirroring a patch left-right (axis X), which exchanges sides; 0: never"
+    )
     batch_size: int = Field(2, ge=1)
     learning_rate: float = Field(1e-2, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(1e-2, ge=0)
@@ -114,6 +116,7 @@ class TrainingData:
         volumes: whole prepared volumes, for validation.
         class_names: index = label value; ``class_names[0]`` is the background.
         fingerprint: identifies data and settings; part of the key of any cached result.
+        mirrored: what each class becomes in a left-right mirror; None: nothing is mirrored.
     """
 
     bank: PatchBank | StoredPatchBank
@@ -121,6 +124,7 @@ class TrainingData:
     class_names: tuple[str, ...]
     settings: TaskSettings
     fingerprint: str
+    mirrored: tuple[int, ...] | None
 
 
 def make_training_data(
@@ -160,10 +164,14 @@ def make_training_data(
             f"{patch_cache_bytes / 2**20:.0f} MiB allowed, and there is no cache on disk; raise --patch-cache, or set "
             "LOSSEVO_CACHE to a folder with room"
         )
+    mirrored = prepared.mirroring.classes
+    # Where no class has a side a training is the same as before there was anything to exchange.
+    plain = mirrored is not None and [*mirrored] == sorted(mirrored)
     return TrainingData(
         bank=bank,
         volumes=volumes,
         class_names=prepared.class_names,
         settings=settings,
-        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}"),
+        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"),
+        mirrored=mirrored,
     )

@@ -17,7 +17,7 @@ from lossevo.data.augmentation import Augmentation, draw
 from lossevo.data.cohort import AnyVolume
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
-from lossevo.training.batches import PatchStore, draw_order, mirrored_classes
+from lossevo.training.batches import PatchStore, draw_order
 from lossevo.training.inference import predict
 from lossevo.training.lookahead import LearningLoss, look_ahead
 from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
@@ -51,10 +51,8 @@ class Trainer:
         settings, spacing_mm = data.settings, data.volumes[0].spacing_mm
         full = settings.augmentation == "full"
         augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
-        mirrored = mirrored_classes(data.class_names)
-        self.patches = PatchStore(data.bank, self.device, augmentation, mirrored)
-        # Where a class of one side has no counterpart nothing may be mirrored.
-        self.flip_probability = settings.flip_probability if mirrored is not None else 0.0
+        self.patches = PatchStore(data.bank, self.device, augmentation, data.mirrored)
+        self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
     def train(self, request: TrainingRequest) -> TrainingResult:
         """Train with AdamW on a one-cycle schedule and validate by the Dice of the argmax over whole volumes.

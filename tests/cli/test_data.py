@@ -141,11 +141,66 @@ class TestShow:
             )
             assert said.err.count("\n") == 1
 
-    def test_out_is_needed_and_nothing_is_overwritten(self, cli, balls):
+    def test_out_is_needed_and_nothing_is_overwritten(self, cli, balls, tmp_path):
         assert cli("data", "show", balls).err == "lossevo: --out is missing; name a new folder for the pictures\n"
-        said = cli("data", "show", balls, "--out", balls)
+        said = cli("data", "show", balls, "--out", balls.parent / "here" / "..")
+        assert (said.status, "holds the current folder" in said.err) == (2, True)
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "thesis.txt").touch()
+        said = cli("data", "show", balls, "--out", other)
         assert said.status == 2
         assert "exists already and holds no overlays" in said.err
+
+
+class TestOutputFolders:
+    """What is around, inside or the same as the source or the current folder is refused, and nothing is touched."""
+
+    @pytest.fixture
+    def tree(self, balls, tmp_path, monkeypatch):
+        """All files there are; the command line works in tmp_path / here, which is empty."""
+        (balls / "empty").mkdir()
+
+        def tree() -> list[tuple[Path, float]]:
+            return [(file, file.stat().st_ino) for file in sorted(tmp_path.rglob("*"))]
+
+        return tree
+
+    @pytest.mark.parametrize(
+        ("out", "told"),
+        [
+            (".", ".: is the current folder"),
+            ("..", "..: holds the current folder"),
+            ("x/..", "x/..: is the current folder"),
+            ("../here", "../here: is the current folder"),
+            ("../link", "../link: is the current folder"),
+            ("../balls", "../balls: is the data set that is read"),
+            ("../balls/out", "../balls/out: inside of the data set that is read"),
+            ("../balls/empty", "../balls/empty: inside of the data set that is read"),
+            ("../data", "../data: is the data set that is read"),
+            ("../data/out", "../data/out: inside of the data set that is read"),
+        ],
+    )
+    def test_refused(self, cli, balls, tree, tmp_path, out, told):
+        (tmp_path / "link").symlink_to(tmp_path / "here")
+        (tmp_path / "data").symlink_to(balls)
+        before = tree()
+        for command in (("convert", balls, out), ("show", balls, "--out", out)):
+            said = cli("data", *command)
+            assert said.status == 2
+            assert said.err.startswith(f"lossevo: {told}")
+            assert said.err.count("\n") == 1
+        if "current" in told:
+            said = cli("data", "phantom", out, "--cases", 1)
+            assert (said.status, said.err.startswith(f"lossevo: {told}")) == (2, True)
+        assert tree() == before
+
+    def test_beside_a_list_is_fine(self, cli, balls, tmp_path):
+        rows = (f"{n},imagesTr/ball_0{n}_0000.nii.gz,labelsTr/ball_0{n}.nii.gz" for n in range(3))
+        (balls / "list.csv").write_text("\n".join(["subject,image,label", *rows]))
+        assert cli("data", "convert", balls / "list.csv", balls / "out").status == 0
+        assert "is the data set" in cli("data", "convert", balls / "list.csv", balls / "list.csv").err
+        assert "holds the data set" in cli("data", "convert", balls / "list.csv", balls).err
 
 
 class TestConvert:

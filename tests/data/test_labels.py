@@ -178,8 +178,11 @@ class TestClasses:
                 r"unknown key 'clases' \(did you mean 'classes'\?\); known here: classes, levels, partial",
             ),
             ("partial: keep", "partial: found 'keep', expected 'background' or 'merge'"),
-            ("[merged]", r"expected keys and values \(classes, levels, partial\)"),
+            ("[merged]", r"expected keys and values \(classes, levels, partial, mirror_pairs\)"),
             ("classes: {", "cannot be read as YAML"),
+            ("mirror_pairs: yes", r"mirror_pairs: found True, expected auto, off or pairs such as"),
+            ("mirror_pairs: [[a, b, c]]", "expected auto, off or pairs"),
+            ("mirror_pairs: [[a, b], [A, c]]", "'a' is given twice; a structure has one counterpart"),
         ],
     )
     def test_what_is_wrong_with_a_file(self, tmp_path, content, message):

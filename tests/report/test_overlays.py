@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -138,6 +139,22 @@ def test_a_contact_sheet_has_a_place_for_every_case(volume):
     assert picture(figure).shape[2] == 4
 
 
+class TestNames:
+    """What a class or case is called is written as it is, though matplotlib would read some of it otherwise."""
+
+    @pytest.mark.parametrize("name", ["$x^2$", "cost $5", "$\\frac{$", "_hidden", "$a_b$ $", "\\$", "a\\b"])
+    def test_dollars_and_underscores(self, volume, name):
+        with styled():
+            figure = case_figure(dataclasses.replace(volume, case_id=name), ("background", name, "L2"), ("T2",))
+            sheet = contact_sheet([(name, None)], name)
+            rendered(figure, "png")  # a formula that is none would be an error
+            rendered(sheet, "png")
+        (legend,) = figure.legends
+        assert legend.get_texts()[0].get_text().startswith(f"{name}  ")
+        for text in (*legend.get_texts(), *figure.texts, *figure.axes[0].texts, *sheet.axes[0].texts):
+            assert not text.get_parse_math()
+
+
 class TestFolder:
     @pytest.fixture
     def cohort(self, volume) -> Cohort:
@@ -157,6 +174,29 @@ class TestFolder:
         names = sorted(file.name for file in (tmp_path / "out").iterdir())
         assert names == ["case_1.png", "contact_sheet.png", "overlays.json"]
         assert json.loads((tmp_path / "out" / "overlays.json").read_text())["cases"] == ["case/1"]
+
+    def test_every_case_has_a_picture_of_its_own(self, volume, tmp_path):
+        names = ["a b", "a_b", "a:b", "A_b", "contact_sheet", "contact_sheet_2", "c d", "x" * 300, "x" * 299, "a_b-2"]
+        bright = {name: number for number, name in enumerate(names)}
+
+        def load(name: str) -> Volume:
+            return dataclasses.replace(volume, case_id=name, image=volume.image + 1000 * bright[name])
+
+        cases = tuple(Case(name, name, functools.partial(load, name)) for name in names)
+        write_overlays(Cohort("names", CLASSES, ("T2",), cases), tmp_path / "out")
+        document = json.loads((tmp_path / "out" / "overlays.json").read_text())
+        assert list(document["pictures"]) == names
+        assert len({picture.lower() for picture in document["pictures"].values()}) == len(names)
+        assert {file.name for file in (tmp_path / "out").glob("*.png")} == {
+            *document["pictures"].values(),
+            "contact_sheet.png",
+        }
+        assert (document["pictures"]["a_b"], document["pictures"]["c d"]) == ("a_b.png", "c_d.png")
+        for name in ("a b", "a_b", "contact_sheet"):  # each shows its own name
+            alone = tmp_path / f"alone-{bright[name]}"
+            write_overlays(Cohort("names", CLASSES, ("T2",), (cases[bright[name]],)), alone)
+            (own,) = json.loads((alone / "overlays.json").read_text())["pictures"].values()
+            assert (alone / own).read_bytes() == (tmp_path / "out" / document["pictures"][name]).read_bytes()
 
     def test_an_earlier_folder_is_drawn_anew_another_is_not_touched(self, cohort, tmp_path):
         (tmp_path / "out").mkdir()

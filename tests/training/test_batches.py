@@ -8,13 +8,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from lossevo.data import Case, Cohort, Volume, prepare
+from lossevo.data import MERGED, SEPARATE, Case, Cohort, CohortWarning, LabelScheme, Volume, prepare, read_cohort
 from lossevo.data.augmentation import Augmentation, context_size, draw
 from lossevo.data.cache import Cache
 from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_bank, store_patch_bank
 from lossevo.errors import LossevoError
-from lossevo.training.batches import Batch, PatchStore, draw_order, mirrored_classes
+from lossevo.training import TaskSettings, TrainingData, make_training_data
+from lossevo.training.batches import Batch, PatchStore, draw_order
+from lossevo.training.trainer import Trainer
 
 ROWS = np.array([3, 5, 8, 9, 11])
 
@@ -161,14 +164,6 @@ def test_a_worker_without_the_shared_disk_is_not_made(banks, tmp_path):
         PatchStore(elsewhere, torch.device("cpu"))
 
 
-def test_left_becomes_right_in_a_mirror() -> None:
-    assert mirrored_classes(["background", "Psoas left", "psoas right", "L1", "left_kidney", "right_kidney"]) == (
-        *(0, 2, 1, 3, 5, 4),
-    )
-    assert mirrored_classes(["background", "vertebra", "cleft"]) == (0, 1, 2)
-    assert mirrored_classes(["background", "psoas left", "L1"]) is None
-
-
 def test_a_mirrored_patch_has_its_sides_exchanged() -> None:
     """Labels and distance maps: what lies on the left of a mirrored image is the left one again."""
     label = np.zeros((1, 4, 1, 1), np.uint8)
@@ -182,3 +177,64 @@ def test_a_mirrored_patch_has_its_sides_exchanged() -> None:
     assert batch.image[1, 0, :, 0, 0].tolist() == [3, 2, 1, 0]
     assert batch.distance_map is not None
     assert batch.distance_map[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [0, 2, 1]]
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "PIR"])
+def test_sides_are_exchanged_where_training_mirrors_however_files_are_stored(write_nnunet_cohort, code: str) -> None:
+    label = np.zeros((8, 8, 8), np.uint8)
+    label[1:3, 2:6, 2:6], label[5:7, 2:6, 2:6] = 1, 2  # the first axis runs to the right
+    cases = {
+        name: (np.random.default_rng(n).normal(size=label.shape) + 9 * label, label) for n, name in enumerate("abc")
+    }
+    change = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(code))
+    stored = {
+        name: (apply_orientation(image.astype(np.float32), change), apply_orientation(mask, change).astype(np.uint8))
+        for name, (image, mask) in cases.items()
+    }
+    folder = write_nnunet_cohort(
+        stored,
+        labels={"background": 0, "Kidney_L": 1, "Kidney_R": 2},
+        affine=inv_ornt_aff(change, label.shape),
+    )
+    settings = TaskSettings(patch_size=(8, 8, 8), patches_per_volume=1, flip_probability=0.5)
+    data = make_training_data(prepare(read_cohort(folder), spacing_mm=(1.0, 1.0, 1.0)), settings)
+    trainer = Trainer(data, device=torch.device("cpu"))
+    assert (data.mirrored, trainer.flip_probability) == ((0, 2, 1), 0.5)
+
+    rows, flips = np.zeros((1, 2), np.int64), np.array([[False, True]])
+    (batch,) = trainer.patches.batches(rows, flips, with_distance=True)
+    seen, mirrored = batch.label[:, 0].numpy()
+    np.testing.assert_array_equal(seen, label)
+    np.testing.assert_array_equal(mirrored, np.array([0, 2, 1])[label[::-1]])
+    np.testing.assert_array_equal(batch.image[1], batch.image[0].flip(1))
+    np.testing.assert_array_equal(batch.distance_map[1], batch.distance_map[0][[0, 2, 1]].flip(1))
+    # Left stays left: at the smaller x, as in every patient.
+    assert np.argwhere(mirrored == 1)[:, 0].max() < np.argwhere(mirrored == 2)[:, 0].min()
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheme", "mirrored"),
+    [
+        ({"kidney_L": 1, "liver": 2}, SEPARATE, None),
+        ({"kidney_L": 1, "kidney_R": 2}, LabelScheme(classes={"kidney": ("kidney_L",)}), None),
+        ({"kidney_L": 1, "kidney_R": 2}, MERGED, (0, 1)),
+        ({"kidney_L": 1, "kidney_R": 2}, LabelScheme(classes="separate", mirror_pairs="off"), None),
+        ({"a": 1, "b": 2}, LabelScheme(classes="separate", mirror_pairs=(("a", "b"),)), (0, 2, 1)),
+    ],
+)
+def test_what_training_mirrors_is_part_of_what_identifies_it(write_nnunet_cohort, labels, scheme, mirrored) -> None:
+    rng = np.random.default_rng(0)
+    cases = {name: (rng.normal(size=(8, 8, 8)), rng.integers(0, 3, (8, 8, 8), np.uint8)) for name in "ab"}
+    folder = write_nnunet_cohort(cases, labels={"background": 0, **labels})
+
+    def made(labels: LabelScheme) -> TrainingData:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CohortWarning)
+            cohort = read_cohort(folder, labels=labels)
+        return make_training_data(prepare(cohort, spacing_mm=(1.0, 1.0, 1.0)), TaskSettings())
+
+    data = made(scheme)
+    assert data.mirrored == mirrored
+    assert Trainer(data, device=torch.device("cpu")).flip_probability == (0.0 if mirrored is None else 0.5)
+    otherwise = made(scheme.model_copy(update={"mirror_pairs": ()}))
+    assert (otherwise.fingerprint == data.fingerprint) == (otherwise.mirrored == data.mirrored)

@@ -10,16 +10,17 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from lossevo.data.cohort import Case, Cohort
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
 from lossevo.data.loading import grid_of, load_volume
+from lossevo.data.mirror import not_mirrored
 from lossevo.data.readers.bids import BIDS
 from lossevo.data.readers.cspineseg import CSPINESEG
-from lossevo.data.readers.datalist import DATALIST
+from lossevo.data.readers.datalist import DATALIST, datalist_of_elsewhere
 from lossevo.data.readers.listing import LARGEST_VALUE, folders, lone_folders
 from lossevo.data.readers.manifest import MANIFEST
 from lossevo.data.readers.mrspineseg import MRSPINESEG
@@ -31,7 +32,7 @@ from lossevo.data.readers.spine_generic import SPINE_GENERIC
 from lossevo.data.readers.verse import VERSE
 from lossevo.data.scan import CaseFiles, Scan, Severity
 from lossevo.data.subjects import CohortWarning, unclear_subjects
-from lossevo.errors import LossevoError, nearest
+from lossevo.errors import LossevoError, is_text, nearest
 
 LEFT_OUT = frozenset({"other-image", "older-label", "series"})
 """Problems by which a label that is there takes no part."""
@@ -86,6 +87,9 @@ def _scan(path: Path, format: str | None) -> Scan:
         if matching:
             listing = ", ".join(f"{reader.name} ({reader.summary})" for reader in matching)
             raise LossevoError(f"{path}: may be {listing}; say which with --format")
+    for place in lone_folders(path):
+        if datalist_of_elsewhere(place):
+            return DATALIST.scan(place)
     inside = [f"{item.name} ({reader.name})" for item in _some_folders(path) for reader in _matching(item)]
     if inside:
         raise LossevoError(f"{path}: no data set itself, but {', '.join(inside)} in it; give one of them")
@@ -100,7 +104,8 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
     """The labelled cases of a data set (see :func:`scan`), with the classes that ``labels`` makes of its structures.
 
     A case takes part if all structures wanted are annotated in it. Only headers are read here, voxels by ``Case.load``.
-    A :class:`~lossevo.data.subjects.CohortWarning` says whose patients are not clear, and which labels are left out.
+    A :class:`~lossevo.data.subjects.CohortWarning` says whose patients are not clear, which labels are left out, and
+    why nothing may be mirrored left-right.
 
     Raises:
         LossevoError: the first error that :func:`scan` found, a scheme that does not fit the data set, or no case that
@@ -132,7 +137,9 @@ def read_cohort(path: str | Path, *, format: str | None = None, labels: LabelSch
         )
         for files in chosen
     )
-    return Cohort(found.folder.resolve().name, classes.names, found.channel_names, cases)
+    if classes.mirror.classes is None:
+        warnings.warn(f"{path}: {not_mirrored(classes.mirror)}", CohortWarning, stacklevel=2)
+    return Cohort(found.folder.resolve().name, classes.names, found.channel_names, cases, classes.mirror)
 
 
 def read_nnunet(path: str | Path) -> Cohort:
@@ -177,9 +184,15 @@ def _matching(path: Path) -> list[Reader]:
 
 
 def _checked(found: Scan) -> Scan:
-    """The scan, if its cases have names that files can be called by, and its labels values that fit: lists and
-    descriptions are written by anybody.
+    """The scan, if its names can be written, its cases have names that files can be called by, and its labels values
+    that fit: lists and descriptions are written by anybody.
     """
+    for name in _all_names(found):
+        if not is_text(name):
+            raise LossevoError(
+                f"{name.encode(errors='backslashreplace').decode()}: a name that is not UTF-8; rename it, as all that "
+                "is written of a data set is UTF-8"
+            )
     for case in found.cases:
         if not re.fullmatch(r"[^/\\\x00-\x1f]+", case.case_id) or case.case_id in (".", ".."):
             raise LossevoError(f"{found.folder}: a case is called {case.case_id!r}; expected a name without slashes")
@@ -187,6 +200,16 @@ def _checked(found: Scan) -> Scan:
         if not 0 < value <= LARGEST_VALUE:
             raise LossevoError(f"{found.folder}: '{name}' has the label value {value}, expected 1 to {LARGEST_VALUE}")
     return found
+
+
+def _all_names(found: Scan) -> Iterator[str]:
+    """Every name of a data set that gets into what is written of it."""
+    yield str(found.folder.resolve())
+    yield from found.label_names.values()
+    yield from found.channel_names
+    for case in found.cases:
+        files = (*case.images, *(label.file for label in case.labels))
+        yield from (case.case_id, case.subject, *map(str, files))
 
 
 def _with_labels_of(wanted: set[int], found: Scan, path: str | Path) -> list[CaseFiles]:

@@ -14,10 +14,19 @@ follows BIDS (``sub-01_…``, ``sub-01/…``). ``validation`` cases have labels 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lossevo.data.readers.listing import found_label_names, json_channel_names, json_label_names, listed, read_json
+from lossevo.data.readers.listing import (
+    found_label_names,
+    json_channel_names,
+    json_label_names,
+    listed,
+    read_json,
+    stem,
+)
 from lossevo.data.readers.reader import Reader
 from lossevo.data.readers.table import Row, cases_from, channel_names_of
 from lossevo.data.scan import Problem, Scan, error
@@ -29,17 +38,33 @@ def is_datalist(file: Path) -> bool:
 
     An nnU-Net v1 ``dataset.json`` has such a list too, but of names that its files do not have.
     """
-    try:
-        items = json.loads(file.read_text(encoding="utf-8-sig"))["training"]
-        names = (item["image"][0] if isinstance(item["image"], list) else item["image"] for item in items)
-        return any((file.parent / name).is_symlink() or (file.parent / name).exists() for name in names)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+    return any(image.is_symlink() or image.exists() for image in _images(file))
+
+
+def is_list_of_elsewhere(file: Path) -> bool:
+    """Whether a JSON file lists images and labels, none of which is where it says: it may have another base folder."""
+    if not any(True for _ in _images(file)) or is_datalist(file):
         return False
+    return not any(re.search(r"_\d{4}$", stem(image)) for image in listed(file.parent / "imagesTr"))
 
 
-def _file(path: Path) -> Path | None:
+def _images(file: Path) -> Iterator[Path]:
+    """The first image of each case of a list, up to one that is none; nothing if it is no list."""
+    try:
+        for item in json.loads(file.read_text(encoding="utf-8-sig"))["training"]:
+            yield file.parent / (item["image"][0] if isinstance(item["image"], list) else item["image"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return
+
+
+def datalist_of_elsewhere(path: Path) -> bool:
+    """Whether a path is, or holds, nothing but a list of files that are elsewhere."""
+    return _file(path, is_list_of_elsewhere) is not None
+
+
+def _file(path: Path, wanted: Callable[[Path], bool] = is_datalist) -> Path | None:
     candidates = listed(path, ".json") if path.is_dir() else [path] if path.suffix == ".json" else []
-    found = [file for file in candidates if is_datalist(file)]
+    found = [file for file in candidates if wanted(file)]
     if len(found) > 1:
         raise LossevoError(
             f"{path}: {len(found)} datalists ({', '.join(file.name for file in found)}); give one of the files"
@@ -48,7 +73,7 @@ def _file(path: Path) -> Path | None:
 
 
 def _scan(path: Path) -> Scan:
-    file = _file(path) or (path if path.is_file() else path / "dataset.json")
+    file = _file(path) or _file(path, is_list_of_elsewhere) or (path if path.is_file() else path / "dataset.json")
     if not file.is_file():
         raise LossevoError(f"{path}: no JSON file with a list 'training' of images and labels")
     description = read_json(file, "a list 'training' of images and labels")

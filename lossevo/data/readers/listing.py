@@ -13,11 +13,12 @@ from typing import Any
 from lossevo.data.files import ENDINGS, VOLUME_ENDINGS
 from lossevo.data.loading import label_values
 from lossevo.data.scan import Problem, error
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 
 # Of a label: 16 bits, as label maps have at most; and no spine has so many structures.
 LARGEST_VALUE = 2**16 - 1
 MOST_STRUCTURES = 255
+_DIGITS = 10
 
 
 def hidden(name: str) -> bool:
@@ -116,22 +117,28 @@ def json_label_names(labels: Any, file: Path) -> dict[int, str]:
     """
     if not isinstance(labels, dict) or not labels:
         raise LossevoError(f'{file}: "labels" must map names to values, such as {{"background": 0, "L1": 1}}')
-    if all(key.isdecimal() and isinstance(value, str) for key, value in labels.items()):
+    if all(key.isdecimal() and len(key) < _DIGITS and isinstance(value, str) for key, value in labels.items()):
         if len(set(labels.values())) < len(labels):
             raise LossevoError(f'{file}: "labels" gives the same name to several values')
-        return {int(value): name for value, name in labels.items()}
-    for name, value in labels.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise LossevoError(
-                f'{file}: label "{name}" has the value {value!r}, expected an integer (regions are not supported)'
-            )
-    if "ignore" in labels:
-        raise LossevoError(f'{file}: the "ignore" label is not supported; leave out the partly annotated cases')
-    if len(set(labels.values())) < len(labels):
-        raise LossevoError(
-            f'{file}: "labels" must have unique values without gaps from 0, got {sorted(labels.values())}'
-        )
-    return {value: name for name, value in labels.items()}
+        names = {int(value): name for value, name in labels.items()}
+    else:
+        for name, value in labels.items():
+            if isinstance(value, list):
+                raise LossevoError(
+                    f'{file}: label "{name}" is the region {shown(value)}, and regions are not supported; name each '
+                    "value of the label maps, and make classes of them with --labels FILE.yaml"
+                )
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise LossevoError(f'{file}: label "{name}" has the value {shown(value)}, expected an integer')
+        if len(set(labels.values())) < len(labels):
+            raise LossevoError(f'{file}: "labels" must have unique values, got {shown(sorted(labels.values()))}')
+        names = {value: name for name, value in labels.items()}
+    for value, name in names.items():
+        if name.lower() == "ignore":
+            raise LossevoError(f'{file}: the "ignore" label is not supported; leave out the partly annotated cases')
+        if name.lower() == "background" and value != 0:
+            raise LossevoError(f'{file}: "background" has the value {value}, expected 0')
+    return names
 
 
 def json_channel_names(channels: Any, file: Path) -> tuple[str, ...]:

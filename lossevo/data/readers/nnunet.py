@@ -9,16 +9,18 @@ says otherwise.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from lossevo.data.files import ENDINGS
-from lossevo.data.readers.datalist import is_datalist
+from lossevo.data.loading import ranges
+from lossevo.data.readers.datalist import is_datalist, is_list_of_elsewhere
 from lossevo.data.readers.listing import json_channel_names, json_label_names, listed, read_json, stem
 from lossevo.data.readers.reader import Reader
-from lossevo.data.readers.table import subject_of
-from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error
+from lossevo.data.readers.table import missing_of_list, subject_of
+from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, error, warning
 from lossevo.errors import LossevoError, shown
 
 DESCRIPTION = "dataset.json"
@@ -26,7 +28,8 @@ _EXPECTED = "channel_names, labels, numTraining and file_ending"
 
 
 def _matches(folder: Path) -> bool:
-    return (folder / DESCRIPTION).is_file() and not is_datalist(folder / DESCRIPTION)
+    file = folder / DESCRIPTION
+    return file.is_file() and not is_datalist(file) and not is_list_of_elsewhere(file)
 
 
 def _scan(folder: Path) -> Scan:
@@ -39,6 +42,7 @@ def _scan(folder: Path) -> Scan:
         raise LossevoError(f"{file}: missing; an nnU-Net raw data set names its channels and labels there")
     description = read_json(file, _EXPECTED)
     label_names = _label_names(description.get("labels"), file)
+    gaps = _gaps(label_names, file)
     channel_names = json_channel_names(description.get("channel_names", description.get("modality")), file)
     ending = description.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or ending.lower() not in ENDINGS:
@@ -50,8 +54,10 @@ def _scan(folder: Path) -> Scan:
         images, labels, problems = _from_folders(folder, ending)
     else:
         images, labels = _from_description(listing, file)
-        problems = []
+        entries = [(case, [*images[case].values(), labels[case]]) for case in images]
+        problems = [problem for problem in missing_of_list(entries, file) if problem is not None]
     where = folder / "imagesTr", folder / "labelsTr", ending
+    problems += gaps
     problems += _incomplete(images, labels, where, channels=len(channel_names))
     expected = description.get("numTraining", len(images))
     if expected != len(images):
@@ -63,7 +69,7 @@ def _scan(folder: Path) -> Scan:
                 file,
             )
         )
-    broken = {problem.case_id for problem in problems}
+    broken = {problem.case_id for problem in problems if problem.case_id is not None}
     subjects = _subjects(description.get("subjects", {}), file)
     for case_id in sorted(subjects.keys() - images.keys() - labels.keys()):
         problems.append(
@@ -89,12 +95,19 @@ def _scan(folder: Path) -> Scan:
 
 def _label_names(labels: Any, file: Path) -> dict[int, str]:
     names = json_label_names(labels, file)
-    if sorted(names) != list(range(len(names))) or not 2 <= len(names) <= 256:
+    if 0 not in names or len(names) < 2:
         raise LossevoError(
-            f'{file}: "labels" must have the values 0 (background), 1, 2, ... without gaps and at least one foreground '
-            f"class, got {sorted(names)}"
+            f'{file}: "labels" must have the value 0 (background) and at least one foreground class, got '
+            f"{shown(sorted(names))}"
         )
     return {value: names[value] for value in sorted(names) if value}
+
+
+def _gaps(names: dict[int, str], file: Path) -> list[Problem]:
+    if max(names) == len(names):
+        return []
+    told = f'{file}: "labels" has gaps (0, {ranges(names)}), which nnU-Net itself refuses'
+    return [warning("label-gaps", f"{told}; lossevo reads them, and 'lossevo data convert' numbers them anew", file)]
 
 
 def _subjects(subjects: Any, file: Path) -> dict[str, str]:
@@ -133,12 +146,29 @@ def _from_description(listing: Any, file: Path) -> tuple[dict[str, dict[int, Pat
         if any(isinstance(entry["images"], str) for entry in listing.values()):
             raise TypeError
         images = {
-            case: {channel: file.parent / path for channel, path in enumerate(entry["images"])}
+            case: {channel: _expanded(path, file) for channel, path in enumerate(entry["images"])}
             for case, entry in listing.items()
         }
-        return images, {case: file.parent / entry["label"] for case, entry in listing.items()}
+        return images, {case: _expanded(entry["label"], file) for case, entry in listing.items()}
     except (AttributeError, KeyError, TypeError):
         raise LossevoError(f'{file}: "dataset" must map each case to {{"images": [FILE, …], "label": FILE}}') from None
+
+
+def _expanded(path: str, file: Path) -> Path:
+    """A path of ``dataset``, with variables of the environment as nnU-Net expands them.
+
+    Raises:
+        LossevoError: a variable is not set, and no file is called so.
+    """
+    expanded = file.parent / os.path.expandvars(path)
+    unset = re.search(r"\$(\w+|\{[^}]*\})", os.path.expandvars(path))
+    if unset and not expanded.exists():
+        name = unset[1].strip("{}")
+        raise LossevoError(
+            f'{file}: "dataset" names {shown(path, 200)}, but the variable {name} is not set; set it '
+            f"(export {name}=FOLDER), or write the path"
+        )
+    return expanded
 
 
 def _incomplete(

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lossevo.data.files import read_header
-from lossevo.data.readers.listing import stem, unique_ids
+from lossevo.data.readers.listing import folders, stem, unique_ids
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, error
 from lossevo.errors import LossevoError
+
+_FOLDERS_TRIED = 20
+_FOLDERS_TOLD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,13 @@ def cases_from(rows: Sequence[Row], source: Path) -> tuple[tuple[CaseFiles, ...]
             )
     cases = []
     channels = len(rows[0].images) if rows else 0
-    for case_id, row in zip(ids, rows, strict=True):
-        images = tuple(folder / image for image in row.images)
-        label = folder / row.label
-        missing = [file for file in (*images, label) if not (file.is_symlink() or file.exists())]
-        if missing:
-            code = "missing-label" if missing[0] == label else "missing-image"
-            message = f"{missing[0]}: no such file, but {source} lists it; copy it there or correct the list"
-            problems.append(error(code, message, missing[0], case_id))
+    listed = [
+        (case_id, [folder / name for name in (*row.images, row.label)]) for case_id, row in zip(ids, rows, strict=True)
+    ]
+    for (case_id, files), row, missing in zip(listed, rows, missing_of_list(listed, source), strict=True):
+        images, label = tuple(files[:-1]), files[-1]
+        if missing is not None:
+            problems.append(missing)
         elif len(images) != channels:
             message = f"{source}: {case_id} has {len(images)} image(s), the first case {channels}; list all channels"
             problems.append(error("channel-count", message, source, case_id))
@@ -55,6 +57,45 @@ def cases_from(rows: Sequence[Row], source: Path) -> tuple[tuple[CaseFiles, ...]
             subject = row.subject or subject_of(case_id, images[0], folder)
             cases.append(CaseFiles(case_id, subject, images, (LabelFile(label),), row.fold))
     return tuple(sorted(cases, key=lambda case: case.case_id)), problems
+
+
+def missing_of_list(listed: Sequence[tuple[str, Sequence[Path]]], source: Path) -> list[Problem | None]:
+    """For each case with the files that ``source`` lists, images first, an error if one is missing.
+
+    The first error says how many are, and what to do. A link to nowhere is not missing: git-annex has such.
+    """
+    missing = [[file for file in files if not (file.is_symlink() or file.exists())] for _, files in listed]
+    count, of = sum(map(len, missing)), sum(len(files) for _, files in listed)
+    problems: list[Problem | None] = []
+    for (case_id, files), absent in zip(listed, missing, strict=True):
+        if not absent:
+            problems.append(None)
+            continue
+        advice = "" if any(problems) else _advice(absent[0], source, count, of)
+        code = "missing-label" if absent[0] == files[-1] else "missing-image"
+        message = f"{absent[0]}: no such file, but {source} lists it{advice}"
+        problems.append(error(code, message, absent[0], case_id))
+    return problems
+
+
+def _advice(file: Path, source: Path, missing: int, listed: int) -> str:
+    """What to do about the first missing file of a list, which may have been written for another base folder."""
+    advice = f" (the first of {missing} missing, of {listed} files)" if missing > 1 else ""
+    folder = source.parent.resolve()
+    try:
+        inside = file.relative_to(source.parent)
+    except ValueError:
+        inside = None  # an absolute path is looked for nowhere else
+    if inside is None:
+        return f"{advice}; copy it there, or correct the list"
+    elsewhere = dict.fromkeys([folder, *folder.parents[:2], Path.cwd(), *folders(folder)[:_FOLDERS_TRIED]])
+    found = next((place for place in elsewhere if (place / inside).exists()), None)
+    if found is not None:
+        return f"{advice}; paths are relative to the list, and it lies in {found}: move the list there, or correct it"
+    tried = ", ".join(map(str, [*elsewhere][:_FOLDERS_TOLD]))
+    more = f" and {len(elsewhere) - _FOLDERS_TOLD} more" if len(elsewhere) > _FOLDERS_TOLD else ""
+    literal = " Variables and ~ are not expanded there." if str(inside).startswith(("~", "$")) else ""
+    return f"{advice}; paths are relative to the list. Tried {tried}{more}. Move the list, or correct it.{literal}"
 
 
 def subject_of(case_id: str, image: Path, folder: Path) -> str:

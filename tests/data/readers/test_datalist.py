@@ -161,3 +161,50 @@ def test_a_folder_outside_the_list_s_is_nobody_s_name():
     image = Path("/elsewhere/sub-acute/p0.nii.gz")
     assert subject_of("p0", image, Path("/lists")) == "p0"
     assert subject_of("p0", image, Path("/elsewhere")) == "sub-acute"
+
+
+@pytest.fixture
+def elsewhere(decathlon, tmp_path):
+    """The list of the decathlon in a folder of its own: its paths are relative to another base folder."""
+    folder = tmp_path / "a" / "b" / "c" / "lists"
+    folder.mkdir(parents=True)
+    return Path((decathlon / "dataset.json").rename(folder / "spine.json"))
+
+
+@pytest.mark.parametrize("name", ["spine.json", "dataset.json"])
+@pytest.mark.parametrize("given", ["file", "folder"])
+def test_a_list_of_files_below_another_base_folder(elsewhere, given, name):
+    file = elsewhere.rename(elsewhere.with_name(name))
+    with pytest.raises(LossevoError) as caught:
+        read_cohort(file if given == "file" else file.parent)
+    first = file.parent / "imagesTr" / "SP_3.nii.gz"
+    told = str(caught.value)
+    assert told.startswith(
+        f"{first}: no such file, but {file} lists it (the first of 6 missing, of 6 files); paths are"
+    )
+    assert f"Tried {file.parent}, {file.parent.parent}, " in told
+    assert told.endswith("Move the list, or correct it.")
+    assert "\n" not in told
+
+
+def test_where_the_files_of_a_list_are_is_told(elsewhere, decathlon):
+    moved = elsewhere.rename(decathlon.parent / "spine.json")
+    with pytest.raises(LossevoError, match=f"it lies in {decathlon}: move the list there, or correct it"):
+        read_cohort(moved)
+    (decathlon / "lists").mkdir()
+    moved = moved.rename(decathlon / "lists" / "spine.json")
+    with pytest.raises(LossevoError, match=f"it lies in {decathlon}: move the list there, or correct it"):
+        read_cohort(moved)
+
+
+def test_a_list_of_elsewhere_gives_way_to_the_data_set_it_lies_in(elsewhere, monai):
+    elsewhere.rename(monai / "a.json")
+    assert {case.case_id for case in scan(monai).cases} == {"p0_t1", "p1_t1", "p2_t1"}
+
+
+def test_variables_are_not_expanded_in_a_list(monai, monkeypatch):
+    monkeypatch.setenv("STORE", str(monai))
+    items = json.loads((monai / "folds.json").read_text())["training"]
+    write_list(monai / "folds.json", training=[items[0], {"image": "$STORE/x.nii.gz", "label": "p1/seg.nii.gz"}])
+    with pytest.raises(LossevoError, match=r"x\.nii\.gz: no such file.*Variables and ~ are not expanded there"):
+        read_cohort(monai)

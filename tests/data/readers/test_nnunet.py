@@ -13,7 +13,9 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from lossevo.data import MERGED, CohortWarning, prepare, read_cohort, read_nnunet, relabel
+from lossevo.data.convert import convert
 from lossevo.data.readers import scan
+from lossevo.data.scan import Severity
 from lossevo.errors import LossevoError
 from tests.data.readers.volumes import SAGITTAL, in_ras, write_itk
 
@@ -197,6 +199,63 @@ def test_files_named_in_the_description_instead_of_folders(cohort_folder):
         scan(cohort_folder)
 
 
+def test_variables_in_the_paths_of_the_description(cohort_folder, tmp_path, monkeypatch):
+    store = cohort_folder.rename(tmp_path / "store")
+    cohort_folder.mkdir()
+    (store / "dataset.json").rename(cohort_folder / "dataset.json")
+    listed = {
+        case: {"images": [f"${{STORE_1}}/imagesTr/{case}_0000.nii.gz"], "label": f"$STORE_1/labelsTr/{case}.nii.gz"}
+        for case in "ab"
+    }
+    rewrite_description(cohort_folder, dataset=listed)
+    monkeypatch.delenv("STORE_1", raising=False)
+    with pytest.raises(
+        LossevoError, match=r"'\$\{STORE_1\}/imagesTr/a_0000\.nii\.gz', but the variable STORE_1 is not set; set it"
+    ):
+        read_cohort(cohort_folder)
+    for value in (store, Path("..") / store.name):  # also relative to dataset.json
+        monkeypatch.setenv("STORE_1", str(value))
+        volume = read_cohort(cohort_folder).cases[0].load()
+        np.testing.assert_array_equal(volume.image[0], image_and_label(1)[0])
+    monkeypatch.setenv("STORE_1", "/nowhere")
+    with pytest.raises(LossevoError, match=r"^/nowhere/imagesTr/a_0000\.nii\.gz: no such file, .* \(the first of 4"):
+        read_cohort(cohort_folder)
+
+
+def test_a_dollar_in_a_name_is_one(cohort_folder):
+    for file in (cohort_folder / "imagesTr" / "a_0000.nii.gz", cohort_folder / "labelsTr" / "a.nii.gz"):
+        file.rename(file.with_name(f"$A{file.name}"))
+    assert [case.case_id for case in read_nnunet(cohort_folder).cases] == ["$Aa", "b"]
+    entry = {"images": ["imagesTr/$Aa_0000.nii.gz"], "label": "labelsTr/$Aa.nii.gz"}
+    rewrite_description(cohort_folder, dataset={"x": entry}, numTraining=1)
+    assert read_nnunet(cohort_folder).cases[0].load().case_id == "x"
+
+
+def test_gaps_in_the_label_values(write_nnunet_cohort, tmp_path):
+    """SPIDER's values: as they are in its dataset.json, where nnU-Net wants 0, 1, 2, …"""
+    rng = np.random.default_rng(0)
+    values = [0, *range(1, 8), 100, *range(201, 208)]
+    labels = {case: rng.choice(values, SHAPE).astype(np.uint8) for case in "ab"}
+    cases = {case: (rng.normal(size=SHAPE).astype(np.float32), label) for case, label in labels.items()}
+    names = {"background" if not value else f"structure {value}": value for value in values}
+    folder = write_nnunet_cohort(cases, labels=names)
+    cohort = read_nnunet(folder)
+    assert cohort.class_names == tuple(names)
+    for case in cohort.cases:
+        np.testing.assert_array_equal(np.array(values)[case.load().label], labels[case.case_id])
+    (gaps,) = scan(folder).problems
+    assert (gaps.severity, gaps.code) == (Severity.WARNING, "label-gaps")
+    assert "gaps (0, 1 to 7, 100, 201 to 207), which nnU-Net itself refuses" in gaps.message
+
+    convert(folder, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {
+        name: number for number, name in enumerate(names)
+    }
+    written = np.asarray(nib.load(tmp_path / "out" / "labelsTr" / "a.nii.gz").dataobj)
+    np.testing.assert_array_equal(np.array(values)[written], labels["a"])
+    assert not scan(tmp_path / "out").problems
+
+
 def test_patients_that_names_tell(write_nnunet_cohort):
     names = ("sub-01_ses-1", "sub-01_ses-2", "x_sub-02_t1", "sub-02_t2", "p_1")
     folder = write_nnunet_cohort({name: image_and_label(seed) for seed, name in enumerate(names)})
@@ -253,10 +312,11 @@ def test_description_that_is_no_json(cohort_folder, content: bytes):
         ({"labels": None}, '"labels" must map names to values'),
         ({"labels": {}}, '"labels" must map names to values'),
         ({"labels": {"background": 0}}, "at least one foreground class"),
-        ({"labels": {"background": 0, "L1": 2}}, r"without gaps .* got \[0, 2\]"),
-        ({"labels": {"L1": 1, "L2": 2}}, r"without gaps .* got \[1, 2\]"),
-        ({"labels": {"background": 0, "L1": 1, "L2": 1}}, r"without gaps .* got \[0, 1, 1\]"),
-        ({"labels": {"background": 0, "spine": [1, 2]}}, r'"spine" has the value \[1, 2\]'),
+        ({"labels": {"L1": 1, "L2": 2}}, r"the value 0 \(background\) .* got \[1, 2\]"),
+        ({"labels": {"L1": 0, "background": 1}}, '"background" has the value 1, expected 0'),
+        ({"labels": {"background": 0, "L1": 1, "L2": 1}}, r"unique values, got \[0, 1, 1\]"),
+        ({"labels": {"background": 0, "L1": 1, "spine": [1, 2]}}, r'"spine" is the region \[1, 2\], .* --labels FILE'),
+        ({"labels": {"background": 0, "L1": 70000}}, "'L1' has the label value 70000, expected 1 to 65535"),
         ({"labels": {"background": 0, "L1": True}}, '"L1" has the value True'),
         ({"labels": {"background": 0, "L1": "one"}}, "\"L1\" has the value 'one'"),
         ({"labels": {"0": "background", "1": "L1", "2": "L1"}}, "same name to several values"),

@@ -135,8 +135,8 @@ def own_machines() -> Iterator[dict[str, Machine]]:
         yield machines
 
 
-def search(jobs: int = 1, seconds: float = 0.0) -> list[str]:
-    return [sys.executable, str(HERE / "cluster_search.py"), ADDRESS, str(jobs), str(seconds)]
+def search(jobs: int = 1, seconds: float = 0.0, limit_s: float = 600.0) -> list[str]:
+    return [sys.executable, str(HERE / "cluster_search.py"), ADDRESS, str(jobs), str(seconds), str(limit_s)]
 
 
 def error_of(process: subprocess.Popen[str]) -> str:
@@ -188,6 +188,37 @@ def test_jobs_run_on_all_nodes_and_survive_the_loss_of_one_and_the_cluster_goes_
     first, *rest = map(json.loads, output.splitlines())
     assert first["workers"] in (1, 2)  # Ray takes half a minute to be sure that a node is gone
     assert [outcome["status"] for outcome in rest] == ["done", "done"]
+
+
+def test_a_driver_that_was_cut_off_for_40_s_finds_its_jobs_done(own_machines):
+    """They ended in time, though it hears of that only long after their limit."""
+    process = own_machines["search"].start(
+        str(ROOT / "docker" / "join-cluster"), *search(jobs=6, seconds=4.0, limit_s=10.0)
+    )
+    outcomes = {}
+    for line in process.stdout:
+        answer = json.loads(line)
+        if "workers" in answer:
+            time.sleep(1.0)
+            own_machines["head"].ip("link", "set", "search", "down")
+            time.sleep(40.0)
+            own_machines["head"].ip("link", "set", "search", "up")
+        else:
+            outcomes[answer["ticket"]] = answer
+    assert process.wait(timeout=60) == 0
+    assert {ticket: outcome["value"] for ticket, outcome in outcomes.items()} == {x: {"y": x * x} for x in range(6)}
+    assert {outcome["status"] for outcome in outcomes.values()} == {"done"}
+
+
+def test_the_loss_of_the_head_is_one_line_before_ray_ends_the_process(own_machines):
+    process = own_machines["search"].start(str(ROOT / "docker" / "join-cluster"), *search(jobs=400, seconds=1.0))
+    for line in process.stdout:
+        if "ticket" in json.loads(line):
+            own_machines["head"].pull_the_plug()
+            break
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert "the head of the Ray cluster at 10.77.0.1:6379 has not answered for 45 s" in output.splitlines()[-1]
 
 
 def test_a_cluster_of_another_ray_is_an_error_that_names_both_versions(machines):

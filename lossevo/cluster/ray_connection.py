@@ -47,8 +47,8 @@ import ray
 __all__ = ["RayConnection", "ray"]  # Ray is imported from here, so that it sees the environment set above
 
 REACH_TIMEOUT_S: Final = 5.0
-# A socket's path may have 107 characters. Ray needs about 70 of them below its folder.
-_LONGEST_TEMPORARY: Final = 24
+# A socket's path may have 107 characters. Ray needs about 65 of them below its folder, and the folder's name 19.
+_LONGEST_TEMPORARY: Final = 22
 PROBE_TIMEOUT_S: Final = 40.0
 
 # How many seconds Ray goes on asking a head that refuses it, and looking for a node on this machine; else 20 and 60.
@@ -79,7 +79,8 @@ class RayConnection:
             with _own_sigterm():
                 if address is None:
                     self._folder = _private_folder()
-                    _start(cpus or usable_cpus(), self._folder)
+                    # Ray opens its folder to everybody, so it is one inside.
+                    _start(cpus or usable_cpus(), self._folder / "r")
                 else:
                     _join(address)
             _set_driver_messages(False)

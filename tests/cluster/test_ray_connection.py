@@ -80,6 +80,44 @@ def test_it_is_quiet_needs_a_token_and_leaves_nothing(start):
     assert program.descendants_after(60) == []
 
 
+@pytest.mark.parametrize("kind", ["long", "absent", "file"])
+def test_a_folder_for_temporary_files_that_it_cannot_use(start, tmp_path, kind):
+    """The paths of sockets are short: then they lie in /tmp."""
+    folder = tmp_path / ("x" * 120)
+    if kind == "long":
+        folder.mkdir()
+    elif kind == "file":
+        folder = tmp_path / "file"
+        folder.touch()
+    program = start("work", TMPDIR=str(folder))
+    output, errors = program.process.communicate(timeout=120)
+    assert (output.splitlines()[-1], errors) == ("outcomes: died done error", "")
+
+
+def test_no_folder_for_temporary_files_at_all_is_one_line(monkeypatch):
+    def refused(**_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ray_connection.tempfile, "mkdtemp", refused)
+    with pytest.raises(LossevoError, match=r"none can be used \(.*/tmp: Permission denied.*set TMPDIR to a folder"):
+        ray_connection._private_folder()
+
+
+def test_its_files_are_for_this_user_alone(start):
+    program = start("wait")
+    assert program.process.stdout.readline() == "ready\n"
+    (folder,) = {
+        Path(argument.split("=", 1)[1]).parents[1]
+        for pid in program.descendants()
+        for argument in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if argument.startswith("--session_dir=") or argument.startswith("--session-dir=")
+    }
+    assert folder.stat().st_mode & 0o777 == 0o700
+    program.process.send_signal(signal.SIGINT)
+    program.process.communicate(timeout=60)
+    assert not folder.exists()
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_the_terminal_ends_everything_quickly(start):
     program = start("wait")

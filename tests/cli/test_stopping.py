@@ -1,0 +1,175 @@
+"""Searches that are stopped, started at once, or short of room: nothing is lost, and nobody else's is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lossevo.search import Subjects
+from lossevo.search.ledger import Ledger
+
+
+def requests(run: Path) -> list:
+    with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
+        return [training.request for training in ledger.trainings()]
+
+
+@pytest.fixture
+def arguments(space_file, cohort) -> tuple[str, ...]:
+    return "search", str(space_file), "--data", str(cohort), "--steps", "2", "--seed", "3"
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("where", [["--in-process"], ["--workers", "1"]], ids=lambda where: where[0])
+    def test_they_stop_it_as_ctrl_c_does(self, start, arguments, tmp_path, number, where):
+        """SIGTERM is what SLURM, Kubernetes and docker stop send, to this process or to all."""
+        run = tmp_path / "run"
+        program = start(*arguments, "--run", run, *where)
+        program.lines_until(" dice ", times=3)
+        if where == ["--in-process"]:
+            program.signal(number)  # to all
+        else:
+            program.process.send_signal(number)
+        out = program.rest()
+        assert program.process.returncode == 130
+        assert out.splitlines()[-1] == (
+            f"Interrupted; every finished training is kept. Go on with:  lossevo search --resume {run}"
+        )
+        assert program.errors() == ""
+        assert program.descendants_after(60) == []
+        assert len(requests(run)) >= 3
+
+    def test_nohup_stays_in_force(self, start, arguments, tmp_path):
+        with_nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new process inherits
+        try:
+            program = start(*arguments, "--run", tmp_path / "run", "--in-process")
+        finally:
+            signal.signal(signal.SIGHUP, with_nohup)
+        program.lines_until(" dice ", times=3)
+        program.process.send_signal(signal.SIGHUP)
+        program.rest()
+        assert program.process.returncode == 0
+
+    @pytest.mark.slow
+    def test_ctrl_z_for_longer_than_a_training_may_take_changes_nothing(self, start, arguments, finished, tmp_path):
+        task = tmp_path / "task.yaml"
+        task.write_text("step_limit_s: 0.001\n")  # and two minutes
+        run = tmp_path / "run"
+        program = start(*arguments, "--task", task, "--run", run, "--workers", 2)
+        program.lines_until(" dice ", times=5)
+        program.signal(signal.SIGSTOP)
+        subprocess.run(["sleep", "130"], check=True)
+        program.signal(signal.SIGCONT)
+        program.rest()
+        assert program.process.returncode == 0
+        for name in ("hall_of_fame.json", "subjects.json"):
+            assert (run / name).read_bytes() == (finished.folder / name).read_bytes(), name
+
+
+class TestAtOnce:
+    def test_searches_without_a_name_get_folders_of_their_own(self, start, space_file, cohort, tmp_path):
+        """As of a SLURM array."""
+        given = "search", space_file, "--data", cohort, "--steps", "1", "--in-process"
+        programs = {seed: start(*given, "--seed", seed) for seed in (3, 4)}
+        for program in programs.values():
+            program.rest()
+            assert program.process.returncode == 0, program.errors()
+        runs = {json.loads((run / "run.json").read_text())["seed"]: run for run in (tmp_path / "runs").iterdir()}
+        assert runs.keys() == {3, 4}
+        for run in runs.values():
+            subjects = Subjects.read(run)
+            for request in requests(run):
+                assert (request["train"], request["validate"]) == ([*subjects.train], [*subjects.validation])
+
+    @pytest.mark.parametrize("command", ["search", "evaluate"])
+    def test_of_those_with_one_name_one_runs_and_is_not_disturbed(self, start, space_file, cohort, tmp_path, command):
+        given = {
+            "search": ("search", space_file, "--run", "same"),
+            "evaluate": ("evaluate", "--losses", "dice,cross_entropy", "--out", "same"),
+        }[command]
+        programs = [
+            start(*given, "--data", cohort, "--steps", "1", "--in-process", "--seed", seed) for seed in (3, 4, 5)
+        ]
+        for program in programs:
+            program.rest()
+        (winner,) = (seed for seed, program in zip((3, 4, 5), programs, strict=True) if not program.process.returncode)
+        for seed, program in zip((3, 4, 5), programs, strict=True):
+            if seed != winner:
+                assert program.process.returncode == 2
+                assert "same: another process works in" in program.errors() or "exists already" in program.errors()
+        document = "run.json" if command == "search" else "comparison.json"
+        assert json.loads((tmp_path / "same" / document).read_text())["seed"] == winner
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root on Linux")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not allow to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_leaves_nothing_and_the_same_command_works_when_there_is_room(cli, arguments, small_disk):
+    filler = small_disk / "filler"
+    with suppress(OSError):  # until there is no room
+        filler.write_bytes(b"0" * 2**20)
+    said = cli(*arguments, "--run", small_disk / "run", "--in-process")
+    assert said.status == 2
+    assert said.err.startswith(f"lossevo: {small_disk}/run")
+    assert "No space left on device" in said.err or "disk is full" in said.err
+    assert {path.name for path in small_disk.iterdir()} == {"filler"}
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert cli(*arguments, "--run", small_disk / "run", "--in-process").status == 0
+
+
+class TestMoreOfTheSame:
+    def test_a_finished_search_takes_more_budget(self, cli, arguments, tmp_path):
+        run, other = tmp_path / "run", tmp_path / "other"
+        assert cli(*arguments, "--budget", 24, "--run", run, "--in-process").status == 0
+        assert cli("search", "--resume", run, "--budget", 34, "--in-process").status == 0
+        assert cli(*arguments, "--budget", 34, "--run", other, "--in-process").status == 0
+        assert (run / "hall_of_fame.json").read_bytes() == (other / "hall_of_fame.json").read_bytes()
+        assert requests(run) == requests(other)
+        less = cli("search", "--resume", run, "--budget", 30, "--in-process")
+        assert (less.status, less.err) == (
+            2,
+            f"lossevo: --budget is 30, but {run} was begun with 34 trainings; give at least as many\n",
+        )
+
+    @pytest.mark.parametrize("command", ["search", "evaluate", "metalearn"])
+    def test_retrying_needs_something_to_go_on_with(self, cli, command):
+        said = cli(command, "--retry-failed")
+        assert (said.status, said.err) == (
+            2,
+            "lossevo: --retry-failed goes on with a folder; name it with --resume\n",
+        )
+
+    def test_what_failed_is_done_again(self, cli, arguments, finished, tmp_path):
+        run = tmp_path / "run"
+        assert cli(*arguments, "--run", run, "--in-process").status == 0
+        with Ledger(run / "ledger.sqlite") as ledger, ledger._transaction() as connection:
+            connection.execute("UPDATE trainings SET status = 'timeout', value = NULL WHERE ticket IN (3, 4)")
+        said = cli("search", "--resume", run, "--retry-failed", "--in-process")
+        assert said.status == 0
+        assert "2 failed trainings are done again." in said.out
+        assert (run / "hall_of_fame.json").read_bytes() == (finished.folder / "hall_of_fame.json").read_bytes()
+
+
+def test_a_space_file_states_its_budget_with_and_without_data(cli, space_file, tmp_path):
+    assert cli("search", space_file, "--steps", 1, "--run", tmp_path / "run", "--in-process").status == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["space"]["budget"]["trainings"] == 30

@@ -13,9 +13,11 @@ _LIBRARIES = ("torch", "numpy", "monai", "scipy", "nibabel")
 
 
 @cache
-def code_hash() -> str:
-    """Twelve hexadecimal digits of the sha256 over all source files of the package: their names and bytes."""
-    package = Path(__file__).parent
+def code_hash(part: str = "") -> str:
+    """Twelve hexadecimal digits of the sha256 over the source files of the package: their names and bytes. ``part``
+    names a folder of it.
+    """
+    package = Path(__file__).parent / part
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         content = file.read_bytes()

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from lossevo.cluster.cpus import usable_cpus
+from lossevo.cpus import usable_cpus
 from lossevo.errors import LossevoError
 
 # Ray reads the next two when it is first imported. Under `uv run` it would upload the current folder to every worker.

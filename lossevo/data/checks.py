@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lossevo.cpus import usable_cpus
 from lossevo.data.case_checks import CaseReport, examine, listed, sides
 from lossevo.data.labels import LabelScheme, classes_of
 from lossevo.data.mirror import mirror_of_names, not_mirrored
@@ -106,7 +106,7 @@ def check(
     sides = _sides(scan, scheme)
     cases: list[CaseReport] = []
     # Threads: decompressing, hashing and sorting all let go of the interpreter.
-    with ThreadPoolExecutor(workers or _cpus()) as pool:
+    with ThreadPoolExecutor(workers or usable_cpus()) as pool:
         for case in pool.map(partial(examine, scan=scan, class_names=class_of), scan.cases):
             cases.append(case)
             if progress is not None:
@@ -127,13 +127,6 @@ def check(
         problems=tuple(problems),
         notes=(*_notes(scan, problems), *sides.notes),
     )
-
-
-def _cpus() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 def _class_of(scan: Scan, scheme: LabelScheme | None) -> Mapping[int, str]:

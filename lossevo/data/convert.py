@@ -6,7 +6,6 @@ The folder appears at once when it is complete; a kill half way leaves a folder 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -22,6 +21,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from lossevo.cpus import usable_cpus
 from lossevo.data.cohort import Case, Cohort
 from lossevo.data.geometry import LARGEST_SKEW, Affine, largest_distance_mm, skew, spacing_of, straightened
 from lossevo.data.labels import SEPARATE, LabelScheme, classes_of
@@ -147,7 +147,7 @@ def write_nnunet(
         try:
             for folder in ("imagesTr", "labelsTr"):
                 (part / folder).mkdir()
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(usable_cpus()) as pool:
                 job = partial(_write_case, part, name_of, read)
                 for done, (case, change) in enumerate(zip(cohort.cases, pool.map(job, cohort.cases), strict=True), 1):
                     changes[case.case_id] = change

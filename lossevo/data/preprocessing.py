@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-import lossevo
+from lossevo.cpus import usable_cpus
 from lossevo.data.body import Box, body_box, body_mask
 from lossevo.data.cache import Cache, StoredVolume
 from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
@@ -27,13 +27,12 @@ from lossevo.data.intensities import Mode, Scaled, fat_fraction, mode_of, z_scor
 from lossevo.data.mirror import Mirror, mirror_of_names
 from lossevo.data.resampling import Spacing, resample, resample_label, resampled_size
 from lossevo.errors import LossevoError
+from lossevo.installation import code_hash
 
 Progress = Callable[[int, int, str], None]
 
-# Part of every fingerprint and of every key of the cache: raise it when prepared voxels come out differently.
+# Part of every fingerprint: raise it when prepared voxels come out differently. tests/data/test_recipe.py tells when.
 PREPROCESSING_VERSION = 2
-# Part of every key of the cache alone: raise it when a record says something else, or voxels differ by rounding.
-ENTRY_VERSION = 2
 
 # Tells the hash of a label from those of images in ``subject_hashes``.
 LABEL_MARK = "label:"
@@ -249,7 +248,8 @@ class _Preparation:
         return json.dumps([case.reading, images, labels])
 
     def _key(self, source: str) -> str:
-        return hashlib.sha256(f"{lossevo.__version__} {ENTRY_VERSION}\n{self.identity}\n{source}".encode()).hexdigest()
+        # Other code may read or prepare the same bytes otherwise.
+        return hashlib.sha256(f"{code_hash('data')}\n{self.identity}\n{source}".encode()).hexdigest()
 
     def _found(self, case: Case, key: str) -> _Prepared | None:
         file = self._cache.find("volumes", key) if self._cache else None
@@ -315,7 +315,7 @@ class _Preparation:
 def reading_pool(largest_voxels: int, *, bytes_per_voxel: int = BYTES_PER_VOXEL) -> Iterator[ThreadPoolExecutor]:
     """Threads for work on volumes of up to so many voxels (0: unknown): as many as there are cores and memory for."""
     fitting = READING_BYTES // (bytes_per_voxel * max(largest_voxels, 1))
-    pool = ThreadPoolExecutor(max(1, min(fitting, os.cpu_count() or 1, 8)))
+    pool = ThreadPoolExecutor(max(1, min(fitting, usable_cpus(), 8)))
     try:
         yield pool
     finally:

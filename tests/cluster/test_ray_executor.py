@@ -17,9 +17,10 @@ import pytest
 
 import lossevo
 from lossevo.cluster import Executor, Job, Outcome, Status, WorkerSpec, open_executor
-from lossevo.cluster.ray_executor import RayExecutor
+from lossevo.cluster.ray_executor import RayExecutor, check_same_installation
 from lossevo.cluster.retries import BLAMED_AFTER, SUSPECT_AFTER
 from lossevo.errors import LossevoError, ResumableError
+from lossevo.installation import installation
 
 TOY = WorkerSpec("example_workers:Toy")
 
@@ -294,6 +295,12 @@ def test_a_cluster_whose_cpus_are_taken_is_an_error_with_numbers(pool, monkeypat
             open_executor(TOY, workers=1)
     finally:
         ray.kill(blocker)
+
+
+def test_a_node_with_other_code_is_an_error_that_names_it():
+    with pytest.raises(LossevoError, match=r"10.0.0.2:5 has lossevo code .*, this machine code 0123: install the same"):
+        check_same_installation({"lossevo": "code 0123"}, "10.0.0.2:5")
+    check_same_installation(installation(), "10.0.0.2:5")
 
 
 def test_a_process_uses_one_ray_cluster():

@@ -36,8 +36,6 @@ from lossevo.errors import LossevoError, is_text, nearest
 
 LEFT_OUT = frozenset({"other-image", "older-label", "series"})
 """Problems by which a label that is there takes no part."""
-# Part of what a cached volume is known by: raise it when the same files are read as other voxels.
-READING_VERSION = 3
 
 FORMATS: Mapping[str, Reader] = {
     reader.name: reader
@@ -167,7 +165,6 @@ def _reading(files: CaseFiles, found: Scan, class_of: Mapping[int, int]) -> str:
     masks = [label.value for label in files.labels]
     return json.dumps(
         [
-            READING_VERSION,
             len(files.images),
             masks,
             sorted(class_of.items()),

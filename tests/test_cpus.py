@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lossevo.cluster.cpus import _quotas, usable_cpus
+from lossevo.cpus import _quotas, usable_cpus
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux")
 def test_those_of_the_affinity_mask():
     program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); " + (
-        "from lossevo.cluster.cpus import usable_cpus; print(usable_cpus())"
+        "from lossevo.cpus import usable_cpus; print(usable_cpus())"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.check_output([sys.executable, "-c", program], env=environment, text=True) == "1\n"

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lossevo.cluster.executor import BusyMeter
-from lossevo.cluster.head_watch import HEAD_LOST_S, HeadWatch
+from lossevo.cluster.head_watch import HeadWatch
 from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, describe, make_worker
 from lossevo.cluster.limit import AwakeClock, run_within_limit
 from lossevo.cluster.ray_connection import RayConnection, ray
@@ -144,7 +144,7 @@ class RayExecutor:
             for slot in self._slots:
                 self._start(slot)
             self._dispatcher.start()
-            self._head = HeadWatch(self._address, self._on_head_lost)
+            self._head = HeadWatch(self._address, _node_socket(), self._on_head_lost)
             self._await_first_worker()
         except BaseException:
             self.close()
@@ -202,14 +202,9 @@ class RayExecutor:
     ) -> None:
         self.close()
 
-    def _on_head_lost(self) -> None:
+    def _on_head_lost(self, what: str) -> None:
         self._head_is_lost = True
-        self._arrived.put(
-            ResumableError(
-                f"the head of the Ray cluster at {self._address} has not answered for {HEAD_LOST_S:g} s; start the "
-                f"cluster again{self._advice}"
-            )
-        )
+        self._arrived.put(ResumableError(f"{what}; start Ray again{self._advice}" if self._advice else what))
 
     def _await_first_worker(self) -> None:
         if not self._first_ready.wait(START_TIMEOUT_S):
@@ -433,6 +428,12 @@ def check_same_installation(expected: Mapping[str, str], name: str) -> None:
             raise LossevoError(
                 f"{name} has {package} {found.get(package)}, this machine {version}: install the same on all nodes"
             )
+
+
+def _node_socket() -> Path:
+    """Where Ray's node on this machine listens."""
+    own = ray.get_runtime_context().get_node_id()
+    return next(Path(node["RayletSocketName"]) for node in ray.nodes() if node["NodeID"] == own)
 
 
 def _is_alive(node_id: str) -> bool:

@@ -236,7 +236,6 @@ class TestResume:
             ["glo"],
             ["--seed", 4],
             ["--seed", 3],
-            ["--budget", 60],
             ["--task", "task.yaml"],
             ["--steps", 5],
             ["--window", 2],

@@ -191,12 +191,13 @@ def test_without_data_it_says_that_it_uses_the_phantom(cli, monkeypatch, space_f
 
     monkeypatch.setattr(Run, "search", lambda *given, **named: [])
     monkeypatch.setattr(CohortSource, "open", few_phantoms)
-    said = cli("search", space_file)
-    assert (said.status, said.err) == (0, "")
-    assert "using the embedded phantom" in said.out
-    config = read_config(Path("runs/tiny-phantom-1"))
-    assert config.cohort == CohortSource()
-    assert config.space.budget.trainings == 96
+    for space, name, trainings in (("segmentation", "segmentation", 96), (space_file, "tiny", 30)):
+        said = cli("search", space)
+        assert (said.status, said.err) == (0, "")
+        assert "using the embedded phantom" in said.out
+        config = read_config(Path(f"runs/{name}-phantom-1"))
+        assert config.cohort == CohortSource()
+        assert config.space.budget.trainings == trainings, "a file states its budget itself"
 
 
 def few_phantoms(source, spacing, labels):

@@ -168,8 +168,3 @@ class TestMoreOfTheSame:
         assert said.status == 0
         assert "2 failed trainings are done again." in said.out
         assert (run / "hall_of_fame.json").read_bytes() == (finished.folder / "hall_of_fame.json").read_bytes()
-
-
-def test_a_space_file_states_its_budget_with_and_without_data(cli, space_file, tmp_path):
-    assert cli("search", space_file, "--steps", 1, "--run", tmp_path / "run", "--in-process").status == 0
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["space"]["budget"]["trainings"] == 30

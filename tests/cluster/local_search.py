@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lossevo.cluster import Job, WorkerSpec, open_executor
 from lossevo.cluster.ray_connection import ray
+from lossevo.errors import ResumableError
 
 
 def main(what: str, folder: Path) -> None:
@@ -45,4 +46,7 @@ def connect_without_token(address: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except ResumableError as error:
+        print("error:", error)

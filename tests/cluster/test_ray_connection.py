@@ -119,6 +119,22 @@ def test_its_files_are_for_this_user_alone(start):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [("raylet", "Ray's node on this machine has not answered"), ("gcs_server", "the head of the Ray cluster at")],
+)
+def test_a_ray_that_ends_is_one_line_before_it_ends_the_process(start, part, line):
+    program = start("wait")
+    assert program.process.stdout.readline() == "ready\n"
+    for pid in program.descendants():
+        if Path(f"/proc/{pid}/comm").read_text().strip() == part:
+            os.kill(pid, signal.SIGKILL)
+    output, errors = program.process.communicate(timeout=120)
+    assert output.startswith(f"error: {line}")
+    assert errors == ""
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_the_terminal_ends_everything_quickly(start):
     program = start("wait")
     assert program.process.stdout.readline() == "ready\n"

@@ -18,8 +18,6 @@ def write_bytes(path: Path, content: bytes, *, advice: str = "free space or righ
     """
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
-        if path.parent.is_symlink():
-            raise LossevoError(f"{path.parent}: a symbolic link, which nothing is written through; remove it")
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # does not follow a link
             with os.fdopen(descriptor, "wb") as stream:

@@ -46,8 +46,11 @@ def write_pictures(pictures: Iterable[Picture], folder: Path) -> list[Path]:
     """Write pictures as PNG and SVG into ``folder``, which is made if need be; returns the PNGs.
 
     Raises:
-        LossevoError: a file cannot be written.
+        LossevoError: a file cannot be written, or ``folder`` is a symbolic link: the folder around it may come from
+            somebody else.
     """
+    if folder.is_symlink():
+        raise LossevoError(f"{folder}: a symbolic link, which nothing is written through; remove it")
     written = []
     for picture in pictures:
         write_file(folder / f"{picture.name}.svg", rendered(picture.figure, "svg"))

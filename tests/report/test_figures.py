@@ -7,7 +7,9 @@ import pytest
 
 from lossevo import report
 from lossevo.analysis import AnalysedLoss
+from lossevo.errors import LossevoError
 from lossevo.losses import names
+from lossevo.report.files import write_pictures
 from lossevo.report.style import line_styles, panels_of, rendered, shortened, styled
 
 CATALOGUE = [AnalysedLoss.of_catalogue(name) for name in names()]
@@ -75,3 +77,11 @@ def test_files_carry_neither_date_nor_version(pictures):
     svg = rendered(pictures["scenes"].figure, "svg")
     assert b"<dc:date>" not in svg
     assert mpl.__version__.encode() not in svg
+
+
+def test_pictures_are_not_written_through_a_link(tmp_path):
+    """``figures`` of a run folder that comes from somebody else."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "figures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LossevoError, match="figures: a symbolic link, which nothing is written through; remove it"):
+        write_pictures([], tmp_path / "figures")

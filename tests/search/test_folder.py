@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from lossevo import writing
 from lossevo.errors import LossevoError
 from lossevo.search.folder import (
     LOCK,
@@ -140,11 +139,12 @@ class TestLinks:
         write_json(tmp_path / "hall_of_fame.json", {"a": 1})
         assert victim.read_text() == "precious"
 
-    def test_a_folder_that_is_a_link_is_not_written_in(self, tmp_path, victim):
-        (tmp_path / "figures").symlink_to(victim.parent)
-        with pytest.raises(LossevoError, match="figures: a symbolic link, which nothing is written through"):
-            writing.write_bytes(tmp_path / "figures" / "precious", b"gone")
-        assert victim.read_text() == "precious"
+    def test_the_user_s_own_link_to_a_run_folder_is_followed(self, tmp_path):
+        (tmp_path / "scratch").mkdir()
+        (tmp_path / "run").symlink_to(tmp_path / "scratch")
+        with locked(tmp_path / "run"):
+            write_text(tmp_path / "run" / "file", "x")
+        assert (tmp_path / "scratch" / "file").read_text() == "x"
 
     def test_a_lock_that_is_a_link_is_refused(self, tmp_path, victim):
         (tmp_path / LOCK).symlink_to(victim)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import arguments
 from lossevo.losses.adaptive import AdaptiveWeighting, named_parts, share_spacing
-from lossevo.losses.base import Description, SegmentationLoss
+from lossevo.losses.base import Description, SegmentationLoss, check_shapes
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.learnable import FREE_LIMIT, LEARNABLE, SHARE, Learnable, Range
 from lossevo.losses.trajectory import Trajectory
@@ -132,6 +132,7 @@ class AdaptiveParameters(SegmentationLoss):
         Nothing of the loss's state moves.
         """
         training = self.training
+        check_shapes(logits, target, distance_map)
         with torch.autocast(device_type=logits.device.type, enabled=False):
             inputs = self.prepare(logits, target, distance_map)
             before = {place: attrgetter(place)(self.loss) for place in self._initial}

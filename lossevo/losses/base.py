@@ -173,7 +173,7 @@ class SegmentationLoss(nn.Module):
 def keeping_dtype(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """What moves tensors to another device as ``convert`` does, and leaves their type as it is.
 
-    A device without float64 (Apple's MPS) gets float32.
+    A device without float64, which refuses it with a TypeError (Apple's MPS), gets float32.
     """
 
     def move(tensor: Tensor) -> Tensor:

@@ -128,11 +128,6 @@ def one_hot(target: Tensor, classes: int, dtype: torch.dtype, *, out: Tensor | N
     return torch.eq(target, index, out=out)
 
 
-def finest_dtype(device: torch.device) -> torch.dtype:
-    """The floating-point type with the most digits that a device has: Apple's MPS has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def _is_hard(target: Tensor) -> bool:
     return target.shape[1] == 1 or not target.is_floating_point()
 

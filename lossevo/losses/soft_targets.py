@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lossevo.losses.kernels import finest_dtype
-
 if TYPE_CHECKING:
     from lossevo.losses.base import SegmentationLoss
 
@@ -60,12 +58,11 @@ def has_minimum_at_target(loss: SegmentationLoss, classes: int, axes: int, devic
     """
     generator = torch.Generator().manual_seed(0)
     shape = (2, classes, 4, 5, 6)[: 2 + axes]
-    shares, step = (2 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    shares, step = (2 * torch.randn(shape, generator=generator) for _ in range(2))
     small, fainter = (_small_object(share, shape) for share in (0.3, 0.2))
-    dtype = finest_dtype(torch.device(device))
     with torch.inference_mode(False), torch.enable_grad(), _as_it_was(loss):
         at_target, beside, beside_small = (
-            _slope(loss, target.to(device, dtype), prediction.to(device, dtype))
+            _slope(loss, target.to(device), prediction.to(device))
             for target, prediction in ((shares, shares), (shares, shares + step), (small, fainter))
         )
     return at_target <= _VANISHED * beside and beside_small > 0
@@ -73,7 +70,7 @@ def has_minimum_at_target(loss: SegmentationLoss, classes: int, axes: int, devic
 
 def _small_object(share: float, shape: Sequence[int]) -> Tensor:
     """Logits of an object 2 voxels long along each axis, in which the classes of the foreground share ``share``."""
-    logits = torch.full(shape, -8.0, dtype=torch.float64)
+    logits = torch.full(shape, -8.0)
     inside = logits
     for axis in range(2, logits.ndim):
         inside = inside.narrow(axis, 1, 2)

@@ -83,7 +83,7 @@ def parse_json(text: str, *, source: str, allow_nan: bool = False) -> Any:
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
     except (ValueError, RecursionError) as problem:
         reason = "nested too deep" if isinstance(problem, RecursionError) else " ".join(str(problem).split())
-        raise LossevoError(f"{source}: damaged, or no JSON ({reason})") from None
+        raise LossevoError(f"{source}: damaged (no JSON: {reason})") from None
     require_plain(document, source=source)
     return document
 

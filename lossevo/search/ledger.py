@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lossevo.cluster import Outcome, Status
+from lossevo.cluster import Outcome
 from lossevo.errors import LossevoError
+from lossevo.search.ledger_values import Place
 
 SCHEMA = 1
 
@@ -138,11 +139,11 @@ class Ledger:
     def training(self, ticket: int) -> Training | None:
         """The training with this number, or None if it was never asked for."""
         rows = self._rows(f"SELECT {_COLUMNS} FROM trainings WHERE ticket = ?", ticket)
-        return _training(rows[0]) if rows else None
+        return self._training(rows[0]) if rows else None
 
     def trainings(self) -> list[Training]:
         """All trainings in the order in which they were asked for."""
-        return [_training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
+        return [self._training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
 
     def submit(self, ticket: int, phase: str, subject: str, request: Mapping[str, Any]) -> None:
         """Record that a training is asked for."""
@@ -173,7 +174,7 @@ class Ledger:
     def measured(self, hash_: str) -> tuple[str, str] | None:
         """What the numeric checks found for an expression (failed check or "", fingerprint), if they ever ran."""
         rows = self._rows("SELECT failed, fingerprint FROM measured WHERE hash = ?", hash_)
-        return (rows[0][0], rows[0][1]) if rows else None
+        return (Place(self.path, "measured", hash_).check(rows[0][0]), rows[0][1]) if rows else None
 
     def remember_measured(self, rows: list[tuple[str, str, str]]) -> None:
         """Keep what the numeric checks found: (hash, failed check or "", fingerprint)."""
@@ -181,7 +182,8 @@ class Ledger:
 
     def simplified(self, hash_: str) -> dict[str, Any] | None:
         """What an expression was simplified to, if it ever was: an expression document."""
-        return self._document("SELECT document FROM simplified WHERE hash = ?", hash_)
+        rows = self._rows("SELECT document FROM simplified WHERE hash = ?", hash_)
+        return Place(self.path, "simplified", hash_).document(rows[0][0]) if rows else None
 
     def remember_simplified(self, hash_: str, document: Mapping[str, Any]) -> None:
         """Keep what an expression was simplified to."""
@@ -193,25 +195,25 @@ class Ledger:
 
     def candidate(self, id_: str) -> dict[str, Any] | None:
         """The candidate's document, if there is one."""
-        return self._document("SELECT document FROM candidates WHERE id = ?", id_)
+        rows = self._rows("SELECT document FROM candidates WHERE id = ?", id_)
+        return Place(self.path, "candidates", id_).document(rows[0][0]) if rows else None
 
-    def _document(self, query: str, key: str) -> dict[str, Any] | None:
-        rows = self._rows(query, key)
-        return json.loads(rows[0][0]) if rows else None
+    def _training(self, row: tuple[Any, ...]) -> Training:
+        ticket, phase, subject, request, status, value, error, seconds, worker, attempts = row
+        place, outcome = Place(self.path, "trainings", ticket), None
+        if status is not None:
+            outcome = Outcome(
+                status=place.status(status, value),
+                value=None if value is None else place.value(value),
+                error=error,
+                seconds=seconds,
+                worker=worker,
+                attempts=attempts,
+            )
+        return Training(ticket, phase, subject, place.request(request), outcome)
 
 
 _COLUMNS = "ticket, phase, subject, request, status, value, error, seconds, worker, attempts"
-
-
-def _training(row: tuple[Any, ...]) -> Training:
-    ticket, phase, subject, request, status, value, error, seconds, worker, attempts = row
-    outcome = None
-    if status is not None:
-        result = None if value is None else json.loads(value)
-        outcome = Outcome(
-            status=Status(status), value=result, error=error, seconds=seconds, worker=worker, attempts=attempts
-        )
-    return Training(ticket, phase, subject, json.loads(request), outcome)
 
 
 def _dump(document: Mapping[str, Any]) -> str:

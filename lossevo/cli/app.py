@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,7 +17,7 @@ from lossevo.cli.hof import hof
 from lossevo.cli.losses import losses
 from lossevo.cli.metalearn import metalearn
 from lossevo.cli.search import search
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 
 app = typer.Typer(
     help="Find the loss function that trains the best 3D U-Net for your segmentation task.",
@@ -50,11 +51,40 @@ def _options(
 def main() -> None:
     """Run the command line; a mistake that the user can mend is one line and exit status 2."""
     try:
+        for argument in sys.argv[1:]:
+            if "\0" in argument:
+                raise LossevoError(f"{shown(argument)} holds a NUL character; no name may")
         app()
     except LossevoError as mistake:
-        print("lossevo:", " ".join(str(mistake).splitlines()), file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(mistake))
     except BrokenPipeError:
         # Whoever read our output (head, less) has gone; Python would complain once more when it flushes at exit.
         sys.stdout = None
         raise SystemExit(0) from None
+    except OSError as problem:
+        # What the file system refuses names a file, and the user can mend it; the output's disk has no name.
+        if problem.filename is not None:
+            hint = _HINTS.get(problem.errno or 0, "look at this name, its folder and your rights there")
+            _refuse(f"{problem.filename}: {problem.strerror or problem}; {hint}")
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stdout = None
+        _refuse(f"the output cannot be written: {problem.strerror}; free space there")
+
+
+_HINTS = {
+    errno.ENAMETOOLONG: "give a shorter name, of at most 255 bytes",
+    errno.ENOTDIR: "a part of this path is a file; give another one",
+    errno.EACCES: "get the right to it, or give another place",
+    errno.EPERM: "get the right to it, or give another place",
+    errno.EROFS: "give a place that can be written",
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.ENOENT: "look at the path",
+}
+"""What to do about errors of the file system."""
+
+
+def _refuse(message: str) -> NoReturn:
+    print("lossevo:", " ".join(message.splitlines()), file=sys.stderr)
+    raise SystemExit(2) from None

@@ -128,6 +128,7 @@ def evaluate(
     else:
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")
+        options.new_place(out)
         config = _configuration(
             losses,
             hof,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossevo.cli import options
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def hof(
         from lossevo.report.tree_figure import kind_of, write_tree
 
         kind_of(tree)  # before anything takes time
+        options.new_place(tree)
 
     from lossevo.cli.tables import LEGEND, console, hall_of_fame_table
     from lossevo.search import hall_of_fame

@@ -103,6 +103,7 @@ def search(
         )
         opened = _run(out, resume, None, memory)
     else:
+        run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(

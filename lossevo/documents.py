@@ -66,16 +66,16 @@ def read_json(path: Path) -> Any:
     return parse_json(text, source=str(path))
 
 
-def parse_json(text: str, *, source: str, allow_nan: bool = False) -> Any:
-    """The plain data in a JSON text; ``source`` names it in messages.
+def parse_json(text: str, *, source: str, any_number: bool = False) -> Any:
+    """The plain data in a JSON text; ``source`` names it in messages. ``any_number``: who calls looks at numbers.
 
     Raises:
-        LossevoError: no JSON, a key that is given twice, NaN or infinity unless they are allowed, nested too deep, or a
-            whole number of more than 64 bits.
+        LossevoError: no JSON, a key that is given twice, nested too deep; NaN, infinity, or a whole number of more than
+            64 bits unless ``any_number``.
     """
 
     def constant(name: str) -> float:
-        if not allow_nan:
+        if not any_number:
             raise ValueError(f"{name} is no number in JSON")
         return float(name)
 
@@ -84,11 +84,11 @@ def parse_json(text: str, *, source: str, allow_nan: bool = False) -> Any:
     except (ValueError, RecursionError) as problem:
         reason = "nested too deep" if isinstance(problem, RecursionError) else " ".join(str(problem).split())
         raise LossevoError(f"{source}: damaged (no JSON: {reason})") from None
-    require_plain(document, source=source)
+    require_plain(document, source=source, any_number=any_number)
     return document
 
 
-def require_plain(document: object, *, source: str, most_values: int = MAX_VALUES) -> None:
+def require_plain(document: object, *, source: str, most_values: int = MAX_VALUES, any_number: bool = False) -> None:
     """Refuse what is too deep, too large or too long a number to be written, shown or compared.
 
     Raises:
@@ -99,7 +99,7 @@ def require_plain(document: object, *, source: str, most_values: int = MAX_VALUE
         seen += len(level)
         deeper: list[object] = []
         for value in level:
-            if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            if not any_number and isinstance(value, int) and value.bit_length() > MAX_BITS:
                 raise LossevoError(f"{source}: {str(value)[:20]}… is a whole number of more than {MAX_BITS} bits")
             if isinstance(value, dict):
                 deeper.extend(value.values())

@@ -72,7 +72,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 
 
 def test_nan_where_it_is_allowed():
-    assert str(parse_json("[NaN]", source="here", allow_nan=True)) == "[nan]"
+    assert str(parse_json("[NaN]", source="here", any_number=True)) == "[nan]"
 
 
 def test_50_levels_and_64_bits_are_plain():

@@ -143,7 +143,7 @@ class Place:
 
     def _parsed(self, text: str, column: str) -> Any:
         # A diverging training's curve may hold NaN.
-        return parse_json(text, source=self._named(column), allow_nan=True)
+        return parse_json(text, source=self._named(column), any_number=True)
 
     def _checked(self, model: type[BaseModel], text: str, column: str) -> dict[str, Any]:
         found: dict[str, Any] = self._parsed(text, column)

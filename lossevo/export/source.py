@@ -19,7 +19,6 @@ from lossevo.errors import LossevoError
 from lossevo.export.body import Body, body_of
 from lossevo.export.document import DOCUMENT_FILE, FORMAT, LossDocument
 from lossevo.losses import base
-from lossevo.losses.soft_targets import LOOKS
 from lossevo.losses.symbolic import EPOCHS
 
 SOURCE_FILE = "loss.py"
@@ -36,11 +35,10 @@ def source_of(document: LossDocument) -> str:
     maps = [base.check_distance_map] if body.uses_distance_map else []
     constants, functions = _copied([base.check_shapes, base.check_target, *maps, *keeping, *body.called])
     blocks = [_class(body), body.code, *functions]
-    standard = [] if body.takes_soft_labels else ["import warnings"]
+    imports = "import torch\nfrom torch import Tensor, nn"
     kinds = [kind for kind in ("Callable", "Sequence") if any(f"{kind}[" in block for block in blocks)]
     if kinds:
-        standard.append(f"from collections.abc import {', '.join(kinds)}")
-    imports = "\n".join([*standard, *([""] if standard else []), "import torch", "from torch import Tensor, nn"])
+        imports = f"from collections.abc import {', '.join(kinds)}\n\n{imports}"
     head = [_docstring(document, body), "from __future__ import annotations", imports]
     if constants:
         head.append("\n".join(f"{name} = {value!r}" for name, value in constants.items()))
@@ -131,23 +129,13 @@ def _escaped(lines: Iterable[str]) -> str:
 # --- class ---
 
 _SOFT_LABELS = "with soft labels this loss is not smallest, or not only, where the prediction equals them"
-_CHECK = "            check_target(target, logits.shape[1])"
-_CHECK_AND_WARN = f"""\
-            looks = self.looks_for_soft_labels > 0 and target.is_floating_point()
-            self.looks_for_soft_labels -= looks
-            if check_target(target, logits.shape[1], look_for_soft=looks):
-                self.looks_for_soft_labels = 0
-                warnings.warn(
-                    "{_SOFT_LABELS}",
-                    stacklevel=4,
-                )"""
 
 _FORWARD = '''\
     def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         check_shapes(logits, target, distance_map)
         if not torch.compiler.is_compiling():  # reading values back would break the graph
-{check}
+            check_target(target, logits.shape[1])
             logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)  # MONAI gives a subclass
         with torch.autocast(device_type=logits.device.type, enabled=False):
             logits = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
@@ -186,7 +174,6 @@ def _class(body: Body) -> str:
         '    """The loss described at the top of this file."""',
         "",
         f"    uses_distance_map = {body.uses_distance_map}",
-        *([] if body.takes_soft_labels else [f"    looks_for_soft_labels = {LOOKS}  # batches"]),
         *(f"    {name}: Tensor" for name in body.buffers),
     ]
     if body.buffers or body.uses_distance_map:
@@ -194,7 +181,7 @@ def _class(body: Body) -> str:
         lines += ["", f"    def __init__({arguments}) -> None:", "        super().__init__()"]
     lines += ["        self.spacing_mm = spacing_mm"] if body.uses_distance_map else []
     lines += [line for registered in body.buffers.values() for line in registered]
-    lines += ["", _FORWARD.replace("{check}", _CHECK if body.takes_soft_labels else _CHECK_AND_WARN)]
+    lines += ["", _FORWARD]
     lines += [_DISTANCE_MAP] if body.uses_distance_map else []
     lines += [f"            {name} = {read}" for name, read in body.reads.items()]
     lines += [f"            return formula({', '.join(body.arguments)})"]

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lossevo.configuration_file import checked
 from lossevo.data import (
@@ -32,7 +32,7 @@ from lossevo.data import (
     relabel,
     split_subjects,
 )
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 from lossevo.search.folder import locked, new_folder, read_json, refuse_unfinished, write_json
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
@@ -123,11 +123,13 @@ class Subjects:
         """
         document = read_json(folder / "subjects.json")
         try:
-            parts = {part: tuple(document[part]) for part in ("train", "validation", "untouched")}
-            return cls(**parts, hashes=dict(document["hashes"]))
-        except (KeyError, TypeError, ValueError) as problem:
+            return TypeAdapter(cls).validate_python(document)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(map(str, problem["loc"]))
             raise LossevoError(
-                f"{folder / 'subjects.json'}: damaged ({problem!r}); without it leakage cannot be ruled out"
+                f"{folder / 'subjects.json'}: damaged ({where}: {problem['msg']}, found {shown(problem['input'])});"
+                " without it leakage cannot be ruled out"
             ) from None
 
 

@@ -185,14 +185,25 @@ class Ledger:
         return [_training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
 
     def subjects_used(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Everybody whom any training on record was to be trained on, and everybody to be validated on."""
+        """Everybody whom any training on record was to be trained on, and everybody to be validated on.
+
+        Raises:
+            LossevoError: a training on record does not say.
+        """
         rows = self._rows(
             "SELECT DISTINCT json_extract(request, '$.train'), json_extract(request, '$.validate') FROM trainings"
         )
-        trained, validated = (
-            frozenset(name for row in rows for name in json.loads(row[side] or "[]")) for side in (0, 1)
-        )
+        trained, validated = (frozenset(name for row in rows for name in self._names(row[side])) for side in (0, 1))
         return trained, validated
+
+    def _names(self, text: object) -> list[str]:
+        try:
+            names = json.loads(str(text))
+        except ValueError:
+            names = None
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            return names
+        raise LossevoError(f"{self.path}: damaged (a training on record has no subjects); put a copy in its place")
 
     def has_training_of(self, subject: str) -> bool:
         """Whether a training of a candidate was ever asked for."""

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lossevo.configuration_file import checked
 from lossevo.data import (
@@ -122,12 +122,15 @@ class Subjects:
             LossevoError: not there or damaged.
         """
         document = read_json(folder / "subjects.json")
+        parts = {field: document.get(field) for field in ("train", "validation", "untouched", "hashes")}
         try:
-            parts = {part: tuple(document[part]) for part in ("train", "validation", "untouched")}
-            return cls(**parts, hashes=dict(document["hashes"]))
-        except (KeyError, TypeError, ValueError) as problem:
+            return TypeAdapter(cls).validate_python(parts)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
             raise LossevoError(
-                f"{folder / 'subjects.json'}: damaged ({problem!r}); without it leakage cannot be ruled out"
+                f"{folder / 'subjects.json'}: damaged ({where}: {problem['msg']}); without it leakage cannot be ruled "
+                "out"
             ) from None
 
 

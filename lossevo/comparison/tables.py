@@ -42,9 +42,10 @@ def summary_rows(report: Report) -> list[Row]:
 def comparison_rows(report: Report) -> list[Row]:
     """One row per pair, for people."""
     some_lack_a_class = any(result.alarms.without_class for result in report.losses)
+    shown = {result.loss: result.loss + _LEAKAGE_MARK * result.leakage for result in report.losses}
     return [
         {
-            f"{report.reference} minus": pair.loss + _LEAKAGE_MARK * pair.leakage,
+            f"{shown[report.reference]} minus": shown[pair.loss],
             "Δ Dice": f"{pair.difference.difference:+.4f}",
             "95 % CI": _interval(pair.difference.ci_low, pair.difference.ci_high, "+.4f"),
             "SE": "–" if pair.difference.se is None else f"{pair.difference.se:.4f}",

@@ -220,7 +220,9 @@ def test_leakage_is_repeated_by_every_output():
     assert "evolved on 2 of 8 subjects" in report.title
     assert "LEAKAGE" in markdown(report).splitlines()[0]
     assert summary_rows(report)[0]["loss"] == "evolved (leakage)"
-    assert all(row["evolved minus"].endswith("(leakage)") for row in comparison_rows(report))
+    assert [row["evolved (leakage) minus"] for row in comparison_rows(report)] == ["dice", "focal"]
+    other = report_of(DICE, evolved=("evolved", "focal"), leaked={"focal": ("a", "b")})
+    assert [row["evolved minus"] for row in comparison_rows(other)] == ["dice", "focal (leakage)"]
     flags = {row["loss"]: row["leakage"] for row in csv.DictReader(io.StringIO(summary_csv(report)))}
     assert flags == {"evolved": "true", "dice": "false", "focal": "false"}
     assert {row["leakage"] for row in csv.DictReader(io.StringIO(comparisons_csv(report)))} == {"true"}

@@ -111,7 +111,8 @@ def _alarms(alarms: FalseAlarms) -> str:
     """``3/16 (0.42 ml)``; a dash where every label has every class."""
     if alarms.false_ml is None:
         return "–"
-    return f"{alarms.false_alarms}/{alarms.without_class} ({alarms.false_ml:.2g} ml)"
+    volume = f"{alarms.false_ml:.2g}" if alarms.false_ml < 10 else f"{alarms.false_ml:.0f}"
+    return f"{alarms.false_alarms}/{alarms.without_class} ({volume} ml)"
 
 
 def _plus_minus(mean: float, sd: float | None) -> str:

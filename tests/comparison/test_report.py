@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -146,6 +147,14 @@ class TestEmptyLabels:
         assert (pair["reference_false_alarms"], pair["false_alarms"]) == ("4", "0")
         assert to_document(report)["losses"][0]["false_alarms"] == 4
         assert "4/4 (1 ml)" in markdown(report)
+
+    @pytest.mark.parametrize(
+        ("ml", "told"), [(0.0, "0"), (0.0234, "0.023"), (9.94, "9.9"), (157.8, "158"), (2e4, "20000")]
+    )
+    def test_a_volume_is_a_plain_number(self, report, ml, told):
+        result = replace(report.losses[0], alarms=FalseAlarms(1, 4, ml))
+        (row,) = summary_rows(replace(report, losses=(result,)))
+        assert row["false alarms"] == f"1/4 ({told} ml)"
 
     def test_who_has_no_dice_is_told(self, report):
         assert "on 8 subjects of livers (4 of them without a label, so without Dice)" in report.title

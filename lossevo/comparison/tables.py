@@ -42,9 +42,10 @@ def summary_rows(report: Report) -> list[Row]:
 def comparison_rows(report: Report) -> list[Row]:
     """One row per pair, for people."""
     some_lack_a_class = any(result.alarms.without_class for result in report.losses)
+    shown = {result.loss: result.loss + _LEAKAGE_MARK * result.leakage for result in report.losses}
     return [
         {
-            f"{report.reference} minus": pair.loss + _LEAKAGE_MARK * pair.leakage,
+            f"{shown[report.reference]} minus": shown[pair.loss],
             "Δ Dice": f"{pair.difference.difference:+.4f}",
             "95 % CI": _interval(pair.difference.ci_low, pair.difference.ci_high, "+.4f"),
             "SE": "–" if pair.difference.se is None else f"{pair.difference.se:.4f}",
@@ -110,7 +111,8 @@ def _alarms(alarms: FalseAlarms) -> str:
     """``3/16 (0.42 ml)``; a dash where every label has every class."""
     if alarms.false_ml is None:
         return "–"
-    return f"{alarms.false_alarms}/{alarms.without_class} ({alarms.false_ml:.2g} ml)"
+    volume = f"{alarms.false_ml:.2g}" if alarms.false_ml < 10 else f"{alarms.false_ml:.0f}"
+    return f"{alarms.false_alarms}/{alarms.without_class} ({volume} ml)"
 
 
 def _plus_minus(mean: float, sd: float | None) -> str:

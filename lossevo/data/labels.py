@@ -22,7 +22,14 @@ from pydantic import model_validator as validator
 
 from lossevo.configuration_file import checked, read
 from lossevo.data.cohort import Cohort, Volume
-from lossevo.data.mirror import NOT_MIRRORED, Mirror, mirror_by_names, mirror_by_pairs, relabelled_mirror
+from lossevo.data.mirror import (
+    NOT_MIRRORED,
+    Mirror,
+    by_class_names_too,
+    mirror_by_names,
+    mirror_by_pairs,
+    relabelled_mirror,
+)
 from lossevo.errors import LossevoError, is_text, nearest, shown
 
 LEVELS = tuple(
@@ -208,7 +215,7 @@ def classes_of(scheme: LabelScheme, structures: Iterable[str], *, source: str) -
     if scheme.mirror_pairs == "off":
         mirror = NOT_MIRRORED
     elif scheme.mirror_pairs == "auto":
-        mirror = mirror_by_names(of_structure, len(names))
+        mirror = by_class_names_too(mirror_by_names(of_structure, len(names)), names)
     else:
         mirror = mirror_by_pairs(scheme.mirror_pairs, of_structure, names, source=source)
     return Classes(names, of_structure, mirror)
@@ -225,6 +232,7 @@ def relabel(cohort: Cohort, scheme: LabelScheme) -> Cohort:
     if scheme.mirror_pairs == "auto":
         # The names of the cohort's own classes may not tell what is in them, but the cohort knows.
         mirror = relabelled_mirror(cohort.mirroring, cohort.class_names, classes.of_structure, len(classes.names))
+        mirror = by_class_names_too(mirror, classes.names)
     table = np.array([0, *(classes.of_structure[name] for name in cohort.class_names[1:])], dtype=np.uint8)
     cases = tuple(
         dataclasses.replace(

@@ -84,6 +84,26 @@ def relabelled_mirror(mirror: Mirror, class_names: Sequence[str], class_of: Mapp
     return mirror_by_partners({name: class_names[other] for name, other in named}, class_of, classes)
 
 
+def by_class_names_too(mirror: Mirror, class_names: Sequence[str]) -> Mirror:
+    """The same mirror, but classes that are their own mirror image so far are exchanged if their names say so.
+
+    In ``kidney_left: [2]`` and ``kidney_right: [3]`` the structures are numbers, and the classes have sides.
+    """
+    if mirror.classes is None:
+        return mirror
+    own = {name: value for value, name in enumerate(class_names) if value and mirror.classes[value] == value}
+    sides = sides_of(class_names[1:])
+    classes = [*mirror.classes]
+    for name, value in own.items():
+        other = sides.partner.get(name)
+        if other is None:
+            return Mirror(None, f"class '{name}' {sides.unclear[name]}")
+        if other not in own:
+            return Mirror(None, f"class '{name}' has the counterpart '{other}', but their structures have not")
+        classes[value] = own[other]
+    return Mirror(tuple(classes))
+
+
 def mirror_by_pairs(
     pairs: Collection[tuple[str, str]], class_of: Mapping[str, int], class_names: Sequence[str], *, source: str
 ) -> Mirror:

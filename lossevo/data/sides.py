@@ -21,6 +21,7 @@ from lossevo.data.side_words import (
     LETTER_PAIRS,
     LONE_STEMS,
     OF_THE_HEART,
+    OF_THE_HEART_SHORT,
     OF_THE_MIDDLE,
     REGIONS,
     SIDE_WORDS,
@@ -44,6 +45,7 @@ _UPPER_THEN_STEM = re.compile(rf"(?<=[A-Z]{{2}})(?=(?:{'|'.join(sorted(LONE_STEM
 _CAMEL = re.compile(r"(?<=[a-zа-яα-ω])(?=[A-ZА-ЯΑ-Ω])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TOKEN = re.compile(r"[左右]|[LRlr]\d+(?![^\W\d_])|(?<!\d)\d+[LRlr](?![^\W_])|[^\W\d_]+?(?=[左右])|[^\W\d_]+|\d+")
 _NUMBERED = re.compile(r"([lr])(\d+)")
+_LOBE = re.compile(r"[lr][uml]l")
 _NUMBER_FIRST = re.compile(r"(\d+)([lr])")
 
 
@@ -97,7 +99,7 @@ def sides_of(names: Iterable[str]) -> Sides:
             unclear[name] = f"has more than one counterpart, {' and '.join(others)}"
         elif others and kind in _UNSURE:
             unclear[name] = f"and {others[0]} {_UNSURE[kind]}"
-        elif others and not OF_THE_HEART.isdisjoint(tokens_of[name]) and "lateral" not in tokens_of[name]:
+        elif others and _of_the_heart(tokens_of[name]):
             unclear[name] = f"and {others[0]} are no mirror images of each other"
         elif others:
             partner[name] = others[0]
@@ -188,11 +190,14 @@ def _doubtful(tokens: list[str], letters: Mapping[str, Collection[str]]) -> Iter
                 if token in pair and {*beside} == {*pair}:
                     yield _Reading("word" if sure else "letters", "".join(rest), "LR"[pair.index(token)])
         elif token.isalpha():
-            for bare, letter in ((token[1:], token[0]), (token[:-1], token[-1])):
+            for where, bare, letter in (("after", token[1:], token[0]), ("before", token[:-1], token[-1])):
                 if letter in "lr":
                     kind = "letter" if len(bare) > 1 or bare in ABBREVIATED_PAIRS else "two letters"
-                    where = "after" if bare == token[1:] else "before"
                     yield _Reading(kind, f"{where} {place} {' '.join([*rest, bare])}", letter.upper())
+            for pair in LETTER_PAIRS:  # VG and VD, OG and OD are chambers of a French heart
+                if len(token) == 2 and token[0] in "vo" and token[1] in pair:
+                    side = "LR"[pair.index(token[1])]
+                    yield _Reading("two letters", f"{pair} {place} {' '.join([*rest, token[0]])}", side)
 
 
 def _all_but(tokens: list[str], place: int) -> list[str]:
@@ -214,10 +219,16 @@ def _has_stem(token: str) -> bool:
     )
 
 
+def _of_the_heart(tokens: list[str]) -> bool:
+    """Whether a name is that of a chamber of the heart."""
+    named = any(part in token for token in tokens for part in OF_THE_HEART)
+    return (named or any(map(OF_THE_HEART_SHORT.fullmatch, tokens))) and "lateral" not in tokens
+
+
 def _family(tokens: list[str]) -> str:
     """What names have in common that differ in side and number (rib l1, rib l2), or are lobes of lungs (LUL, RML)."""
-    if len(tokens) == 1 and re.fullmatch(r"[lr][uml]l", tokens[0]):
-        return "lobes"
+    if any(map(_LOBE.fullmatch, tokens)):
+        return " ".join("lobe" if _LOBE.fullmatch(token) else token for token in tokens)
     if not any(token in ("l", "r") or _NUMBERED.fullmatch(token) for token in tokens):
         return ""
     return " ".join(re.sub(r"^[lr](?=\d*$)", "side", re.sub(r"\d+", "0", token)) for token in tokens)

@@ -186,10 +186,16 @@ class Ledger:
         return [self._training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
 
     def subjects_used(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Everybody whom any training on record was to be trained on, and everybody to be validated on."""
+        """Everybody whom any training on record was to be trained on, and everybody to be validated on.
+
+        Raises:
+            LossevoError: a training on record does not say.
+        """
         requests = [training.request for training in self.trainings()]
+        if not all(request.get("train") and request.get("validate") for request in requests):
+            raise LossevoError(f"{self.path}: damaged (a training on record has no subjects); put a copy in its place")
         trained, validated = (
-            frozenset(name for request in requests for name in request.get(side, ())) for side in ("train", "validate")
+            frozenset(name for request in requests for name in request[side]) for side in ("train", "validate")
         )
         return trained, validated
 

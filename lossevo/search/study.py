@@ -122,8 +122,9 @@ class Subjects:
             LossevoError: not there or damaged.
         """
         document = read_json(folder / "subjects.json")
+        parts = {field: document.get(field) for field in ("train", "validation", "untouched", "hashes")}
         try:
-            return TypeAdapter(cls).validate_python(document)
+            return TypeAdapter(cls).validate_python(parts)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(map(str, problem["loc"]))

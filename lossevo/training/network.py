@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from monai.networks.nets import UNet
 from torch import nn
@@ -21,11 +22,20 @@ def build_network(
     # MONAI initialises from the global generator. Weights are drawn on the CPU on any device, so that CPU and GPU
     # start alike; torch.manual_seed would also re-seed CUDA, which fork_rng(devices=[]) does not restore.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(_in_32_bits(seed))
         network = _untrained(settings, channel_count, class_count)
     if device.type == "cpu" and settings.channels_last:
         return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
     return network.to(device)
+
+
+def _in_32_bits(seed: int) -> int:
+    """What seeds PyTorch's generator on a CPU, which looks at the lowest 32 bits alone: none may be lost.
+
+    Seeds that differ in these bits alone stay different, so no two trainings of a run start alike.
+    """
+    higher, lowest = divmod(seed, 2**32)
+    return lowest ^ int(np.random.SeedSequence(higher).generate_state(1)[0]) if higher else lowest
 
 
 def _untrained(settings: TaskSettings, channel_count: int, class_count: int) -> nn.Module:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -147,6 +148,14 @@ class TestEmptyLabels:
         assert to_document(report)["losses"][0]["false_alarms"] == 4
         assert "4/4 (1 ml)" in markdown(report)
 
+    @pytest.mark.parametrize(
+        ("ml", "told"), [(0.0, "0"), (0.0234, "0.023"), (9.94, "9.9"), (157.8, "158"), (2e4, "20000")]
+    )
+    def test_a_volume_is_a_plain_number(self, report, ml, told):
+        result = replace(report.losses[0], alarms=FalseAlarms(1, 4, ml))
+        (row,) = summary_rows(replace(report, losses=(result,)))
+        assert row["false alarms"] == f"1/4 ({told} ml)"
+
     def test_who_has_no_dice_is_told(self, report):
         assert "on 8 subjects of livers (4 of them without a label, so without Dice)" in report.title
         told = "\n".join(report.notes)
@@ -220,7 +229,9 @@ def test_leakage_is_repeated_by_every_output():
     assert "evolved on 2 of 8 subjects" in report.title
     assert "LEAKAGE" in markdown(report).splitlines()[0]
     assert summary_rows(report)[0]["loss"] == "evolved (leakage)"
-    assert all(row["evolved minus"].endswith("(leakage)") for row in comparison_rows(report))
+    assert [row["evolved (leakage) minus"] for row in comparison_rows(report)] == ["dice", "focal"]
+    other = report_of(DICE, evolved=("evolved", "focal"), leaked={"focal": ("a", "b")})
+    assert [row["evolved minus"] for row in comparison_rows(other)] == ["dice", "focal (leakage)"]
     flags = {row["loss"]: row["leakage"] for row in csv.DictReader(io.StringIO(summary_csv(report)))}
     assert flags == {"evolved": "true", "dice": "false", "focal": "false"}
     assert {row["leakage"] for row in csv.DictReader(io.StringIO(comparisons_csv(report)))} == {"true"}

@@ -45,6 +45,39 @@ def test_classes_become_what_their_structures_become(scheme, classes):
     assert bool(found.why) == (classes is None)
 
 
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        ({"kidney_left": [2], "liver": [1], "kidney_right": [3]}, (0, 3, 2, 1)),
+        ({"Niere links": [2, 4], "Niere rechts": [3]}, (0, 2, 1)),
+        ({"kidney_left": [2], "liver": [1]}, None),
+        ({"LV": [2], "RV": [1]}, None),
+        ({"kidneys": [2, 3], "liver": [1]}, (0, 1, 2)),
+    ],
+)
+def test_classes_of_numbers_have_the_sides_that_their_names_say(classes, found):
+    numbered = mirror(tuple(f"label {number}" for number in range(1, 5)), classes=classes)
+    assert numbered.classes == found
+    assert bool(numbered.why) == (found is None)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"right hip": ["psoas_L"], "left hip": ["psoas_R"]},
+        {"one": ["psoas_L"], "two": ["psoas_R"]},
+    ],
+)
+def test_structures_tell_before_the_names_of_their_classes_do(classes):
+    assert mirror(classes=classes).classes == (0, 2, 1)
+
+
+def test_classes_that_say_otherwise_than_their_structures():
+    found = mirror(classes={"a_left": ["psoas_L"], "a_right": ["L1"], "b": ["psoas_R"]})
+    assert found.classes is None
+    assert found.why == "class 'a_right' has the counterpart 'a_left', but their structures have not"
+
+
 def test_numbers_can_be_paired_and_levels_and_partial_vertebrae_have_no_side():
     assert mirror(("label 1", "label 2"), classes="separate", mirror_pairs=[[1, 2]]).classes == (0, 2, 1)
     spine = ("L5", "L4", "L5 (partial)", "disc L4-L5", "S1")
@@ -78,6 +111,8 @@ def test_relabelling_knows_what_the_names_of_classes_no_longer_tell(write_nnunet
     assert both.mirroring.classes == (0, 2, 1, 3)
     assert relabel(both, LabelScheme()).mirroring.classes == (0, 1)
     assert relabel(both, LabelScheme(classes={"c": ["c"], "b": ["b"], "a": ["a"]})).mirroring.classes == (0, 1, 3, 2)
+    plain = Cohort("made", ("background", "x", "y"), ("T2",), (Case("a", "a", functools.partial(one.cases[0].load)),))
+    assert relabel(plain, LabelScheme(classes={"hip_L": ["x"], "hip_R": ["y"]})).mirroring.classes == (0, 2, 1)
     named = Cohort("made", ("background", "hip_L"), ("T2",), (Case("a", "a", functools.partial(one.cases[0].load)),))
     assert named.mirroring.classes is None
 

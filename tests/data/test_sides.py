@@ -26,6 +26,11 @@ gamba_sinistra gamba_destra; rene_sx rene_dx; ren_sin ren_dex; ren sinister|ren 
 nier_linker nier_rechter; njure vänster|njure höger; nyre_venstre nyre_højre; munuainen_vasen munuainen_oikea
 nerka lewa|nerka prawa; ledvina_leva ledvina_prava; levá ledvina|pravá ledvina; rinichi_stang rinichi_drept
 левая почка|правая почка; 左肾 右肾; 왼쪽 신장|오른쪽 신장; left kidney|kidney_r; kidney_left Kidney-R
+linkernier rechternier; linkeniere rechteniere; LL1 LR1; tooth_LL6 tooth_LR6; ear_AS ear_AD; 좌폐 우폐; 신장_좌 신장_우
+좌측신장 우측신장; 왼쪽신장 오른쪽신장; neer_vasak neer_parem; vasaku_kopsu parema_kopsu; veshka_majtë veshka_djathtë
+kairė_inkstas dešinė_inkstas; kreisā_niere labā_niere; giltzurrun_ezker giltzurrun_eskuin; riñón_esq riñón_dereito
+лява_бъбрек дясна_бъбрек; леви бубрег|десни бубрег; ginjal_kiri ginjal_kanan; thận trái|thận phải; ไตซ้าย ไตขวา
+الكلية_اليسرى الكلية_اليمنى; כליה_שמאל כליה_ימין; vinstri_nýra hægri_nýra; linker_nier regter_nier
 psoas left (partial)|psoas right (partial); eye_OS eye_OD; mask L|mask R; erector spinae left|erector spinae right
 """
 
@@ -33,6 +38,7 @@ NO_SIDES = """
 L1 L2 L3 L4 L5; L1 L2 L3 L4 L5 L6 S1 sacrum; T1 T12 Th12 TH11 C1 C7 S1 L3; vertebrae_L1 vertebrae_L5; L_1 L_2 L_5
 L 1|L 2; L-4 L-5; vertebra_L_1 vertebra_L_2; disc L4-L5|disc L5-S1; IVD_L4_L5 IVD_L5_S1; L1 body|L2 body; L1_body
 L T C S; L_spine T_spine C_spine; L-Spine; region_C region_T region_L; L5 (partial)|L5; psoas_L3; endplate_L4 L4
+blinker; gerechte; 우유 심장; ES ED; ventricle myocardium; LVM LVC
 liver spleen; cleft; bright dark; cleft palate; upright; lung rib; lateral medial; lateral rateral_x; linear; ruler lens
 kidneys; left_and_right_lung; lungs left+right; class_a class_b class_c class_d class_e; grade 1|grade 2
 label 1|label 2; foreground; vertebra; R1 R2 R3; LA; LV; lad liver; sinus; dexamethasone_depot; dirt; oder
@@ -44,6 +50,10 @@ kidney_left; kidney_right liver; L; R; L_; _R; left; right; L_hip; hip_R; Kidney
 rein_gauche; niere links|leber; Niere rechts; rene sx|fegato; meniscus_L meniscus_M; rib_L_1 rib_L_2; 10R; L7_L; L4_L
 lung_upper_lobe_left lung_upper_lobe_right lung_middle_lobe_right; LUL LLL RUL RML RLL; RibL1 RibR1 RibL2; 左肾 肝
 kidney_left|Kidney L|kidney_right; LV RV MYO; heart_ventricle_left heart_ventricle_right; left atrium|right atrium
+leftatrium rightatrium; 左心室 右心室; 좌심실 우심실; linke Herzkammer|rechte Herzkammer; LVC RVC; LVOT RVOT; LAA RAA
+ventricule gauche|ventricule droit; aurícula izquierda|aurícula derecha; átrio esquerdo|átrio direito; VG VD; VI VD
+lewa komora|prawa komora; левый желудочек|правый желудочек; myocardium_left myocardium_right; почка_л почка_п
+lung_LUL lung_LLL lung_RUL lung_RML lung_RLL; vese_b vese_j; neer_v neer_p; νεφρός_α νεφρός_δ
 left atrium; ren_S ren_D; rim_E rim_D; nyre_V nyre_H; riñón_I riñón_D; L1 R1 L2; psoas left|psoas right|quadratus left
 """
 

@@ -73,6 +73,13 @@ class TestRecords:
             assert opened.has_training_of("loss2")
             assert not opened.has_training_of("loss")
 
+    @pytest.mark.parametrize("train", [None, "a", [], [1], [["a"]], {"a": 1}])
+    def test_a_training_that_does_not_say_whom_it_saw(self, ledger, train):
+        ledger.submit(0, "evolution", "loss", REQUEST)
+        ledger.submit(1, "evolution", "loss", {**REQUEST, "train": train})
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: damaged \(a training on record has no subjects\)"):
+            ledger.subjects_used()
+
     def test_an_entry_of_the_results(self, ledger):
         for ticket, value in enumerate([{"score": 0.5, "false_voxels": {"b": {"L1": 3}}}, {"score": 0.4}, None]):
             ledger.submit(ticket, "evolution", f"loss{ticket}", REQUEST)

@@ -196,9 +196,12 @@ class TestOpen:
         with pytest.raises(LossevoError, match=f"{name}: (cannot be read|damaged)"):
             Run.open(folder)
 
-    @pytest.mark.parametrize("content", [{}, {"train": 1, "validation": [], "untouched": [], "hashes": {}}])
-    def test_damaged_subjects_are_no_subjects(self, folder, content):
-        (folder / "subjects.json").write_text(json.dumps(content))
+    @pytest.mark.parametrize(
+        "change", [{"train": 1}, {"train": "a"}, {"train": [1]}, {"validation": [["a"]]}, {"hashes": {"a": 1}}, None]
+    )
+    def test_damaged_subjects_are_no_subjects(self, folder, change):
+        whole = json.loads((folder / "subjects.json").read_text())
+        (folder / "subjects.json").write_text(json.dumps({} if change is None else {**whole, **change}))
         with pytest.raises(LossevoError, match=r"subjects\.json: damaged .* leakage cannot be ruled out"):
             Subjects.read(folder)
 

@@ -5,6 +5,13 @@ import torch
 
 from lossevo.training import TaskSettings
 from lossevo.training.network import build_network
+from lossevo.training.seeds import (
+    MAX_RUN_SEED,
+    comparison_seed,
+    confirmation_seed,
+    selection_seed,
+    task_seed,
+)
 
 CPU = torch.device("cpu")
 
@@ -40,6 +47,19 @@ def test_weights_depend_on_the_seed_alone(network):
 
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_runs_with_other_seeds_start_from_other_weights():
+    """Fifty runs, two trainings of each kind."""
+    settings = TaskSettings(channels=(2, 2), strides=(2,))
+    seeds = [
+        seed(run, number)
+        for run in (*range(48), 2**20, MAX_RUN_SEED)
+        for seed in (selection_seed, confirmation_seed, comparison_seed, task_seed)
+        for number in range(2)
+    ]
+    starts = {tuple(next(build(settings, seed).parameters()).flatten().tolist()) for seed in seeds}
+    assert len(starts) == len(seeds)
 
 
 def test_global_generator_is_left_as_it_was():

@@ -77,7 +77,7 @@ class TestRecords:
     def test_a_training_that_does_not_say_whom_it_saw(self, ledger, train):
         ledger.submit(0, "evolution", "loss", REQUEST)
         ledger.submit(1, "evolution", "loss", {**REQUEST, "train": train})
-        with pytest.raises(LossevoError, match=r"ledger\.sqlite: damaged \(a training on record has no subjects\)"):
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged \(.*(no subjects|train)"):
             ledger.subjects_used()
 
     def test_an_entry_of_the_results(self, ledger):

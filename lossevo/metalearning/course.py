@@ -28,7 +28,7 @@ from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED
 from lossevo.search.folder import read_json, write_json, write_text
 from lossevo.search.trainings import CALIBRATION_FACTOR, LEAST_LIMIT_S, OrderedTrainings
 from lossevo.training import TrainingRequest
-from lossevo.training.seeds import confirmation_seed, selection_seed
+from lossevo.training.seeds import meta_confirmation_seed, meta_evaluation_seed
 
 TASK_LIMIT = "task_limit_s"
 """Name of the recorded fact: seconds that a task of an outer step may take."""
@@ -266,11 +266,13 @@ class Course:
 
     @property
     def _evaluation_seeds(self) -> list[int]:
-        return [selection_seed(self._config.seed, number) for number in range(self._settings.evaluation_seeds)]
+        return [meta_evaluation_seed(self._config.seed, number) for number in range(self._settings.evaluation_seeds)]
 
     @property
     def _confirmation_seeds(self) -> list[int]:
-        return [confirmation_seed(self._config.seed, number) for number in range(self._settings.confirmation_seeds)]
+        return [
+            meta_confirmation_seed(self._config.seed, number) for number in range(self._settings.confirmation_seeds)
+        ]
 
     def _train(self, finalists: Sequence[Finalist], seeds: Sequence[int], *, confirm: bool) -> None:
         phase = "confirmation" if confirm else "evaluation"

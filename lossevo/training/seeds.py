@@ -7,8 +7,9 @@ meta-trainings have seeds of their own. A seed has 63 bits, and each field is a 
 bits field            limit
 ==== ================ =========================================================================================
 31   the run's seed   2³¹
-2    purpose          selection, confirmation, comparison, task of a meta-training
-30   number           2³⁰; of a selection 20 bits for the candidate and 10 for its repetition
+3    purpose          of a search: selection, confirmation; comparison; of a meta-training: task, evaluation,
+                      confirmation
+29   number           2²⁹; of a selection 20 bits for the candidate and 9 for its repetition
 ==== ================ =========================================================================================
 """
 
@@ -22,8 +23,9 @@ from lossevo.errors import LossevoError
 MAX_RUN_SEED: Final = 2**31 - 1
 COMPARISON_SEEDS: Final = 1000
 CANDIDATES: Final = 2**20
-REPETITIONS: Final = 2**10
-_NUMBERS: Final = 2**30
+REPETITIONS: Final = 2**9
+_PURPOSES: Final = 2**3
+_NUMBERS: Final = CANDIDATES * REPETITIONS
 
 
 class _Purpose(IntEnum):
@@ -31,6 +33,8 @@ class _Purpose(IntEnum):
     CONFIRMATION = 1
     COMPARISON = 2
     TASK = 3
+    META_EVALUATION = 4
+    META_CONFIRMATION = 5
 
 
 def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
@@ -48,7 +52,7 @@ def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
 
 
 def confirmation_seed(run_seed: int, number: int) -> int:
-    """What a chosen loss is confirmed by: number 0, 1, …"""
+    """What a loss that a search chose is confirmed by: number 0, 1, …"""
     return _seed(run_seed, _Purpose.CONFIRMATION, number)
 
 
@@ -62,7 +66,17 @@ def task_seed(run_seed: int, number: int) -> int:
     return _seed(run_seed, _Purpose.TASK, number)
 
 
+def meta_evaluation_seed(run_seed: int, number: int) -> int:
+    """What a learned loss is chosen by: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.META_EVALUATION, number)
+
+
+def meta_confirmation_seed(run_seed: int, number: int) -> int:
+    """What a learned loss is confirmed by: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.META_CONFIRMATION, number)
+
+
 def _seed(run_seed: int, purpose: _Purpose, number: int) -> int:
     if not (0 <= run_seed <= MAX_RUN_SEED and 0 <= number < _NUMBERS):
         raise LossevoError(f"seed {run_seed}, number {number}: give a seed up to {MAX_RUN_SEED}, and fewer trainings")
-    return (run_seed * len(_Purpose) + purpose) * _NUMBERS + number
+    return (run_seed * _PURPOSES + purpose) * _NUMBERS + number

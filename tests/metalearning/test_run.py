@@ -20,8 +20,9 @@ from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning import Event, MetaConfig, MetaRun
 from lossevo.report.metalearning_figures import metalearning_pictures
-from lossevo.search import CohortSource, Subjects, hall_of_fame, read_study
+from lossevo.search import CohortSource, Ledger, Subjects, hall_of_fame, read_study
 from lossevo.search.folder import locked
+from lossevo.training.seeds import comparison_seed, confirmation_seed, selection_seed
 from tests.cohorts import write_balls
 from tests.metalearning.conftest import SETTINGS, refuse
 
@@ -112,6 +113,14 @@ def test_its_losses_enter_a_comparison_with_what_they_have_seen(finished: Path) 
     assert contender.evolved
     assert contender.search is not None
     assert contender.search.subjects == Subjects.read(finished)
+
+
+def test_its_seeds_are_no_search_s_and_no_comparison_s(finished: Path, config: MetaConfig) -> None:
+    with Ledger(finished / "ledger.sqlite", read_only=True) as ledger:
+        seeds = {training.request["seed"] for training in ledger.trainings()}
+    assert len(seeds) == SETTINGS.evaluation_seeds + SETTINGS.confirmation_seeds
+    for other in (selection_seed, confirmation_seed, comparison_seed):
+        assert seeds.isdisjoint(other(config.seed, number) for number in range(500))
 
 
 def test_the_course_is_on_record(finished: Path) -> None:

@@ -27,9 +27,9 @@ ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".png")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LARGEST_TEXT_BYTES = 2**20
 _MOST_SLICES = 10_000
-# Fields that say where voxels lie, and how large they are.
-_PLACES = {"transformmatrix", "rotation", "orientation", "offset", "position", "origin", "space origin"}
-_SIZES = {"elementspacing", "elementsize", "spacings", "space directions"}
+# Fields that say where voxels lie. Those of their sizes alone do not.
+_PLACES = {"transformmatrix", "rotation", "orientation", "offset", "position", "origin"}
+_PLACES |= {"space origin", "space directions"}
 
 
 class _Text(NamedTuple):
@@ -113,7 +113,7 @@ def _geometry(file: Path, affine: Any, text: _Text) -> Geometry:
         # No scanner puts the first voxel at its very isocentre.
         made_up = upright and linear[2, 2] == 1 and not origin.any()
         return Geometry.UNKNOWN if made_up else Geometry.KNOWN
-    if kind_of(file) == "PNG" or (text.fields and not (_PLACES | _SIZES) & text.fields.keys()):
+    if kind_of(file) == "PNG" or (text.fields and not _PLACES & text.fields.keys()):
         return Geometry.ASSUMED
     return Geometry.KNOWN
 

@@ -57,7 +57,11 @@ class TestVoxelSizes:
             lambda head: re.sub(rb"(TransformMatrix|Offset|ElementSpacing|CenterOfRotation) = .*\n", b"", head),
         )
         (tmp_path / "a.nrrd").write_bytes(NRRD + b"encoding: raw\n\n" + image().tobytes(order="F"))
-        for file in (bare, tmp_path / "a.nrrd"):
+        sized = meta_image(
+            tmp_path / "c.mha", lambda head: re.sub(rb"(TransformMatrix|Offset|CenterOfRotation) = .*\n", b"", head)
+        )
+        (tmp_path / "c.nrrd").write_bytes(NRRD + b"spacings: 1 1 1\nencoding: raw\n\n" + image().tobytes(order="F"))
+        for file in (bare, sized, tmp_path / "a.nrrd", tmp_path / "c.nrrd"):
             assert read_header(file).geometry is Geometry.ASSUMED
             np.testing.assert_array_equal(read_stored(file).voxels, image())
         assert read_header(write_itk(tmp_path / "b.mha", image())).geometry is Geometry.KNOWN

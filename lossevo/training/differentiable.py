@@ -129,7 +129,7 @@ class DifferentiableTraining:
 
     def initial(self) -> State:
         """The state at the network's own weights."""
-        weights = tuple(parameter.detach().clone() for parameter in self._network.parameters())
+        weights = tuple(_canonical(parameter.detach()) for parameter in self._network.parameters())
         return State(weights, tuple(map(torch.zeros_like, weights)), tuple(map(torch.zeros_like, weights)))
 
     def logits(self, weights: Sequence[Tensor], image: Tensor) -> Tensor:
@@ -211,6 +211,15 @@ def meta_gradient(
         for sum_, part in zip(total, pulled[len(leaves) :], strict=True):
             sum_ += part
     return MetaGradient(value, tuple(total), last)
+
+
+def _canonical(tensor: Tensor) -> Tensor:
+    """A copy whose strides are those that steps leave: an axis of length 1 may have any, and convolutions choose their
+    algorithm, hence the last bits, by strides. Steps in pieces must be the same as steps at once.
+    """
+    if tensor.is_contiguous():
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    return tensor.clone()
 
 
 def _mean_with_gradient(

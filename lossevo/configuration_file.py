@@ -9,24 +9,48 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lossevo.errors import LossevoError, nearest
+from lossevo.documents import MAX_BITS, MAX_NESTING, read_text, require_plain
+from lossevo.errors import LossevoError, nearest, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_BYTES = 200_000
+"""A configuration file has at most this size; those of lossevo have 1 to 10 kB."""
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would keep the last."""
+_YAML_MISTAKES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What PyYAML raises for a value that does not fit its tag: a date of month 13, an integer of 5,000 digits, …"""
+
+# libyaml reads 200 kB in half a second, PyYAML's own parser takes fifteen.
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Safe):  # type: ignore[misc]
+    """Refuses a key that is given twice, of which YAML would keep the last; names the line of every mistake."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and key.value.__hash__ and key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    None, None, f"the key {shown(key.value)} is given twice", key.start_mark
                 )
             if key.value.__hash__:
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            found = super().construct_object(node, deep)
+            if isinstance(found, int) and found.bit_length() > MAX_BITS:
+                raise ValueError
+        except _YAML_MISTAKES as problem:
+            kind = {"int": f"whole number of up to {MAX_BITS} bits"}.get(node.tag.rpartition(":")[2], node.tag)
+            reason = f" ({problem})" if isinstance(problem, ValueError) and kind == node.tag else ""
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{shown(node.value)} is no {kind}{reason}", node.start_mark
+            ) from None
+        return found
 
 
 def read(model: type[Model], path: Path, *, expects: str) -> Model:
@@ -36,15 +60,37 @@ def read(model: type[Model], path: Path, *, expects: str) -> Model:
         LossevoError: no such file, not YAML, or a wrong key or value: names the file, the key and the nearest right
         word.
     """
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise LossevoError(f"{path}: no such file; expected YAML with {expects}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as problem:
-        raise LossevoError(f"{path}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
+    if not _exists(path):
+        raise LossevoError(f"{path}: no such file; expected YAML with {expects}")
+    document = _parsed(read_text(path, kind="YAML", most_bytes=MAX_BYTES), path)
     if not isinstance(document, dict):
-        raise LossevoError(f"{path}: expected keys and values ({expects}), found {type(document).__name__}")
+        empty = ", an empty file" if document is None else ""
+        raise LossevoError(f"{path}: expected keys and values ({expects}), found {type(document).__name__}{empty}")
     return checked(model, document, str(path))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, …: read_text says what is wrong with it
+        return True
+
+
+def _parsed(text: str, path: Path) -> object:
+    """The document in a YAML text. Its depth is looked at before anything is made of it."""
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Safe):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_NESTING:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise LossevoError(f"{path}: line {line}: nested more than {MAX_NESTING} deep; is it the right file?")
+        document = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as problem:
+        raise LossevoError(f"{path}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
+    # An alias may stand for a list of aliases, and so on: nine lines can be a billion values.
+    require_plain(document, source=str(path), most_values=MAX_BYTES)
+    return document
 
 
 def checked(model: type[Model], document: dict[str, Any], source: str) -> Model:
@@ -56,9 +102,8 @@ def checked(model: type[Model], document: dict[str, Any], source: str) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        problems = [_explain(problem, model) for problem in error.errors()]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise LossevoError(f"{source}: {problems[0]}{more}") from None
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise LossevoError(f"{source}: {_explain(error.errors(include_url=False)[0], model)}{more}") from None
 
 
 def updated(model: Model, source: str, **changes: Any) -> Model:
@@ -72,28 +117,31 @@ def updated(model: Model, source: str, **changes: Any) -> Model:
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    where = shown(".".join(str(part) for part in problem["loc"]), 120).strip("'")
     if problem["type"] == "extra_forbidden":
         known = _keys(problem["loc"][:-1], model)
-        return f"unknown key '{where}'{nearest(str(problem['loc'][-1]), known)}; known here: {', '.join(known)}"
+        hint = f"{nearest(str(problem['loc'][-1]), known)}; known here: {', '.join(known)}" if known else ""
+        return f"unknown key '{where}'{hint}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "literal_error":
         choices = str(problem["ctx"]["expected"])
-        close = difflib.get_close_matches(
-            str(problem["input"]), choices.replace("'", "").replace(" or ", ", ").split(", "), n=1
-        )
-        return f"{where}: found '{problem['input']}', expected {choices}" + (
+        found = str(problem["input"])[:100]
+        close = difflib.get_close_matches(found, choices.replace("'", "").replace(" or ", ", ").split(", "), n=1)
+        return f"{where}: found {shown(problem['input'])}, expected {choices}" + (
             f" (did you mean '{close[0]}'?)" if close else ""
         )
     return f"{where}: {message}" if where else message
 
 
 def _keys(location: tuple[Any, ...], model: type[BaseModel]) -> list[str]:
-    """The keys that are right at a place in the document."""
+    """The keys that are right at a place in the document; none where a model cannot be told."""
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+        field = model.model_fields.get(str(part))
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
     return list(model.model_fields)

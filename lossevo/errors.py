@@ -20,7 +20,7 @@ class ResumableError(LossevoError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint ``" (did you mean 'tversky'?)"`` when ``word`` resembles one of ``known``, else an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.5)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 

@@ -47,6 +47,7 @@ def analyze(
     """
     if out is None:
         raise LossevoError("--out is missing; name a new folder for the analysis")
+    options.new_place(out)
 
     from lossevo import analysis, report
     from lossevo.cli.tables import console, rows_table

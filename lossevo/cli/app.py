@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,7 +20,7 @@ from lossevo.cli.losses import losses
 from lossevo.cli.metalearn import metalearn
 from lossevo.cli.search import search
 from lossevo.cli.terminal import guarded, one_line
-from lossevo.errors import LossevoError, is_text
+from lossevo.errors import LossevoError, is_text, shown
 
 app = typer.Typer(
     help="Find the loss function that trains the best 3D U-Net for your segmentation task.",
@@ -65,6 +66,8 @@ def _stop_like_ctrl_c() -> None:
 
 def _check_arguments() -> None:
     for argument in sys.argv[1:]:
+        if "\0" in argument:
+            raise LossevoError(f"{shown(argument)} holds a NUL character; no name may")
         if not is_text(argument):
             raise LossevoError(f"{argument}: not UTF-8; rename the file or folder, as all names are written in UTF-8")
 
@@ -77,14 +80,39 @@ def main() -> None:
             _check_arguments()
             app()
     except LossevoError as mistake:
-        print("lossevo:", one_line(mistake), file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(mistake)
     except UnicodeEncodeError as problem:
         # A name that came by another way than the command line and the data set, which are checked.
         name = one_line(problem.object[:200])
-        print(f"lossevo: {name!r}: cannot be written as {problem.encoding}; rename it in UTF-8", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(f"{name!r}: cannot be written as {problem.encoding}; rename it in UTF-8")
     except BrokenPipeError:
         # Whoever read our output (head, less) has gone; Python would complain once more when it flushes at exit.
         sys.stdout = None
         raise SystemExit(0) from None
+    except OSError as problem:
+        # What the file system refuses names a file, and the user can mend it; the output's disk has no name.
+        if problem.filename is not None:
+            hint = _HINTS.get(problem.errno or 0, "look at this name, its folder and your rights there")
+            _refuse(f"{problem.filename}: {problem.strerror or problem}; {hint}")
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stdout = None
+        _refuse(f"the output cannot be written: {problem.strerror}; free space there")
+
+
+_HINTS = {
+    errno.ENAMETOOLONG: "give a shorter name, of at most 255 bytes",
+    errno.ENOTDIR: "a part of this path is a file; give another one",
+    errno.EACCES: "get the right to it, or give another place",
+    errno.EPERM: "get the right to it, or give another place",
+    errno.EROFS: "give a place that can be written",
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.ENOENT: "look at the path",
+}
+"""What to do about errors of the file system."""
+
+
+def _refuse(message: object) -> NoReturn:
+    print("lossevo:", one_line(message), file=sys.stderr)
+    raise SystemExit(2) from None

@@ -132,6 +132,7 @@ def evaluate(
     else:
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")
+        options.new_place(out)
         options.tell_ranks(screen, hof)
         config = _configuration(
             losses,

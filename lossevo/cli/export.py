@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lossevo.cli import options
 from lossevo.errors import LossevoError
 
 
@@ -34,6 +35,7 @@ def export(
     from lossevo.export import export_loss
     from lossevo.search import hall_of_fame
 
+    options.new_place(out)
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise LossevoError(f"{out} is not empty; name a new folder, or replace what is there with --overwrite")
     entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)

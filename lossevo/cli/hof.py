@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossevo.cli import options
 from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
@@ -64,6 +65,7 @@ def hof(
         from lossevo.report.tree_figure import kind_of, write_tree
 
         kind_of(tree)  # before anything takes time
+        options.new_place(tree)
 
     from lossevo.cli.tables import LEGEND, console, hall_of_fame_table
     from lossevo.search import hall_of_fame
@@ -168,8 +170,8 @@ def _history(run: Path, entry: Entry) -> dict[str, Any]:
             "trainings": [
                 {
                     "phase": training.phase,
-                    "seed": training.request["seed"],
-                    "steps": training.request["budget_steps"],
+                    "seed": training.request.get("seed"),
+                    "steps": training.request.get("budget_steps"),
                     "status": training.outcome.status.value if training.outcome else "running",
                     **(dict(training.outcome.value) if training.outcome and training.outcome.value else {}),
                 }
@@ -180,9 +182,8 @@ def _history(run: Path, entry: Entry) -> dict[str, Any]:
 
 def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
     """The loss and its ancestors, each once, breadth first."""
-    from lossevo.losses.definitions import definition_in, formula_of
-    from lossevo.search.candidate import Origin
-    from lossevo.search.hall_of_fame import spec_of_entry
+    from lossevo.losses.definitions import formula_of
+    from lossevo.search.ledger_values import Place
 
     waiting, known, lineage = [(id_, 0)], {id_}, []
     while waiting:
@@ -190,8 +191,8 @@ def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
         document = ledger.candidate(current)
         if document is None:
             continue
-        origin = Origin.from_json(document["origin"])
-        formula = formula_of(definition_in(spec_of_entry(document["loss"])))
+        origin, definition = Place(ledger.path, "candidates", current).lineage(document)
+        formula = formula_of(definition)
         lineage.append({"id": current, "generation": generation, "origin": str(origin), "formula": formula})
         for parent in origin.parents:
             if parent not in known:
@@ -274,8 +275,8 @@ def _print_formula(out: Console, section: Callable[..., None], entry: Entry, det
 
 def _training_line(training: dict[str, Any]) -> str:
     """One training: Dice at its checkpoints, and the course of its training loss as bars."""
-    told = f"{training['phase']:12} seed {training['seed']:<6} {training['status']}"
-    if "score" not in training:
+    told = f"{training['phase']:12} seed {training['seed']!s:<6} {training['status']}"
+    if not {"score", "curve", "validation_curve"} <= {*training}:
         return told
     checkpoints = ", ".join(f"step {step}: {dice:.4f}" for step, dice in training["validation_curve"])
     voxels = [count for of_class in training.get("false_voxels", {}).values() for count in of_class.values()]

@@ -99,6 +99,7 @@ def metalearn(
         )
         opened = _run(out, resume, None, memory)
     else:
+        run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, seed or 0)

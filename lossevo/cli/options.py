@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import shutil
 import warnings
@@ -164,6 +165,20 @@ def in_free_folder(name: str, source: CohortSource, make: Callable[[Path], Made]
             with suppress(FolderInUseError):  # another process was quicker
                 return make(folder)
     raise AssertionError
+
+
+def new_place(path: Path) -> Path:
+    """``path``, where a new folder or file is to be; looked at before anything takes time.
+
+    Raises:
+        LossevoError: a part of it is a file, or nothing can be written there.
+    """
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise LossevoError(f"{path}: {above} is a file, so nothing can be below it; give another place")
+    if not path.exists() and not os.access(above, os.W_OK | os.X_OK):
+        raise LossevoError(f"{path}: nothing can be written to {above}; get the right to it, or give another place")
+    return path
 
 
 def label_scheme(labels: str | None, levels: str | None) -> LabelScheme | None:

@@ -117,6 +117,7 @@ def search(
             give_budget(resume, budget)
         opened = _run(out, resume, None, memory)
     else:
+        run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(

@@ -288,10 +288,10 @@ class RayExecutor:
             self._run(slot, self._waiting.popleft())
         if self._suspects and idle and not any(slot.task for slot in self._slots):
             fresh = next((slot for slot in idle if slot.fresh), None)
-            if fresh is None:
-                self._replace(idle[0])
-            else:
+            if fresh is not None:
                 self._run(fresh, self._suspects.popleft())
+            elif len(idle) == len(self._slots):  # else one is starting, and will be fresh
+                self._replace(idle[0])
 
     def _run(self, slot: _Slot, task: _Task) -> None:
         slot.task, slot.fresh = task, False

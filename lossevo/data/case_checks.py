@@ -314,7 +314,11 @@ def _compare(
     resampled: bool,
 ) -> None:
     advice = "it is resampled to the image" if resampled else "resample one to the grid of the other"
-    same_spacing = np.allclose(other.spacing_mm, reference.spacing_mm, rtol=SPACING_TOLERANCE)
+    # Of a plane, the thickness is often assumed, and moves no voxel.
+    several = np.array([sides != (1, 1) for sides in zip(other.shape, reference.shape, strict=True)])
+    same_spacing = np.allclose(
+        np.array(other.spacing_mm)[several], np.array(reference.spacing_mm)[several], rtol=SPACING_TOLERANCE
+    )
     if other.shape != reference.shape:
         tell(
             "shape-mismatch",

@@ -32,9 +32,9 @@ class Content:
         self.packed = self._ahead == _GZIP if packed is None else packed
         self.trailing = False
 
-    def read(self, most: int) -> bytearray:
-        """So many bytes, or all that are left; memory grows with what there really is."""
-        found = bytearray()
+    def read(self, most: int, start: bytes | bytearray = b"") -> bytearray:
+        """``start``, filled up to so many bytes or with all that are left; memory grows with what there really is."""
+        found = bytearray(start)
         while len(found) < most and (some := self._some(min(most - len(found), CHUNK_BYTES))):
             found += some
         return found

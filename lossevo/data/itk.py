@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -18,16 +19,17 @@ import numpy as np
 
 from lossevo.data.content import LARGEST_RATIO, Content
 from lossevo.data.segments import segments_of
-from lossevo.data.stored import Geometry, Header, Stored, check_voxel_sizes, checked, volume_shape
+from lossevo.data.stored import Geometry, Header, Stored, UnusableFile, check_voxel_sizes, checked, volume_shape
 from lossevo.errors import LossevoError
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".png")
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LARGEST_TEXT_BYTES = 2**20
-# Fields that say where voxels lie, and how large they are.
-_PLACES = {"transformmatrix", "rotation", "orientation", "offset", "position", "origin", "space origin"}
-_SIZES = {"elementspacing", "elementsize", "spacings", "space directions"}
+_MOST_SLICES = 10_000
+# Fields that say where voxels lie. Those of their sizes alone do not.
+_PLACES = {"transformmatrix", "rotation", "orientation", "offset", "position", "origin"}
+_PLACES |= {"space origin", "space directions"}
 
 
 class _Text(NamedTuple):
@@ -35,6 +37,14 @@ class _Text(NamedTuple):
 
     fields: Mapping[str, str]
     end: int
+
+
+class _Part(NamedTuple):
+    """A file that holds voxels: so many, from a byte on."""
+
+    file: Path
+    start: int
+    voxels: int
 
 
 def kind_of(file: Path) -> str:
@@ -103,7 +113,7 @@ def _geometry(file: Path, affine: Any, text: _Text) -> Geometry:
         # No scanner puts the first voxel at its very isocentre.
         made_up = upright and linear[2, 2] == 1 and not origin.any()
         return Geometry.UNKNOWN if made_up else Geometry.KNOWN
-    if kind_of(file) == "PNG" or (text.fields and not (_PLACES | _SIZES) & text.fields.keys()):
+    if kind_of(file) == "PNG" or (text.fields and not _PLACES & text.fields.keys()):
         return Geometry.ASSUMED
     return Geometry.KNOWN
 
@@ -150,29 +160,84 @@ def _text(file: Path) -> _Text:
 
 
 def _check_content(file: Path, header: Header, text: _Text) -> None:
-    """That the voxels are there, before SimpleITK takes memory for them.
+    """That the voxels are there, before SimpleITK takes memory for them, or makes some up.
 
     Raises:
         EOFError: they cannot be, or packed ones end early.
         zlib.error: packed ones are damaged.
+        UnusableFile: packed ones that SimpleITK cannot find.
     """
-    fields, attached = text.fields, ("local", "")
+    parts = _parts(file, header, text)
+    plain, packed = _encoding(file, text.fields)
+    item_bytes = header.dtype.itemsize
+    declares = f"its header declares {'×'.join(map(str, header.shape))} voxels of {item_bytes} bytes"
+    held, needed = sum(part.voxels for part in parts), math.prod(header.shape)
+    if parts and held < needed:
+        raise EOFError(f"{declares}, and it names files for {held} of {needed}")
+    for part in parts:
+        needed = part.voxels * item_bytes
+        present = part.file.stat().st_size - part.start
+        if (plain or packed) and needed > present * (LARGEST_RATIO if packed else 1):
+            raise EOFError(f"{declares}, more than {present} bytes can hold")
+        if packed and kind_of(file) == "MetaImage":  # NRRD's are checked as they are read
+            with part.file.open("rb") as stream:
+                stream.seek(part.start)
+                content = io.BytesIO(stream.read(_packed_bytes(file, part, text))) if part.file == file else stream
+                count = Content(content, packed=True).skip(needed)
+            if count < needed:
+                raise EOFError(f"{declares}, and it ends early, after {count} bytes of them")
+
+
+def _parts(file: Path, header: Header, text: _Text) -> list[_Part]:
+    """The files that hold voxels; none where the text does not tell."""
+    fields = text.fields
     named = fields.get("elementdatafile", fields.get("data file", fields.get("datafile", "")))
-    data = file if named.lower() in attached else file.parent / named
-    if not text.fields or not data.is_file():  # lists and patterns of files
-        return
-    start = text.end if data == file else 0
-    plain, packed = _encoding(file, fields)
-    needed, present = math.prod(header.shape) * header.dtype.itemsize, data.stat().st_size - start
-    declares = f"its header declares {'×'.join(map(str, header.shape))} voxels of {header.dtype.itemsize} bytes"
-    if (plain or packed) and needed > present * (LARGEST_RATIO if packed else 1):
-        raise EOFError(f"{declares}, more than {present} bytes can hold")
-    if packed and kind_of(file) == "MetaImage":  # NRRD's are checked as they are read
-        with data.open("rb") as stream:
-            stream.seek(start)
-            count = Content(stream, packed=True).skip(needed)
-        if count < needed:
-            raise EOFError(f"{declares}, and it ends early, after {count} bytes of them")
+    voxels = math.prod(header.shape)
+    if not text.fields:
+        return []
+    if named.lower() in ("local", ""):
+        return [_Part(file, text.end, voxels)]
+    if kind_of(file) == "MetaImage" and len(header.shape) == 3 and (names := _slices(file, named, text)) is not None:
+        there = [file.parent / name for name in names if (file.parent / name).is_file()]
+        return [_Part(data, 0, voxels // header.shape[2]) for data in there] or [_Part(file, 0, 0)]
+    data = file.parent / named
+    return [_Part(data, 0, voxels)] if data.is_file() else []
+
+
+def _slices(file: Path, named: str, text: _Text) -> list[str] | None:
+    """The files of a MetaImage that has one for each slice, by name; None if that is not what it says.
+
+    Raises:
+        UnusableFile: a list of something else.
+    """
+    if named[:4].upper() == "LIST":
+        if not re.fullmatch("LIST( 2D?)?", named, re.IGNORECASE):
+            raise UnusableFile(
+                f"{file}: ElementDataFile is {named}, expected LIST, a file for each slice; write one file"
+            )
+        with file.open("rb") as stream:
+            stream.seek(text.end)
+            rest = stream.read(_LARGEST_TEXT_BYTES).decode(errors="surrogateescape")
+        return [line.strip() for line in rest.splitlines() if line.strip()]
+    if pattern := re.fullmatch(r"([^\s%]*%\d?\d?d[^\s%]*) (\d{1,9}) (\d{1,9}) ([1-9]\d{0,8})", named):
+        first, last, step = map(int, pattern.groups()[1:])
+        return [pattern[1] % number for number in range(first, last + 1, step)[:_MOST_SLICES]]
+    return None
+
+
+def _packed_bytes(file: Path, part: _Part, text: _Text) -> int:
+    """How many bytes SimpleITK unpacks of a MetaImage; of what is not there it makes up voxels.
+
+    Raises:
+        UnusableFile: the header does not say.
+    """
+    size = text.fields.get("compresseddatasize", "")
+    if not size.isdecimal() or int(size) == 0:
+        raise UnusableFile(
+            f"{file}: CompressedDataSize is {size or 'missing'} in its header, without which SimpleITK does not find "
+            "its voxels; write it again"
+        )
+    return min(int(size), part.file.stat().st_size)
 
 
 def _encoding(file: Path, fields: Mapping[str, str]) -> tuple[bool, bool]:

@@ -24,6 +24,8 @@ from lossevo.errors import LossevoError
 AFFINE_TOLERANCE_VOXELS = 0.1
 # Voxel sizes that differ by less were rounded.
 SPACING_TOLERANCE = 1e-2
+# Voxel sizes that nobody has written.
+_UNWRITTEN_MM = (1.0, 1.0, 1.0)
 # Of a label that is resampled to its image; more outside than this means that the two do not belong together.
 LARGEST_SHARE_OUTSIDE = 0.05
 
@@ -114,20 +116,30 @@ def label_values(file: Path) -> tuple[int, ...]:
 def placed(files: Sequence[Path], headers: Sequence[Header]) -> list[Header]:
     """The headers of a case's files; one without geometry gets that of the first with its shape.
 
-    If no file has a geometry, all lie where their formats assume.
+    If no file has a geometry, the first that gives voxel sizes, else the first, lies where its format assumes, and so
+    do the others.
 
     Raises:
         LossevoError: no other has the shape, or has the voxel size, of one without geometry.
     """
-    known = [(file, header) for file, header in zip(files, headers, strict=True) if header.has_geometry]
-    return [_placed(file, header, known) for file, header in zip(files, headers, strict=True)]
+    both = [*zip(files, headers, strict=True)]
+    known = [(file, header) for file, header in both if header.has_geometry]
+    assumed = [(file, header) for file, header in both if header.geometry is Geometry.ASSUMED]
+    first = [] if known else sorted(assumed, key=lambda one: one[1].spacing_mm == _UNWRITTEN_MM)[:1]
+    return [_placed(file, header, known, first) for file, header in both]
 
 
-def _placed(file: Path, header: Header, known: Sequence[tuple[Path, Header]]) -> Header:
-    if header.has_geometry or (header.geometry is Geometry.ASSUMED and not known):
+_Placed = Sequence[tuple[Path, Header]]
+
+
+def _placed(file: Path, header: Header, known: _Placed, assumed: _Placed) -> Header:
+    if header.has_geometry:
         return header
     shape = header.shape[:3]
-    where = next(((place, other) for place, other in known if other.shape[:3] == shape), None)
+    places = assumed if header.geometry is Geometry.ASSUMED and not known else known
+    where = next(((place, other) for place, other in places if other.shape[:3] == shape), None)
+    if where is None and places is assumed:
+        return header  # that shapes differ is told where they are compared
     if where is None:
         shapes = ", ".join(f"{place.name} {other.shape[:3]}" for place, other in known)
         raise LossevoError(
@@ -136,10 +148,9 @@ def _placed(file: Path, header: Header, known: Sequence[tuple[Path, Header]]) ->
         )
     place, other = where
     own, others = header.spacing_mm, other.spacing_mm
-    # What nobody has written is 1 mm.
     if (
         header.geometry is Geometry.ASSUMED
-        and own != (1, 1, 1)
+        and own != _UNWRITTEN_MM
         and not np.allclose(own, others, rtol=SPACING_TOLERANCE)
     ):
         told = ["×".join(f"{side:.3g}" for side in sides) for sides in (own, others)]
@@ -147,7 +158,7 @@ def _placed(file: Path, header: Header, known: Sequence[tuple[Path, Header]]) ->
             f"{file}: gives no position and orientation, and its voxels of {told[0]} mm are not those of {place} "
             f"({told[1]} mm), which has its shape; correct its header"
         )
-    return replace(header, affine=other.affine, geometry=Geometry.KNOWN)
+    return replace(header, affine=other.affine, geometry=other.geometry)
 
 
 def _labelled(label: Stored, file: Path) -> Stored:

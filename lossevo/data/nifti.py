@@ -60,8 +60,7 @@ def read(file: Path) -> Stored:
         if offset + size > file_size * (LARGEST_RATIO if content.packed else 1):
             raise EOFError(f"{declares}, more than its {file_size} bytes can hold")
         content.skip(offset - len(start))
-        data = start[offset:][:size]
-        data += content.read(size - len(data))
+        data = content.read(size, start[offset:][:size])
         if len(data) < size:
             raise EOFError(f"{declares}, and it ends early, after {len(data)} bytes of them")
         surplus = content.surplus(_SURPLUS_BYTES)

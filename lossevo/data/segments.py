@@ -49,6 +49,11 @@ def one_layer(stored: Stored, file: Path) -> NDArray[Any]:
         if other.layer != segment.layer:
             told = f"segments '{other.name}' and '{segment.name}' both have the value {segment.value}"
             raise UnusableFile(f"{what}; {told}, in different layers. {_ADVICE}", "label-shape")
+    for layer in range(voxels.shape[3]):
+        named = {segment.value for segment in segments if segment.layer == layer}
+        if unnamed := {int(value) for value in np.unique(voxels[..., layer])} - named - {0}:
+            told = f"layer {layer} has the value {min(unnamed)}, which belongs to none of its segments"
+            raise UnusableFile(f"{what}; {told}. {_ADVICE}", "label-shape")
     merged = voxels[..., 0].copy()
     for layer in range(1, voxels.shape[3]):
         inside = voxels[..., layer] != 0

@@ -6,15 +6,16 @@ import ast
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lossevo.expression import DISTANCE_SCALE_MM, Code, Expression, generate, legend, unicode
 from lossevo.expression.codegen import HELPERS
 from lossevo.expression.neighbourhoods import margin
 from lossevo.losses import base
-from lossevo.losses.definitions import Definition
+from lossevo.losses.definitions import Definition, loss_of
 from lossevo.losses.neural import LEGEND, LossNetwork, log_odds
 from lossevo.losses.signed_distance import signed_distance_in_torch
+from lossevo.losses.soft_targets import has_minimum_at_target
 
 LINE_LENGTH = 120
 _EXPRESSION_WIDTH = 96
@@ -36,6 +37,7 @@ class Body:
         numbers: statements at the end of the file.
         uses_distance_map: whether there has to be one.
         changes: whether it knows the progress of a training.
+        takes_soft_labels: whether it is smallest where the prediction equals soft labels.
     """
 
     formula: str
@@ -49,11 +51,13 @@ class Body:
     numbers: Sequence[str] = ()
     uses_distance_map: bool = False
     changes: bool = False
+    takes_soft_labels: bool = True
 
 
 def body_of(definition: Definition) -> Body:
     """The body of a loss."""
-    return _of_network(definition) if isinstance(definition, LossNetwork) else _of_expression(definition)
+    body = _of_network(definition) if isinstance(definition, LossNetwork) else _of_expression(definition)
+    return replace(body, takes_soft_labels=has_minimum_at_target(loss_of(definition), classes=2, axes=3))
 
 
 _HOT = "one_hot(target, logits.shape[1]).to(logits.dtype)"

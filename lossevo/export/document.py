@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import lossevo
+from lossevo.documents import parse_json
 from lossevo.errors import LossevoError, shown
 from lossevo.expression import Expression, unicode
 from lossevo.losses.definitions import KINDS, Definition, definition_in, formula_of, spec_of
@@ -31,7 +32,6 @@ MAX_CHARACTERS = 1_000_000
 """A document is at most this long: a formula has at most 20 000 characters, the largest network takes half of it, the
 rest is metadata.
 """
-MAX_NESTING = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class LossDocument:
                 f"{source} has more characters than a loss document may have ({MAX_CHARACTERS}); is it the right file?"
             )
         try:
-            document = json.loads(text)
-            _require_shallow(document)
+            document = parse_json(text, source=source, any_number=True)
             is_intact = _is_intact(document)
-        except (ValueError, RecursionError) as problem:
-            raise LossevoError(f"{source} is not readable JSON ({problem}); export the loss again") from None
+        except (LossevoError, ValueError) as problem:
+            message = str(problem).removeprefix(f"{source}: ")
+            raise LossevoError(f"{source} is not readable JSON ({message}); export the loss again") from None
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
         if isinstance(found, str) and found.startswith(FORMAT_FAMILY) and found != FORMAT:
             raise LossevoError(
@@ -95,19 +95,6 @@ class LossDocument:
         except ValueError as problem:  # 1e999, NaN, half a surrogate pair: read by Python, but no JSON
             raise LossevoError(f"{source}: 'metadata' cannot be written again ({problem})") from None
         return read
-
-
-def _require_shallow(document: object) -> None:
-    """Refuse, with a ValueError, what is too deep to be written, shown or compared by functions that recurse."""
-    level = [document]
-    for _ in range(MAX_NESTING):
-        level = [
-            inner
-            for value in level
-            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
-        ]
-    if level:
-        raise ValueError(f"lists and objects nested more than {MAX_NESTING} deep")
 
 
 def _checksum(document: Mapping[str, Any]) -> str:
@@ -179,6 +166,8 @@ def read_document(path: Path) -> LossDocument:
         LossevoError: the file cannot be read, or is not such a document; the message names it.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise LossevoError(f"{path} is no regular file; give a {DOCUMENT_FILE}")
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except OSError as problem:

@@ -77,9 +77,17 @@ def _load_source(path: Path, spacing_mm: Sequence[float] | None) -> nn.Module:
         raise LossevoError(f"cannot read {path}: {problem.strerror}") from None
     check_intact(source.decode(errors="replace"), name=str(path))
     loss_class = _executed(source, str(path))
-    takes_spacing = "spacing_mm" in inspect.signature(loss_class).parameters
-    loss: nn.Module = loss_class(spacing_mm=spacing_mm) if takes_spacing else loss_class()
+    try:
+        takes_spacing = "spacing_mm" in inspect.signature(loss_class).parameters
+        loss: nn.Module = loss_class(spacing_mm=spacing_mm) if takes_spacing else loss_class()
+    except Exception as problem:
+        raise LossevoError(f"{path}: its {CLASS_NAME} cannot be made ({_in_a_line(problem)})") from problem
     return loss
+
+
+def _in_a_line(problem: BaseException) -> str:
+    """What an exception says, short."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
 
 
 def _executed(source: bytes, name: str) -> type[nn.Module]:
@@ -89,8 +97,8 @@ def _executed(source: bytes, name: str) -> type[nn.Module]:
     try:
         # Not imported: that would leave a __pycache__ in the user's folder.
         exec(compile(source, name, "exec"), module.__dict__)
-    except Exception as problem:
-        raise LossevoError(f"{name} cannot be executed ({type(problem).__name__}: {problem})") from problem
+    except (Exception, SystemExit) as problem:
+        raise LossevoError(f"{name} cannot be executed ({_in_a_line(problem)})") from problem
     loss_class = module.__dict__.get(CLASS_NAME)
     if not (isinstance(loss_class, type) and issubclass(loss_class, nn.Module)):
         raise LossevoError(f"{name} defines no class {CLASS_NAME}(nn.Module), so lossevo did not write it")

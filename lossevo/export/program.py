@@ -16,10 +16,14 @@ others take the ``loss.json``, which also lies inside (``unzip -p loss.pt2 '*/lo
 
 from __future__ import annotations
 
+import io
+import logging
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
 
+from lossevo.documents import parse_json
 from lossevo.errors import LossevoError
 from lossevo.export.document import DOCUMENT_FILE, MAX_CHARACTERS, LossDocument, is_newer
 from lossevo.expression import DISTANCE_SCALE_MM, Expression, compile_expression, generate
@@ -188,8 +193,10 @@ def load_program(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Pr
         LossevoError: the file is damaged, not a lossevo loss, or from the future; the message names it.
     """
     document = _read_embedded_document(path)
+    _refuse_pickles(path)
     try:
-        program = torch.export.load(path)
+        with _quiet():
+            program = torch.export.load(path)
         if tuple(program.graph_signature.user_inputs) not in (_INPUTS, _INPUTS[:2]):
             raise ValueError(f"inputs are {program.graph_signature.user_inputs}")
         return ProgramLoss(program, spacing_mm=spacing_mm)
@@ -225,5 +232,40 @@ def _read_embedded_document(path: Path) -> LossDocument:
     return LossDocument.from_text(text, source=f"{path}, {DOCUMENT_FILE} inside")
 
 
+def _refuse_pickles(path: Path) -> None:
+    """Refuse what PyTorch would unpickle, but for the example inputs, if they are tensors alone."""
+    name = "archive"
+    try:
+        with zipfile.ZipFile(path) as archive, _quiet():
+            for name in archive.namelist():
+                folder, _, file = name.rpartition("/")
+                if folder.endswith("/data/sample_inputs"):
+                    torch.load(io.BytesIO(archive.read(name)), weights_only=True, map_location="cpu")
+                elif file.endswith("_config.json"):
+                    tensors = parse_json(archive.read(name).decode(), source=name)["config"].values()
+                    if any(tensor["use_pickle"] for tensor in tensors):
+                        raise ValueError("pickled tensors")
+    except Exception as problem:
+        raise LossevoError(
+            f"{path} is damaged, or not what lossevo exported: {type(problem).__name__} in its {name};"
+            f" load the {DOCUMENT_FILE} beside it, and export it again"
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch logs and warns of when it cannot read a file: the message says it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
+    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
+    # PyTorch's log, which nobody sees.
+    return text.replace("Please check the warnings above for possible errors.", "").strip()

@@ -32,7 +32,8 @@ def source_of(document: LossDocument) -> str:
     """The text of ``loss.py``."""
     body = body_of(document.definition)
     keeping = [base.keeping_dtype] if body.buffers else []
-    constants, functions = _copied([base.check_shapes, base.check_target, *keeping, *body.called])
+    maps = [base.check_distance_map] if body.uses_distance_map else []
+    constants, functions = _copied([base.check_shapes, base.check_target, *maps, *keeping, *body.called])
     blocks = [_class(body), body.code, *functions]
     imports = "import torch\nfrom torch import Tensor, nn"
     kinds = [kind for kind in ("Callable", "Sequence") if any(f"{kind}[" in block for block in blocks)]
@@ -78,6 +79,8 @@ def _docstring(document: LossDocument, body: Body) -> str:
             else "accepted, and not used by this loss",
         ),
     ]
+    if not body.takes_soft_labels:
+        call_convention[1] = ("target", f"{call_convention[1][1]}; {_SOFT_LABELS}")
     name = metadata.get("name", metadata.get("id", "A loss"))
     provenance = (
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -125,10 +128,12 @@ def _escaped(lines: Iterable[str]) -> str:
 
 # --- class ---
 
+_SOFT_LABELS = "with soft labels this loss is not smallest, or not only, where the prediction equals them"
+
 _FORWARD = '''\
     def forward(self, logits: Tensor, target: Tensor, distance_map: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        check_shapes(logits, target)
+        check_shapes(logits, target, distance_map)
         if not torch.compiler.is_compiling():  # reading values back would break the graph
             check_target(target, logits.shape[1])
             logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)  # MONAI gives a subclass
@@ -148,8 +153,7 @@ _DISTANCE_MAP = """\
                 distance_map = torch.cat([-distance_map, distance_map], dim=1)
             if not torch.compiler.is_compiling():
                 distance_map = distance_map.as_subclass(Tensor)
-            if distance_map.shape != logits.shape:
-                raise ValueError(f"distance_map has shape {_shape(distance_map)}, expected {_shape(logits)}")"""
+            check_distance_map(distance_map, logits)"""
 
 
 _APPLY = f"""

@@ -213,6 +213,8 @@ def value_and_gradient(
     loss: nn.Module, logits: Tensor, target: Tensor, distance_map: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The loss, and its gradient with respect to the logits."""
+    if isinstance(loss, SegmentationLoss):
+        loss.looks_for_soft_targets = 0  # they are ours
     logits = logits.detach().clone().requires_grad_()
     value = loss(logits, target, distance_map)
     (gradient,) = torch.autograd.grad(value, logits)

@@ -96,7 +96,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 def _draft_beside(folder: Path) -> Iterator[Path]:
     """A new folder beside ``folder``, on the same file system, that is gone in the end."""
     folder = folder.resolve()
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    draft = folder.with_name(f".lossevo-{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
         yield draft

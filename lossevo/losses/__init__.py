@@ -9,6 +9,7 @@ from lossevo.losses.expressions import expressible_names, expression_of, express
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.relations import Relation
 from lossevo.losses.signed_distance import signed_distance_map
+from lossevo.losses.soft_targets import SoftTargetWarning
 
 __all__ = [
     "create",
@@ -28,4 +29,5 @@ __all__ = [
     "Parameter",
     "Relation",
     "signed_distance_map",
+    "SoftTargetWarning",
 ]

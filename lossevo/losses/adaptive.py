@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 from lossevo.losses import arguments
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.inputs import LossInputs
@@ -151,7 +151,7 @@ def named_parts(parts: object) -> dict[str, nn.Module]:
 
     if isinstance(parts, str) or not isinstance(parts, Sequence) or len(parts) < 2:
         raise LossevoError(
-            f"parts is {parts!r}, expected a list of two or more losses, each a name or"
+            f"parts is {shown(parts)}, expected a list of two or more losses, each a name or"
             ' {"name": ..., "parameters": {...}}'
         )
     named: dict[str, nn.Module] = {}

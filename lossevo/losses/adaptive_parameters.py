@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lossevo.errors import LossevoError, nearest
+from lossevo.errors import LossevoError, nearest, shown
 from lossevo.losses import arguments
 from lossevo.losses.adaptive import AdaptiveWeighting, named_parts, share_spacing
-from lossevo.losses.base import Description, SegmentationLoss
+from lossevo.losses.base import Description, SegmentationLoss, check_shapes
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.learnable import FREE_LIMIT, LEARNABLE, SHARE, Learnable, Range
 from lossevo.losses.trajectory import Trajectory
@@ -132,6 +132,7 @@ class AdaptiveParameters(SegmentationLoss):
         Nothing of the loss's state moves.
         """
         training = self.training
+        check_shapes(logits, target, distance_map)
         with torch.autocast(device_type=logits.device.type, enabled=False):
             inputs = self.prepare(logits, target, distance_map)
             before = {place: attrgetter(place)(self.loss) for place in self._initial}
@@ -226,7 +227,7 @@ def _wrapped(loss: object, factors: Sequence[float] | None) -> tuple[Segmentatio
     learnable: tuple[Learnable, ...]
     if isinstance(loss, Sequence) and not isinstance(loss, str):
         if len(loss) != 2:
-            raise LossevoError(f"loss is {loss!r}, expected one loss, or a list of two whose weights are learned")
+            raise LossevoError(f"loss is {shown(loss)}, expected one loss, or a list of two whose weights are learned")
         chosen = (1.0, 1.0) if factors is None else arguments.positive_numbers("factors", factors)
         if len(chosen) != 2:
             raise LossevoError(f"factors has {len(chosen)} numbers for 2 losses, expected one for each")
@@ -236,7 +237,7 @@ def _wrapped(loss: object, factors: Sequence[float] | None) -> tuple[Segmentatio
         learnable = (Learnable(f"w_{first}", *SHARE, partner=f"w_{second}", places=("w_1",), rest=("w_2",)),)
     else:
         if factors is not None:
-            raise LossevoError(f"factors is {factors!r}, expected none: they are for a list of two losses")
+            raise LossevoError(f"factors is {shown(factors)}, expected none: they are for a list of two losses")
         made = from_spec({"name": loss} if isinstance(loss, str) else loss)
         name = made.description.name if hasattr(made, "description") else "a loss that was found"
         learnable = LEARNABLE.get(name, ())
@@ -258,10 +259,12 @@ def _chosen(loss: nn.Module, name: str, learnable: Sequence[Learnable], learn: o
         return numbers
     known = {key: item for item in learnable for key in (item.name, item.partner) if key}
     if isinstance(learn, str) or not isinstance(learn, Sequence) or not learn:
-        raise LossevoError(f"learn is {learn!r}, expected a list of some of {', '.join(known)}")
+        raise LossevoError(f"learn is {shown(learn)}, expected a list of some of {', '.join(known)}")
     for key in learn:
-        if key not in known:
-            raise LossevoError(f"{key!r} of {name} cannot be learned{nearest(str(key), known)}; {', '.join(known)} can")
+        if not isinstance(key, str) or key not in known:
+            raise LossevoError(
+                f"{shown(key)} of {name} cannot be learned{nearest(str(key), known)}; {', '.join(known)} can"
+            )
         if known[key] not in numbers:
             raise LossevoError(
                 f"{key} of {name} is not one number; give it one to start from, or leave it out of 'learn'"

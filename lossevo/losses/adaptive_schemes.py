@@ -182,7 +182,7 @@ class CoVWeighting(AdaptiveWeighting):
 
     def observe(self, values: Tensor) -> Tensor:
         """Move the running means; from the second call on the weights follow from them."""
-        keep = kept_share(self.calls, self.decay)
+        keep = kept_share(self.calls.to(values), self.decay)
         sizes = values.abs()
         reference = torch.where(self.loss_sizes > 0, self.loss_sizes, sizes).clamp_min(_TINY)
         ratios = (values / reference).clamp(-RATIO_LIMIT, RATIO_LIMIT)
@@ -238,7 +238,7 @@ class UncertaintyWeighting(AdaptiveWeighting):
 
     def observe(self, values: Tensor) -> Tensor:
         """Move the running means, and with them the weights."""
-        self.loss_sizes.lerp_(values.abs(), 1 - kept_share(self.calls, self.decay))
+        self.loss_sizes.lerp_(values.abs(), 1 - kept_share(self.calls.to(values), self.decay))
         return 1 / self.loss_sizes.clamp_min(EPSILON)
 
     def regulariser(self) -> Tensor:
@@ -248,5 +248,4 @@ class UncertaintyWeighting(AdaptiveWeighting):
 
 def kept_share(calls: Tensor, decay: float) -> Tensor:
     """What a running mean over ``calls`` values keeps as the next comes: all count alike until ``decay`` is less."""
-    count = calls.double()
-    return (count / (count + 1)).clamp_max(decay)
+    return (calls / (calls + 1)).clamp_max(decay)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 
 
 def number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = math.inf) -> float:
     """``value`` as a float if it is a finite number in [minimum, maximum], else LossevoError."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= float(value) <= maximum:
+    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= _float(value) <= maximum:
         raise _refused(name, value, _range("a number", minimum, maximum) + _hint(value))
-    if math.isinf(float(value)):
+    if math.isinf(_float(value)):
         raise _refused(name, value, "a finite number")
     return float(value)
 
@@ -38,7 +38,7 @@ def flag(name: str, value: Any) -> bool:
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """``value`` if it is one of ``allowed``, else LossevoError."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise _refused(name, value, " or ".join(f"'{item}'" for item in allowed))
     return str(value)
 
@@ -47,9 +47,11 @@ def class_weights(name: str, value: Sequence[float] | Tensor | None) -> Tensor |
     """One finite weight >= 0 per class, not all 0, as a float64 tensor (C,); None stays None."""
     if value is None:
         return None
+    if isinstance(value, Tensor) and value.is_complex():
+        raise _refused(name, value, "a list with one number per class")
     try:
         weights = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise _refused(name, value, "a list with one number per class") from None
     usable = weights.ndim == 1 and len(weights) >= 2 and bool((weights.isfinite() & (weights >= 0)).all())
     if not usable or not bool(weights.any()):
@@ -63,7 +65,7 @@ def spacing(name: str, value: Sequence[float] | None) -> tuple[float, ...] | Non
         return None
     try:
         steps = tuple(float(step) for step in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         steps = ()
     if len(steps) not in (2, 3) or not all(0 < step < math.inf for step in steps):
         raise _refused(name, value, "a list with one positive distance in mm per axis")
@@ -74,7 +76,7 @@ def positive_numbers(name: str, value: Sequence[float]) -> tuple[float, ...]:
     """One or more finite numbers > 0 as a tuple, else LossevoError."""
     try:
         numbers = tuple(float(number) for number in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if not numbers or not all(0 < number < math.inf for number in numbers):
         raise _refused(name, value, "a list of numbers > 0")
@@ -87,6 +89,13 @@ def weights_for(name: str, weights: Tensor, logits: Tensor) -> Tensor:
     if len(weights) != classes:
         raise LossevoError(f"{name} has {len(weights)} values for {classes} classes (background included)")
     return weights.to(logits).view(1, classes, *[1] * (logits.ndim - 2))
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _range(kind: str, minimum: float, maximum: float) -> str:
@@ -105,4 +114,4 @@ def _hint(value: Any) -> str:
 
 
 def _refused(name: str, value: Any, expected: str) -> LossevoError:
-    return LossevoError(f"{name} is {value!r}, expected {expected}")
+    return LossevoError(f"{name} is {shown(value)}, expected {expected}")

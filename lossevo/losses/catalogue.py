@@ -98,7 +98,7 @@ def create(name: str, /, **chosen: Any) -> SegmentationLoss:
     for key in chosen:
         if key not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise LossevoError(f"loss '{name}' has no parameter '{key}'{nearest(key, known)}; {takes}")
+            raise LossevoError(f"loss '{name}' has no parameter {shown(key)}{nearest(key, known)}; {takes}")
     return _class(name)(**chosen)
 
 
@@ -123,12 +123,14 @@ def from_spec(spec: object) -> SegmentationLoss:
         )
     chosen = spec.get("parameters", {})
     if not isinstance(chosen, Mapping) or not all(isinstance(key, str) for key in chosen):
-        raise LossevoError(f"parameters of loss '{spec['name']}' are {chosen!r}, expected a mapping of names to values")
+        raise LossevoError(
+            f"parameters of loss {shown(spec['name'])} are {shown(chosen)}, expected a mapping of names to values"
+        )
     return create(spec["name"], **chosen)
 
 
 def _class(name: object) -> type[SegmentationLoss]:
     loss = _CLASSES.get(name) if isinstance(name, str) else None
     if loss is None:
-        raise LossevoError(f"unknown loss {name!r}{nearest(str(name), _CLASSES)}; known: {', '.join(_CLASSES)}")
+        raise LossevoError(f"unknown loss {shown(name)}{nearest(str(name), _CLASSES)}; known: {', '.join(_CLASSES)}")
     return loss

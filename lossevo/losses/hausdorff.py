@@ -291,16 +291,17 @@ class _Balls:
                 " expected one distance > 0 per axis"
             )
         # The tolerance keeps voxels at a distance of exactly r, whatever the rounding of 3 · 0.1.
-        radii = [radius * (1 + 1e-9) for radius in radii]
+        tolerance = 1e-9 if maps.dtype == torch.float64 else 1e-6
+        radii = [radius * (1 + tolerance) for radius in radii]
         # Padded by the largest radius, so that no ball reaches around the torus of the FFT into the image again.
         self._padded = [
             _fast_length(size + int(max(radii) / step)) for size, step in zip(self._size, spacing_mm, strict=True)
         ]
         axes = len(self._size)
-        squared = torch.zeros([1] * axes, dtype=torch.float64, device=maps.device)
+        squared = torch.zeros([1] * axes, dtype=maps.dtype, device=maps.device)
         for axis, (length, step) in enumerate(zip(self._padded, spacing_mm, strict=True)):
             index = torch.arange(length, device=maps.device)
-            offset = step * torch.minimum(index, length - index).double()
+            offset = step * torch.minimum(index, length - index).to(maps.dtype)
             squared = squared + offset.square().view([-1 if other == axis else 1 for other in range(axes)])
         balls = [(squared <= radius**2).to(maps.dtype) for radius in radii]
         self._spectra = [torch.fft.rfftn(ball).real for ball in balls]  # a ball is symmetric

@@ -22,7 +22,7 @@ from typing import Self
 
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 from lossevo.metalearning.course import Course, Workers
 from lossevo.metalearning.progress import Listener
 from lossevo.metalearning.settings import FORMAT, MetaConfig
@@ -80,7 +80,7 @@ class MetaRun:
         document = study.read_document(folder)
         if document.get("format") != FORMAT:
             raise LossevoError(
-                f"{folder / 'run.json'}: format {document.get('format')!r}, but 'lossevo metalearn' goes on with "
+                f"{folder / 'run.json'}: format {shown(document.get('format'))}, but 'lossevo metalearn' goes on with "
                 f"{FORMAT!r} alone; a search goes on with 'lossevo search --resume {folder}'"
             )
         config = checked(MetaConfig, document, str(folder / "run.json"))

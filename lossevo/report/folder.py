@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lossevo.analysis import Analysis, summary, to_document
 from lossevo.csv_files import csv_text
+from lossevo.documents import read_json
 from lossevo.errors import LossevoError
 from lossevo.report.files import write_file
 from lossevo.report.overview_figures import OVERVIEWS
@@ -83,7 +84,7 @@ def to_json(analysis: Analysis) -> str:
 
 def _is_analysis(folder: Path) -> bool:
     try:
-        document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(folder / _DOCUMENT)
+    except LossevoError:
         return False
     return isinstance(document, dict) and document.get("made_by") == "lossevo analyze"

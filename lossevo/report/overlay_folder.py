@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lossevo.data import Cohort
+from lossevo.documents import read_json
 from lossevo.errors import LossevoError
 from lossevo.report.files import file_names
 from lossevo.report.overlays import Slice, case_figure, contact_sheet, cut
@@ -92,8 +93,8 @@ def _prepare(folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(folder / _DOCUMENT)
+    except LossevoError:
         return False
     return isinstance(document, dict) and document.get("made_by") == MADE_BY
 

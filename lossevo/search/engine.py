@@ -25,6 +25,7 @@ from lossevo.search import hall_of_fame
 from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
 from lossevo.search.evolution import Population, Proposal, create_population
 from lossevo.search.ledger import Ledger
+from lossevo.search.ledger_values import Place
 from lossevo.search.plan import Plan
 from lossevo.search.progress import Event, Listener, Progress
 from lossevo.search.screening import Check, Measured, Screening
@@ -185,7 +186,7 @@ class Search:
                 smaller = expression
             self.ledger.remember_simplified(expression.hash, smaller.to_json())
         else:
-            smaller = Expression.from_json(known)
+            smaller = Place(self.ledger.path, "simplified", expression.hash).expression(known)
         tree = variation.to_tree(smaller)
         return (smaller, tree) if tree is not None else (expression, proposal.tree)
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lossevo import writing
-from lossevo.errors import LossevoError
+from lossevo import documents, writing
+from lossevo.errors import LossevoError, shown
 
 LOCK = ".lock"
 UNFINISHED = ".unfinished"
@@ -65,12 +65,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         LossevoError: it cannot be read, or is none.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise LossevoError(f"{path}: cannot be read ({problem})") from None
+    document = documents.read_json(path)
     if not isinstance(document, dict):
-        raise LossevoError(f"{path}: damaged, expected an object of keys and values")
+        raise LossevoError(f"{path}: damaged, expected an object of keys and values, found {shown(document)}")
     return document
 
 

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from lossevo.csv_files import csv_text
-from lossevo.errors import LossevoError
+from lossevo.documents import parse_json, read_text
+from lossevo.errors import LossevoError, shown
 from lossevo.expression import Expression, structure_text, unicode
 from lossevo.losses.definitions import Definition, definition_in
 from lossevo.losses.literature import literature_name
@@ -59,6 +62,8 @@ class Entry:
     selection_score: float
     loss: dict[str, Any]
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
     @property
     def spec(self) -> dict[str, Any]:
         """What :func:`lossevo.losses.from_spec` takes."""
@@ -95,6 +100,9 @@ class Entry:
         raise LossevoError(
             f"{self.id} is a loss network and has no formula; a 'distilled' loss of the same run is its readable form"
         )
+
+
+_ENTRIES = TypeAdapter(list[Entry])
 
 
 def spec_of_entry(loss: dict[str, Any]) -> dict[str, Any]:
@@ -162,16 +170,44 @@ def read(folder: Path) -> list[Entry]:
         if (folder / "run.json").is_file():
             raise LossevoError(f"{folder}: no training has ended yet; go on with '{_resume(folder)}'")
         raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that lossevo made")
+    way_out = f"; '{_resume(folder)}' writes it anew"
     try:
-        return [Entry(**document) for document in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as problem:
-        raise LossevoError(f"{path}: damaged ({problem}); '{_resume(folder)}' writes it anew") from None
+        text = read_text(path, kind="JSON")
+        parse_json(text, source=str(path))
+        entries = _ENTRIES.validate_json(text)
+        for number, entry in enumerate(entries, start=1):
+            _check_definition(entry, number)
+    except ValidationError as error:
+        raise LossevoError(f"{path}: damaged ({_first_problem(error)}){way_out}") from None
+    except LossevoError as problem:
+        message = str(problem).removeprefix(f"{path}: ")
+        message = message if message.startswith("damaged (") else f"damaged ({message})"
+        raise LossevoError(f"{path}: {message}{way_out}") from None
+    return entries
+
+
+def _check_definition(entry: Entry, number: int) -> None:
+    try:
+        _ = entry.definition
+    except LossevoError as problem:
+        raise LossevoError(f"damaged (entry {number}, loss: {problem})") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """What is wrong first: the number of the entry, its field, and what was found there."""
+    problem = error.errors(include_url=False)[0]
+    number, *field = problem["loc"] or ("",)
+    where = f"entry {int(number) + 1}: " if number != "" else ""
+    what = f"{'.'.join(map(str, field))}: " if field else ""
+    return f"{where}{what}{problem['msg']}, found {shown(problem['input'])}"
 
 
 def _resume(folder: Path) -> str:
     """The command that goes on with a run."""
-    run = folder / "run.json"
-    learned = run.is_file() and str(read_json(run).get("format")).startswith("lossevo.metalearning/")
+    try:
+        learned = str(read_json(folder / "run.json").get("format")).startswith("lossevo.metalearning/")
+    except LossevoError:
+        learned = False
     return f"lossevo {'metalearn' if learned else 'search'} --resume {folder}"
 
 
@@ -181,7 +217,7 @@ def find(entries: list[Entry], rank_or_id: str, folder: Path) -> Entry:
     Raises:
         LossevoError: no or several such entries.
     """
-    if rank_or_id.isdigit() and len(rank_or_id) < 4:
+    if rank_or_id.isascii() and rank_or_id.isdigit() and len(rank_or_id) < 4:
         matches = [entry for entry in entries if entry.rank == int(rank_or_id)]
     else:
         matches = [entry for entry in entries if entry.id.startswith(rank_or_id)]

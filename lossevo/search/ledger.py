@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
+from lossevo.search.ledger_values import Place
 
 SCHEMA = 2
 _READABLE = (1, SCHEMA)
@@ -178,11 +179,11 @@ class Ledger:
     def training(self, ticket: int) -> Training | None:
         """The training with this number, or None if it was never asked for."""
         rows = self._rows(f"SELECT {_COLUMNS} FROM trainings WHERE ticket = ?", ticket)
-        return _training(rows[0]) if rows else None
+        return self._training(rows[0]) if rows else None
 
     def trainings(self) -> list[Training]:
         """All trainings in the order in which they were asked for."""
-        return [_training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
+        return [self._training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
 
     def subjects_used(self) -> tuple[frozenset[str], frozenset[str]]:
         """Everybody whom any training on record was to be trained on, and everybody to be validated on.
@@ -190,20 +191,13 @@ class Ledger:
         Raises:
             LossevoError: a training on record does not say.
         """
-        rows = self._rows(
-            "SELECT DISTINCT json_extract(request, '$.train'), json_extract(request, '$.validate') FROM trainings"
+        requests = [training.request for training in self.trainings()]
+        if not all(request.get("train") and request.get("validate") for request in requests):
+            raise LossevoError(f"{self.path}: damaged (a training on record has no subjects); put a copy in its place")
+        trained, validated = (
+            frozenset(name for request in requests for name in request[side]) for side in ("train", "validate")
         )
-        trained, validated = (frozenset(name for row in rows for name in self._names(row[side])) for side in (0, 1))
         return trained, validated
-
-    def _names(self, text: object) -> list[str]:
-        try:
-            names = json.loads(str(text))
-        except ValueError:
-            names = None
-        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            return names
-        raise LossevoError(f"{self.path}: damaged (a training on record has no subjects); put a copy in its place")
 
     def has_training_of(self, subject: str) -> bool:
         """Whether a training of a candidate was ever asked for."""
@@ -211,10 +205,8 @@ class Ledger:
 
     def results(self, entry: str) -> list[tuple[str, dict[str, Any]]]:
         """For each training whose result has this entry, which is an object: the candidate, and the entry."""
-        rows = self._rows(
-            "SELECT subject, json_extract(value, '$.' || ?) AS found FROM trainings WHERE found IS NOT NULL", entry
-        )
-        return [(subject, json.loads(found)) for subject, found in rows]
+        found = [(training.subject, training.outcome.value) for training in self.trainings() if training.outcome]
+        return [(subject, value[entry]) for subject, value in found if value is not None and entry in value]
 
     def submit(self, ticket: int, phase: str, subject: str, request: Mapping[str, Any]) -> None:
         """Record that a training is asked for."""
@@ -255,7 +247,7 @@ class Ledger:
         rows = self._rows(
             "SELECT status, value, error, seconds, worker, attempts FROM set_aside WHERE request = ?", _dump(request)
         )
-        return _outcome(*rows[0]) if rows else None
+        return _outcome(Place(self.path, "set_aside", _dump(request)), *rows[0]) if rows else None
 
     def forget_failures(self) -> int:
         """Let the trainings that failed without a fault of their loss be done again; returns how many.
@@ -293,7 +285,7 @@ class Ledger:
     def measured(self, hash_: str) -> tuple[str, str] | None:
         """What the numeric checks found for an expression (failed check or "", fingerprint), if they ever ran."""
         rows = self._rows("SELECT failed, fingerprint FROM measured WHERE hash = ?", hash_)
-        return (rows[0][0], rows[0][1]) if rows else None
+        return (Place(self.path, "measured", hash_).check(rows[0][0]), rows[0][1]) if rows else None
 
     def remember_measured(self, rows: list[tuple[str, str, str]]) -> None:
         """Keep what the numeric checks found: (hash, failed check or "", fingerprint)."""
@@ -301,7 +293,8 @@ class Ledger:
 
     def simplified(self, hash_: str) -> dict[str, Any] | None:
         """What an expression was simplified to, if it ever was: an expression document."""
-        return self._document("SELECT document FROM simplified WHERE hash = ?", hash_)
+        rows = self._rows("SELECT document FROM simplified WHERE hash = ?", hash_)
+        return Place(self.path, "simplified", hash_).document(rows[0][0]) if rows else None
 
     def remember_simplified(self, hash_: str, document: Mapping[str, Any]) -> None:
         """Keep what an expression was simplified to."""
@@ -317,25 +310,24 @@ class Ledger:
 
     def candidate(self, id_: str) -> dict[str, Any] | None:
         """The candidate's document, if there is one."""
-        return self._document("SELECT document FROM candidates WHERE id = ?", id_)
+        rows = self._rows("SELECT document FROM candidates WHERE id = ?", id_)
+        return Place(self.path, "candidates", id_).document(rows[0][0]) if rows else None
 
-    def _document(self, query: str, key: str) -> dict[str, Any] | None:
-        rows = self._rows(query, key)
-        return json.loads(rows[0][0]) if rows else None
+    def _training(self, row: tuple[Any, ...]) -> Training:
+        ticket, phase, subject, request, status, value, error, seconds, worker, attempts = row
+        place = Place(self.path, "trainings", ticket)
+        outcome = None if status is None else _outcome(place, status, value, error, seconds, worker, attempts)
+        return Training(ticket, phase, subject, place.request(request), outcome)
 
 
 _COLUMNS = "ticket, phase, subject, request, status, value, error, seconds, worker, attempts"
 
 
-def _training(row: tuple[Any, ...]) -> Training:
-    ticket, phase, subject, request, status, value, error, seconds, worker, attempts = row
-    outcome = None if status is None else _outcome(status, value, error, seconds, worker, attempts)
-    return Training(ticket, phase, subject, json.loads(request), outcome)
-
-
-def _outcome(status: str, value: str | None, error: str, seconds: float, worker: str, attempts: int) -> Outcome:
-    result = None if value is None else json.loads(value)
-    return Outcome(Status(status), result, error, seconds, worker, attempts)
+def _outcome(
+    place: Place, status: str, value: str | None, error: str, seconds: float, worker: str, attempts: int
+) -> Outcome:
+    result = None if value is None else place.value(value)
+    return Outcome(place.status(status, value), result, error, seconds, worker, attempts)
 
 
 def _dump(document: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked, updated
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 from lossevo.search import hall_of_fame, study
 from lossevo.search.engine import Problem, Search
 from lossevo.search.folder import locked, write_json
@@ -163,7 +163,7 @@ def read_config(folder: Path) -> RunConfig:
         )
     if document.get("format") != FORMAT:
         raise LossevoError(
-            f"{folder / 'run.json'}: format {document.get('format')!r}, but this lossevo reads {FORMAT!r}; "
+            f"{folder / 'run.json'}: format {shown(document.get('format'))}, but this lossevo reads {FORMAT!r}; "
             "use the version that made it"
         )
     return checked(RunConfig, document, str(folder / "run.json"))

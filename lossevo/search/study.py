@@ -32,7 +32,7 @@ from lossevo.data import (
     relabel,
     split_subjects,
 )
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 from lossevo.search.folder import locked, new_folder, read_json, refuse_unfinished, write_json
 from lossevo.search.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
@@ -126,11 +126,11 @@ class Subjects:
         try:
             return TypeAdapter(cls).validate_python(parts)
         except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"])
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(map(str, problem["loc"]))
             raise LossevoError(
-                f"{folder / 'subjects.json'}: damaged ({where}: {problem['msg']}); without it leakage cannot be ruled "
-                "out"
+                f"{folder / 'subjects.json'}: damaged ({where}: {problem['msg']}, found {shown(problem['input'])});"
+                " without it leakage cannot be ruled out"
             ) from None
 
 

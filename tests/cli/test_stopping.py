@@ -58,7 +58,7 @@ class TestSignals:
         program.rest()
         assert program.process.returncode == 0
 
-    @pytest.mark.slow
+    @pytest.mark.chaos
     def test_ctrl_z_for_longer_than_a_training_may_take_changes_nothing(self, start, arguments, finished, tmp_path):
         task = tmp_path / "task.yaml"
         task.write_text("step_limit_s: 0.001\n")  # and two minutes

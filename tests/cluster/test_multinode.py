@@ -190,6 +190,7 @@ def test_jobs_run_on_all_nodes_and_survive_the_loss_of_one_and_the_cluster_goes_
     assert [outcome["status"] for outcome in rest] == ["done", "done"]
 
 
+@pytest.mark.chaos
 def test_a_driver_that_was_cut_off_for_40_s_finds_its_jobs_done(own_machines):
     """They ended in time, though it hears of that only long after their limit."""
     process = own_machines["search"].start(
@@ -210,6 +211,7 @@ def test_a_driver_that_was_cut_off_for_40_s_finds_its_jobs_done(own_machines):
     assert {outcome["status"] for outcome in outcomes.values()} == {"done"}
 
 
+@pytest.mark.chaos
 def test_the_loss_of_the_head_is_one_line_before_ray_ends_the_process(own_machines):
     process = own_machines["search"].start(str(ROOT / "docker" / "join-cluster"), *search(jobs=400, seconds=1.0))
     for line in process.stdout:

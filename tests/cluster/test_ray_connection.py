@@ -118,7 +118,7 @@ def test_its_files_are_for_this_user_alone(start):
     assert not folder.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     ("part", "line"),
     [("raylet", "Ray's node on this machine has not answered"), ("gcs_server", "the head of the Ray cluster at")],

@@ -326,6 +326,23 @@ class TestOneFile:
         assert "nor does any other file of the case" in report.problems[0].message
         assert read_cohort(cohort).cases[3].load().spacing_mm == (1, 1, 1)
 
+    @pytest.mark.parametrize("which", [label, image])
+    def test_without_any_geometry_the_voxel_sizes_of_one_file_are_the_others_too(self, cohort, which):
+        for file in (image(cohort), label(cohort)):
+            without_geometry(file, sizes=(1, 1, 1) if file == which(cohort) else SPACING_MM)
+        report = check(scan(cohort))
+        assert found(report) == [("no-geometry", "case03")]
+        assert not report.errors
+        assert read_cohort(cohort).cases[3].load().spacing_mm == pytest.approx(SPACING_MM)
+
+    def test_the_thickness_of_a_plane_may_be_assumed(self, write_nnunet_cohort):
+        voxels, labelled = (volume[:, :, 2:3] for volume in case(0))
+        cohort = write_nnunet_cohort({"a": (voxels, labelled)}, labels=LABELS)
+        thick = np.diag([1.0, 1.0, 3.0, 1.0])
+        rewrite(cohort / "imagesTr" / "a_0000.nii.gz", lambda voxels, affine: (voxels, thick))
+        assert not check(scan(cohort)).errors
+        assert read_cohort(cohort).cases[0].load().spacing_mm == (1, 1, 3)
+
     def test_a_label_without_geometry_of_another_shape_or_voxel_size_lies_nowhere(self, cohort):
         rewrite(label(cohort), shorter)
         without_geometry(label(cohort))

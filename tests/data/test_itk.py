@@ -57,7 +57,11 @@ class TestVoxelSizes:
             lambda head: re.sub(rb"(TransformMatrix|Offset|ElementSpacing|CenterOfRotation) = .*\n", b"", head),
         )
         (tmp_path / "a.nrrd").write_bytes(NRRD + b"encoding: raw\n\n" + image().tobytes(order="F"))
-        for file in (bare, tmp_path / "a.nrrd"):
+        sized = meta_image(
+            tmp_path / "c.mha", lambda head: re.sub(rb"(TransformMatrix|Offset|CenterOfRotation) = .*\n", b"", head)
+        )
+        (tmp_path / "c.nrrd").write_bytes(NRRD + b"spacings: 1 1 1\nencoding: raw\n\n" + image().tobytes(order="F"))
+        for file in (bare, sized, tmp_path / "a.nrrd", tmp_path / "c.nrrd"):
             assert read_header(file).geometry is Geometry.ASSUMED
             np.testing.assert_array_equal(read_stored(file).voxels, image())
         assert read_header(write_itk(tmp_path / "b.mha", image())).geometry is Geometry.KNOWN
@@ -84,6 +88,13 @@ class TestPackedVoxels:
         file = meta_image(tmp_path / "a.mha", data=pack(image().tobytes(order="F")))
         np.testing.assert_array_equal(read_stored(file).voxels, image())
 
+    @pytest.mark.parametrize("size", [b"", b"CompressedDataSize = 0", b"CompressedDataSize = 60"])
+    def test_of_which_the_header_gives_no_size_or_too_small_a_one(self, tmp_path, size):
+        file = meta_image(tmp_path / "a.mha")
+        file.write_bytes(re.sub(rb"CompressedDataSize = \d+", size or b"Comment = none", file.read_bytes()))
+        with pytest.raises(LossevoError, match=r"a\.mha: (CompressedDataSize is (0|missing)|.*content ends early)"):
+            read_stored(file)
+
     def test_that_lie_in_a_file_beside(self, tmp_path):
         file = write_itk(tmp_path / "a.mhd", image())
         np.testing.assert_array_equal(read_stored(file).voxels, image())
@@ -91,6 +102,42 @@ class TestPackedVoxels:
         data.write_bytes(data.read_bytes()[:-40])
         with pytest.raises(LossevoError, match=r"a\.mhd: not a readable MetaImage file"):
             read_stored(file)
+
+
+class TestSlicesInFilesOfTheirOwn:
+    """SimpleITK makes up the slices for which no file is named."""
+
+    def write(self, folder: Path, named: str, files: int, *, packed: bool = False) -> Path:
+        slices = [image()[..., z].tobytes(order="F") for z in range(SHAPE[2])]
+        for number, data in enumerate(slices, start=1):
+            (folder / f"s{number:02}.raw").write_bytes(zlib.compress(data) if packed else data)
+        head = f"NDims = 3\nBinaryData = True\nCompressedData = {packed}\nOffset = 0 0 0\nElementSpacing = 1 1 1\n"
+        head += f"DimSize = {' '.join(map(str, SHAPE))}\nElementType = MET_USHORT\nElementDataFile = {named}\n"
+        if named.startswith("LIST"):
+            head += "".join(f"s{number:02}.raw\n" for number in range(1, files + 1))
+        (folder / "a.mhd").write_text(head)
+        return folder / "a.mhd"
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("named", ["LIST", "LIST 2", f"s%02d.raw 1 {SHAPE[2]} 1"])
+    def test_are_read(self, tmp_path, named, packed):
+        file = self.write(tmp_path, named, SHAPE[2], packed=packed)
+        np.testing.assert_array_equal(read_stored(file).voxels, image())
+
+    @pytest.mark.parametrize("named", ["LIST", f"s%02d.raw 1 {SHAPE[2] - 2} 1", f"t%02d.raw 1 {SHAPE[2]} 1"])
+    def test_of_which_some_are_missing(self, tmp_path, named):
+        with pytest.raises(LossevoError, match=r"a\.mhd: .*names files for (120|0) of 168"):
+            read_stored(self.write(tmp_path, named, SHAPE[2] - 2))
+
+    def test_of_which_one_is_damaged(self, tmp_path):
+        file = self.write(tmp_path, "LIST", SHAPE[2], packed=True)
+        (tmp_path / "s03.raw").write_bytes((tmp_path / "s03.raw").read_bytes()[:-12])
+        with pytest.raises(LossevoError, match=r"a\.mhd: .*its compressed content ends early"):
+            read_stored(file)
+
+    def test_a_list_of_volumes_is_refused(self, tmp_path):
+        with pytest.raises(LossevoError, match=r"a\.mhd: ElementDataFile is LIST 3, expected LIST, a file for each"):
+            read_stored(self.write(tmp_path, "LIST 3", 1))
 
 
 @pytest.mark.parametrize(

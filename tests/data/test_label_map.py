@@ -114,3 +114,10 @@ class TestLayersOfSlicer:
         layers = [inside * value for value in values]
         with pytest.raises(UnusableFile, match=rf"a\.nrrd: 2 layers of 8×9×10 voxels.*{told}.* In 3D Slicer, export"):
             read(self.segmentation(tmp_path / "a.nrrd", layers, segments))
+
+    @pytest.mark.parametrize("segments", [[("liver", 0, 1)], [("liver", 0, 1), ("tumour", 1, 2)]])
+    def test_a_value_that_no_segment_of_its_layer_has_is_refused(self, tmp_path, segments):
+        voxels = label(1, 2, shape=SHAPE)
+        layers = [voxels == 1, voxels == 2]
+        with pytest.raises(UnusableFile, match="layer 1 has the value 1, which belongs to none of its segments"):
+            read(self.segmentation(tmp_path / "a.nrrd", layers, segments))

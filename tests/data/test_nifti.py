@@ -111,6 +111,17 @@ class TestNoMoreThanDeclared:
         assert [oddity.code for oddity in stored.header.oddities] == ["surplus-bytes"]
         assert peak < 4 << 20
 
+    @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+    def test_voxels_are_held_once(self, tmp_path, name):
+        voxels = np.zeros((128, 128, 256), np.uint16)
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / name)
+        tracemalloc.start()
+        stored = read_stored(tmp_path / name)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        np.testing.assert_array_equal(stored.voxels, voxels)
+        assert peak < 1.5 * voxels.nbytes
+
     @pytest.mark.parametrize("pack", [gzip.compress, bytes])
     @pytest.mark.parametrize("side", [700, 30000])
     def test_sizes_that_the_file_cannot_have(self, tmp_path, pack, side):

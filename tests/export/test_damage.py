@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 
 import lossevo
 from lossevo.errors import LossevoError
+from lossevo.export import read_document
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -179,3 +183,98 @@ def test_nothing_is_unpickled_before_the_checks(tmp_path: Path, mixed: Any, docu
     with pytest.raises(LossevoError):
         lossevo.load(path)
     assert not (tmp_path / "exploded").exists()
+
+
+def _torch_bomb(file: Path) -> bytes:
+    content = io.BytesIO()
+    torch.save({"inputs": _Bomb(file)}, content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("pack", [lambda file: pickle.dumps(_Bomb(file)), _torch_bomb], ids=["pickle", "torch.save"])
+def test_pickled_objects_among_the_example_inputs_are_refused(tmp_path: Path, mixed: Any, pack: Any) -> None:
+    """PyTorch would unpickle them: it falls back to ``weights_only=False``."""
+    path = _changed(mixed.folder / "loss.pt2", tmp_path / "loss.pt2", model_pt=pack(tmp_path / "exploded"))
+    with pytest.raises(LossevoError, match=r"UnpicklingError in its .*model\.pt; load the loss\.json beside it"):
+        lossevo.load(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, mixed: Any) -> None:
+    with zipfile.ZipFile(mixed.folder / "loss.pt2") as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("weights_config.json"))
+        config = json.loads(archive.read(name))
+    for tensor in config["config"].values():
+        tensor["use_pickle"] = True
+    path = _changed(
+        mixed.folder / "loss.pt2", tmp_path / "loss.pt2", model_weights_config_json=json.dumps(config).encode()
+    )
+    with pytest.raises(LossevoError, match=r"ValueError in its .*weights_config\.json"):
+        lossevo.load(path)
+
+
+SILENT = """
+import sys, lossevo
+try:
+    lossevo.load(sys.argv[1])
+except lossevo.errors.LossevoError as mistake:
+    print(mistake)
+"""
+
+
+@pytest.mark.parametrize("part", ["model_json", "model_weights_config_json", "version", "model_pt"])
+def test_a_damaged_program_is_one_line_and_nothing_on_stderr(tmp_path: Path, mixed: Any, part: str) -> None:
+    path = _changed(mixed.folder / "loss.pt2", tmp_path / "loss.pt2", **{part: b"[" * 5000})
+    process = subprocess.run([sys.executable, "-c", SILENT, path], capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+    assert process.stdout.count("\n") == 1
+    assert str(path) in process.stdout
+    assert "warnings above" not in process.stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + 18 * b"\0", b"hello", 1000 * b"\0"])
+def test_what_is_no_program_at_all(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "loss.pt2").write_bytes(content)
+    with pytest.raises(LossevoError, match=r"loss\.pt2 is (damaged|a program, but not one that lossevo exported)"):
+        lossevo.load(tmp_path / "loss.pt2")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"raise SystemExit(3)", r"cannot be executed \(SystemExit: 3\)"),
+        (b"a = '\0'", "cannot be executed"),
+        (b"raise ValueError('first\\nsecond')", "first second"),
+        (b"\xff\xfe", "cannot be executed"),
+        (b"", "defines no class EvolvedLoss"),
+        (
+            b"from torch import nn\nclass EvolvedLoss(nn.Module):\n    def __init__(self, x): super().__init__()",
+            "cannot be made",
+        ),
+    ],
+)
+def test_py_that_does_not_work(tmp_path: Path, source: bytes, message: str) -> None:
+    (tmp_path / "loss.py").write_bytes(source)
+    with pytest.raises(LossevoError, match=message) as caught:
+        lossevo.load(tmp_path / "loss.py")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["loss.json", "loss.py", "loss.pt2"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LossevoError, match=name):
+        lossevo.load(tmp_path / name)
+    if name == "loss.json":
+        with pytest.raises(LossevoError, match="is no regular file"):
+            read_document(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"format": "lossevo.loss/1", "format": "x"}', "1" * 5000, '{"a": ' * 60 + "1" + "}" * 60]
+)
+def test_json_that_is_no_plain_data(tmp_path: Path, text: str) -> None:
+    (tmp_path / "loss.json").write_text(text)
+    with pytest.raises(LossevoError, match="is not readable JSON") as caught:
+        lossevo.load(tmp_path / "loss.json")
+    assert "\n" not in str(caught.value)

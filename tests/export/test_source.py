@@ -222,3 +222,11 @@ def test_mistakes_are_value_errors_that_say_what_is_wrong(batch: tuple[torch.Ten
         loss(logits, labels + 1)
     with pytest.raises(ValueError, match="distance_map has shape"):
         loss(logits, labels, logits[:1])
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("dice", True), ("boundary", True), ("cross_entropy", False)])
+def test_what_soft_labels_do_is_told(name: str, is_told: bool) -> None:
+    source = " ".join(source_of(document_of(expression_of(name), {})).split())
+    assert (
+        "with soft labels this loss is not smallest, or not only, where the prediction equals them" in source
+    ) is is_told

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lossevo import losses
 from lossevo.errors import LossevoError
 from lossevo.losses import SegmentationLoss, signed_distance_map
-from lossevo.losses.base import one_hot
+from lossevo.losses.base import check_target, one_hot
 from tests.losses.every_loss import assert_same, create, every_loss, example, value_and_gradient
 
 
@@ -183,7 +185,20 @@ MISTAKES = {
     "no voxels": (LOGITS[..., :0], LABELS[..., :0], "nothing to compute"),
     "no classes": (LOGITS[:, :0], LABELS, "nothing to compute"),
     "not a tensor": (LOGITS, LABELS.numpy(), "target is ndarray"),
+    "NumPy": (LOGITS.numpy(), LABELS.numpy(), "logits is ndarray, expected a floating-point tensor"),
     "no target": (LOGITS, None, "target is NoneType"),
+    "no logits": (None, LABELS, "logits is NoneType"),
+    "deep supervision": ([LOGITS, LOGITS], [LABELS, LABELS], "logits is list of 2, expected a floating-point tensor"),
+    "how to supervise deeply": ((LOGITS,), (LABELS,), "call the loss once for each and add up: sum(w * loss(x, y)"),
+    "targets of deep supervision": (LOGITS, [LABELS, LABELS], "target is list of 2"),
+    "several outputs": ({"out": LOGITS}, LABELS, "as in loss(output['out'], target)"),
+    "text": ("logits", LABELS, "logits is str"),
+    "complex logits": (LOGITS.cfloat(), LABELS, "logits are torch.complex64"),
+    "complex target": (LOGITS, LABELS.cfloat(), "target is torch.complex64"),
+    "a target of a rare type": (LOGITS, LABELS.to(torch.uint16), "convert labels with target.long()"),
+    "a forgotten axis": (LOGITS, LABELS[:, 0], "target.unsqueeze(1)"),
+    "devices": (LOGITS, LABELS.to("meta"), "target is on meta and logits are on cpu"),
+    "sparse": (LOGITS, LABELS.float().to_sparse(), "expected dense tensors"),
 }
 
 
@@ -192,6 +207,50 @@ def test_mistakes_are_named(logits, target, message):
     with pytest.raises(LossevoError) as caught:
         create("dice")(logits, target)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@every_loss
+def test_every_loss_says_what_it_takes_instead_of_lists(name, parameters):
+    loss = losses.create(name, **parameters)
+    for wrong in ([LOGITS, LOGITS], LOGITS.numpy(), None, LOGITS.long(), LOGITS[0]):
+        with pytest.raises(LossevoError, match=r"logits (is|are) .*expected (a )?floating"):
+            loss(wrong, LABELS)
+    with pytest.raises(LossevoError, match="distance_map is list of 1"):
+        loss(LOGITS, LABELS, [LOGITS])
+
+
+@pytest.mark.parametrize(
+    ("distance_map", "message"),
+    [(LOGITS.cfloat(), "distance_map is torch.complex64"), (LOGITS.to("meta"), "distance_map is on meta")],
+)
+def test_a_distance_map_that_cannot_be_used_is_refused(distance_map, message):
+    with pytest.raises(LossevoError, match=message):
+        create("boundary")(LOGITS, LABELS, distance_map)
+
+
+class _Readings(TorchDispatchMode):
+    """Counts numbers read back one by one; those of a list, which are copied together, it does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("look_for_soft", [False, True])
+@pytest.mark.parametrize(
+    "target",
+    [LABELS, LABELS.float(), one_hot(LABELS, 3).float(), one_hot(LABELS, 3)],
+    ids=["labels", "labels as floats", "one-hot", "one-hot bool"],
+)
+def test_a_check_of_the_target_reads_no_number_by_itself(target, look_for_soft):
+    with _Readings() as readings:
+        check_target(target, 3, look_for_soft=look_for_soft)
+    assert readings.count == 0
 
 
 def test_a_distance_map_of_another_shape_is_refused():

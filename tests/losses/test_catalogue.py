@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,3 +128,27 @@ def test_a_value_that_a_parameter_cannot_have_is_refused(name, chosen, message):
 def test_one_weight_per_class(chosen):
     with pytest.raises(LossevoError, match=r"weight has \d values for 3 classes"):
         create("cross_entropy", **chosen)(LOGITS, LABELS)
+
+
+ODD = (None, "", [], {}, "x" * 100_000, -1, 10**400, math.nan, [1], [10**400, 1], [[], []], ["dice", "nope"], b"x", 1j)
+ODD_TENSORS = (np.array([1.0, 2.0]), torch.ones(2).cfloat(), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("name", names())
+def test_whatever_a_parameter_is_given_is_taken_or_refused_in_a_line(name):
+    said = [""]
+    for parameter in parameters(name):
+        for value in (*ODD, *ODD_TENSORS):
+            try:
+                create(name, **{parameter: value})
+            except LossevoError as mistake:
+                said.append(str(mistake))
+    assert not any("\n" in message for message in said)
+    assert max(map(len, said)) < 1000
+
+
+def test_a_specification_of_any_size_is_refused_in_a_line():
+    for spec in (*ODD, {"name": "x" * 10**6}, {"name": "dice", "parameters": {"x" * 10**6: 1}}, {"name": ["dice"]}):
+        with pytest.raises(LossevoError) as caught:
+            from_spec(spec)
+        assert len(str(caught.value)) < 1000

@@ -25,6 +25,7 @@ from lossevo.search.candidate import Candidate, Origin
 from lossevo.search.ledger import Ledger, Training
 from lossevo.search.plan import Plan
 from lossevo.search.space import Budget, SearchSpace
+from lossevo.training.seeds import confirmation_seed, selection_seed
 from tests.search.synthetic import (
     SEEDS,
     Killed,
@@ -344,7 +345,10 @@ class TestEvolution:
         evolution = [t for t in requests(path) if t.phase == "evolution"]
         first = {t.subject: t.request["seed"] for t in reversed(evolution)}
         assert len(set(first.values())) == len(first)
-        assert all(1000 <= t.request["seed"] < 1500 for t in requests(path) if t.phase != "confirmation")
+        pairs = {(t.subject, t.request["seed"]) for t in requests(path) if t.phase != "confirmation"}
+        assert len({seed for _, seed in pairs}) == len(pairs), "no two candidates share a seed"
+        of_run = range(selection_seed(1, 0), confirmation_seed(1, 0))
+        assert all(seed in of_run for _, seed in pairs)
 
     def test_elites_are_trained_again_with_further_seeds(self, searched):
         _, found = searched

@@ -77,7 +77,7 @@ class TestRecords:
     def test_a_training_that_does_not_say_whom_it_saw(self, ledger, train):
         ledger.submit(0, "evolution", "loss", REQUEST)
         ledger.submit(1, "evolution", "loss", {**REQUEST, "train": train})
-        with pytest.raises(LossevoError, match=r"ledger\.sqlite: damaged \(a training on record has no subjects\)"):
+        with pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged \(.*(no subjects|train)"):
             ledger.subjects_used()
 
     def test_an_entry_of_the_results(self, ledger):
@@ -124,7 +124,7 @@ class TestAnotherCourse:
         statuses = (Status.DONE, Status.DIVERGED, Status.TIMEOUT, Status.DIED, Status.OUT_OF_MEMORY, Status.ERROR)
         for ticket, status in enumerate(statuses):
             ledger.submit(ticket, "evolution", "a", {**REQUEST, "seed": ticket})
-            ledger.finish(ticket, Outcome(status, None, "why", 1.0, "w"))
+            ledger.finish(ticket, DONE if status is Status.DONE else Outcome(status, None, "why", 1.0, "w"))
         assert ledger.fact(MAY_BRANCH) is None
         assert ledger.forget_failures() == 4
         kept = [training.outcome.status for training in ledger.trainings() if training.outcome]

@@ -1,0 +1,166 @@
+"""What the texts in a ledger's columns stand for. One that was damaged is told with its ledger, table and row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lossevo.cluster import Status
+from lossevo.documents import parse_json
+from lossevo.errors import LossevoError, shown
+from lossevo.expression import Expression
+from lossevo.losses.definitions import Definition, definition_in
+from lossevo.search.candidate import Origin
+from lossevo.search.hall_of_fame import spec_of_entry
+
+_Curve = list[Annotated[list[float], Field(min_length=2, max_length=2)]]
+
+
+class _Strict(BaseModel):
+    """What is looked at of a document; entries that are not there have their defaults, others are no matter."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Request(_Strict):
+    loss: dict[str, Any] = {}
+    train: list[str] = []
+    validate_on: list[str] = Field([], alias="validate")
+    budget_steps: int = 1
+    seed: int = 0
+
+
+class _Value(_Strict):
+    score: float = 0.0
+    cases: dict[str, dict[str, float | None] | None] = {}
+    curve: _Curve = []
+    validation_curve: _Curve = []
+    trajectory: list[dict[str, float]] = []
+    seconds: float = 0.0
+
+
+class _Origin(_Strict):
+    operator: str
+    parents: list[str]
+    name: str
+
+
+class _Candidate(_Strict):
+    origin: _Origin
+    loss: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of a ledger's table, by its key: the ticket of a training, the id of a candidate, a hash."""
+
+    ledger: Path
+    table: str
+    key: int | str
+
+    def request(self, text: str) -> dict[str, Any]:
+        """What was asked for.
+
+        Raises:
+            LossevoError: no JSON, or not such a request.
+        """
+        return self._checked(_Request, text, "request")
+
+    def value(self, text: str) -> dict[str, Any]:
+        """What a training came to.
+
+        Raises:
+            LossevoError: no JSON, or not such a result.
+        """
+        return self._checked(_Value, text, "value")
+
+    def status(self, text: str, value: str | None) -> Status:
+        """How a training ended.
+
+        Raises:
+            LossevoError: no such status, or one that needs a value without one.
+        """
+        known = [status.value for status in Status]
+        if text not in known:
+            raise self._damaged("status", f"{shown(text)}, expected one of {', '.join(known)}")
+        if text == Status.DONE.value and value is None:
+            raise self._damaged("value", f"nothing, but the training is {text}")
+        return Status(text)
+
+    def document(self, text: str) -> dict[str, Any]:
+        """A JSON object.
+
+        Raises:
+            LossevoError: it is none.
+        """
+        document = self._parsed(text, "document")
+        if not isinstance(document, dict):
+            raise self._damaged("document", f"found {shown(document)}, expected an object of keys and values")
+        return document
+
+    def lineage(self, document: Mapping[str, Any]) -> tuple[Origin, Definition]:
+        """Where a candidate comes from, and its loss.
+
+        Raises:
+            LossevoError: not the document of a candidate.
+        """
+        self._check(_Candidate, document, "document")
+        return Origin.from_json(document["origin"]), self._definition(spec_of_entry(document["loss"]))
+
+    def expression(self, document: Mapping[str, Any]) -> Expression:
+        """An expression.
+
+        Raises:
+            LossevoError: not an expression's document.
+        """
+        found = self._definition({"expression": document})
+        assert isinstance(found, Expression)
+        return found
+
+    def _definition(self, spec: Mapping[str, Any]) -> Definition:
+        try:
+            return definition_in(spec)
+        except LossevoError as problem:
+            raise self._damaged("document", str(problem)) from None
+
+    def check(self, text: str) -> str:
+        """The name of a check of the screening that an expression failed, or an empty text.
+
+        Raises:
+            LossevoError: there is no such check.
+        """
+        # Only here: to read trainings needs nothing of the screening.
+        from lossevo.search.screening import Check
+
+        known = [check.value for check in Check]
+        if text and text not in known:
+            raise self._damaged("failed", f"{shown(text)}, expected nothing or one of {', '.join(known)}")
+        return text
+
+    def _parsed(self, text: str, column: str) -> Any:
+        # A diverging training's curve may hold NaN.
+        return parse_json(text, source=self._named(column), any_number=True)
+
+    def _checked(self, model: type[BaseModel], text: str, column: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._parsed(text, column)
+        self._check(model, found, column)
+        return found
+
+    def _check(self, model: type[BaseModel], document: object, column: str) -> None:
+        try:
+            model.model_validate(document)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = "".join(f"{part}: " for part in [".".join(map(str, problem["loc"]))] if part)
+            raise self._damaged(column, f"{where}{problem['msg']}, found {shown(problem['input'])}") from None
+
+    def _named(self, column: str) -> str:
+        kind = "ticket" if self.table == "trainings" else "row"
+        return f"{self.ledger}: table {self.table}, {kind} {shown(self.key)}, column {column}"
+
+    def _damaged(self, column: str, what: str) -> LossevoError:
+        return LossevoError(f"{self._named(column)}: damaged ({what}); restore the ledger, or start a new run")

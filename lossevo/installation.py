@@ -19,7 +19,8 @@ def code_hash(part: str = "") -> str:
     """
     package = Path(__file__).parent / part
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    # Editors mark a file in use by a link that leads nowhere.
+    for file in sorted(path for path in package.rglob("*.py") if path.is_file()):
         content = file.read_bytes()
         digest.update(f"{file.relative_to(package).as_posix()} {len(content)}\n".encode())
         digest.update(content)

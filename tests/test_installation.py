@@ -17,6 +17,8 @@ def hash_of(folder: Path) -> str:
 def test_the_hash_changes_with_any_line_of_code(tmp_path):
     shutil.copytree(Path(lossevo.__file__).parent, tmp_path / "lossevo", ignore=shutil.ignore_patterns("__pycache__"))
     assert hash_of(tmp_path).strip() == code_hash()
+    (tmp_path / "lossevo" / ".#region.py").symlink_to("me@here.1234")  # Emacs
+    assert hash_of(tmp_path).strip() == code_hash()
     file = tmp_path / "lossevo" / "losses" / "region.py"
     file.write_text(file.read_text() + "# changed\n")
     assert hash_of(tmp_path).strip() != code_hash()

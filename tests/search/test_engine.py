@@ -59,7 +59,7 @@ def undisturbed(request, tmp_path_factory) -> tuple[str, Path, Searched]:
 def searched(tmp_path_factory) -> tuple[Path, Searched]:
     """A steady-state search of 96 trainings."""
     path = tmp_path_factory.mktemp("searched") / "ledger.sqlite"
-    return path, run_search(path, small_space(trainings=96), seed=1)
+    return path, run_search(path, small_space(trainings=96), seed=2)
 
 
 class TestCourse:
@@ -347,7 +347,7 @@ class TestEvolution:
         assert len(set(first.values())) == len(first)
         pairs = {(t.subject, t.request["seed"]) for t in requests(path) if t.phase != "confirmation"}
         assert len({seed for _, seed in pairs}) == len(pairs), "no two candidates share a seed"
-        of_run = range(selection_seed(1, 0), confirmation_seed(1, 0))
+        of_run = range(selection_seed(2, 0), confirmation_seed(2, 0))
         assert all(seed in of_run for _, seed in pairs)
 
     def test_elites_are_trained_again_with_further_seeds(self, searched):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -36,6 +37,9 @@ app.add_typer(losses, name="losses")
 app.add_typer(data, name="data")
 
 
+_AGAIN_S = 0.2
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"lossevo {__version__}")
@@ -56,8 +60,22 @@ def _stop_like_ctrl_c() -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # some send it twice, and the second must not break the ending
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised inside a destructor or a callback, Ray's start for example: ask again later."""
+        if not isinstance(dropped.exc_value, KeyboardInterrupt) or not hasattr(signal, "pthread_kill"):
+            sys.__unraisablehook__(dropped)
+            return
+        number = next(iter(dropped.exc_value.args), signal.SIGINT)
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, interrupt)
+        later = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, number))
+        later.daemon = True
+        later.start()
+
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = again
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:

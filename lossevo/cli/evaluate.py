@@ -124,11 +124,12 @@ def evaluate(
     }
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
-    if retry_failed:
-        options.retry_failed(resume, screen)
+    options.check_retry(resume, retry_failed)
     if resume is not None:
         options.refuse_with_resume(given)
         comparison = _comparison(screen, resume, None, memory, cohort_of_runs=False)
+        if retry_failed:  # not before it is known to be such a folder, and able to go on
+            options.retry_failed(resume, screen)
     else:
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")

@@ -79,8 +79,7 @@ def metalearn(
     out = console()
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
-    if retry_failed:
-        options.retry_failed(resume, out)
+    options.check_retry(resume, retry_failed)
     if resume is not None:
         options.refuse_with_resume(
             {
@@ -98,6 +97,8 @@ def metalearn(
             }
         )
         opened = _run(out, resume, None, memory)
+        if retry_failed:  # not before it is known to be such a folder, and able to go on
+            options.retry_failed(resume, out)
     else:
         run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)

@@ -266,16 +266,20 @@ def refuse_with_resume(given: Mapping[str, object]) -> None:
         raise LossevoError(f"{', '.join(changed)} cannot be given with --resume: it is fixed when the folder is made")
 
 
-def retry_failed(folder: Path | None, out: Console) -> None:
+def check_retry(folder: Path | None, retry: bool) -> None:
+    """Raise LossevoError if failures are to be tried again, but there is no folder to go on with."""
+    if retry and folder is None:
+        raise LossevoError("--retry-failed goes on with a folder; name it with --resume")
+
+
+def retry_failed(folder: Path, out: Console) -> None:
     """Let what failed in a folder be done again, and say how much it is.
 
     Raises:
-        LossevoError: there is no folder to go on with.
+        LossevoError: another process works on the folder.
     """
     from lossevo.search.study import retry_failures
 
-    if folder is None:
-        raise LossevoError("--retry-failed goes on with a folder; name it with --resume")
     out.print(f"{retry_failures(folder)} failed trainings are done again.", highlight=False)
 
 

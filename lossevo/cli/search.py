@@ -93,8 +93,7 @@ def search(
     from lossevo.search import give_budget
 
     out = console()
-    if retry_failed:
-        options.retry_failed(resume, out)
+    options.check_retry(resume, retry_failed)
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
@@ -116,6 +115,8 @@ def search(
         if budget is not None:
             give_budget(resume, budget)
         opened = _run(out, resume, None, memory)
+        if retry_failed:  # not before it is known to be such a folder, and able to go on
+            options.retry_failed(resume, out)
     else:
         run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)

@@ -138,7 +138,7 @@ def describe(error: BaseException) -> str:
 def _status_of(error: BaseException) -> Status:
     if isinstance(error, FloatingPointError):
         return Status.DIVERGED
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and error.errno is None:  # else a disk or a network is too slow (ETIMEDOUT)
         return Status.TIMEOUT
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         return Status.OUT_OF_MEMORY

@@ -9,7 +9,7 @@ since Ray reads it when it is first imported. A mode or token that the user has 
 Files. Ray keeps sockets, logs and objects in a folder that every user of the machine can read. A Ray of our own gets a
 private one, which is removed when it ends.
 
-Signals. Ray answers ``SIGTERM`` by ending the process. If the program has a handler of its own, it is put back.
+Signals. Ray answers ``SIGTERM`` by ending the process. If the program has a handler of its own, it stays.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,13 +118,17 @@ class RayConnection:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Put a handler of ``SIGTERM`` that the program has set back after Ray has taken its place."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """Keep a handler of ``SIGTERM`` that the program has set: Ray's would end the process while Ray starts."""
+    if signal.getsignal(signal.SIGTERM) in (None, signal.SIG_DFL):
+        yield
+        return
+    utilities = ray._private.utils
+    theirs = utilities.set_sigterm_handler
+    utilities.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
-        if handler not in (None, signal.SIG_DFL) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        utilities.set_sigterm_handler = theirs
 
 
 def _private_folder() -> Path:

@@ -34,7 +34,7 @@ START_TIMEOUT_S: Final = 180.0
 SILENCE_S: Final = 60.0
 """A worker that has not answered so long after its job's limit is lost. Networks are cut off for less."""
 CONTROL_S: Final = 2.0
-"""How long a worker without a job has to stay alive before a job is blamed for the loss of workers."""
+"""How long a worker has to stay alive, where no job was done yet that could show that workers can live."""
 
 _TICK_S: Final = 1.0
 _PATIENCE_S: Final = 5.0
@@ -115,7 +115,8 @@ class RayExecutor:
         self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
         self._accused: tuple[_Task, Outcome] | None = None
-        self._control_runs = False
+        self._done: Job | None = None
+        self._control: _Slot | None = None
         self._submitted = 0
         self._outstanding = 0
         self._failed_starts = 0
@@ -267,7 +268,9 @@ class RayExecutor:
             self._failed_starts = 0
             self._first_ready.set()
         elif isinstance(error, ray.exceptions.RayTaskError):
-            raise LossevoError(str(error.cause)) from error.cause
+            # If one was ready before, it is this machine that cannot, and not the factory.
+            kind = ResumableError if self._first_ready.is_set() else LossevoError
+            raise kind(str(error.cause)) from error.cause
         else:
             self._failed_starts += 1
             if self._failed_starts > self.workers + 1:
@@ -278,8 +281,10 @@ class RayExecutor:
             self._replace(slot)
 
     def _feed(self) -> None:
-        if self._accused is not None:
-            self._try_control()
+        running = any(slot.task for slot in self._slots)
+        if self._accused is not None and (self._done is not None or not (running or self._waiting or self._suspects)):
+            if not running:
+                self._try_control()
             return
         if any(slot.task and slot.task.record.alone for slot in self._slots):
             return
@@ -296,11 +301,13 @@ class RayExecutor:
     def _run(self, slot: _Slot, task: _Task) -> None:
         slot.task, slot.fresh = task, False
         task.record.attempts += 1
-        limit_s = task.job.timeout_s
-        slot.patience_s = math.inf if limit_s is None else limit_s + SILENCE_S
-        slot.clock = AwakeClock(_TICK_S)
+        self._time(slot, task.job.timeout_s)
         self._meter.started(slot)
         self._watch(slot, slot.actor.run.remote(task.job), self._on_finished)
+
+    def _time(self, slot: _Slot, limit_s: float | None) -> None:
+        slot.patience_s = math.inf if limit_s is None else limit_s + SILENCE_S
+        slot.clock = AwakeClock(_TICK_S)
 
     def _on_finished(self, slot: _Slot, future: Any) -> None:
         task, seconds = self._release(slot)
@@ -320,6 +327,8 @@ class RayExecutor:
             self._on_answer(slot, task, future.result())
 
     def _on_answer(self, slot: _Slot, task: _Task, outcome: Outcome) -> None:
+        if outcome.status is Status.DONE:
+            self._done = task.job
         if outcome.status is Status.MACHINE:
             self._on_lost(slot, task, Status.MACHINE, outcome.error, outcome.seconds)
             return
@@ -333,6 +342,8 @@ class RayExecutor:
 
     def _give_up_the_silent(self) -> None:
         for slot in self._slots:
+            if slot is self._control and slot.clock.tick() >= slot.patience_s:
+                raise self._sick("a worker that did again what it had done before does not answer")
             if slot.task is not None and slot.clock.tick() >= slot.patience_s:
                 task, seconds = self._release(slot)
                 message = f"took longer than {task.job.timeout_s:g} s, and its worker did not answer"
@@ -343,7 +354,7 @@ class RayExecutor:
     ) -> None:
         verdict = self._retries.lost(task.record, with_node=with_node)
         self._replace(slot)
-        if verdict is Verdict.SICK:
+        if verdict is Verdict.SICK or (verdict is Verdict.BLAMED and (self._accused or status is Status.MACHINE)):
             raise self._sick(message)
         if verdict is Verdict.BLAMED:
             times = f" in each of {task.record.attempts} attempts"
@@ -355,16 +366,22 @@ class RayExecutor:
 
     def _try_control(self) -> None:
         slot = next((slot for slot in self._slots if slot.ready and slot.fresh), None)
-        if slot is not None and not self._control_runs:
-            slot.fresh, self._control_runs = False, True
-            self._watch(slot, slot.actor.idle.remote(CONTROL_S), self._on_control)
+        if slot is not None and self._control is None:
+            self._control, slot.fresh = slot, False
+            self._time(slot, self._done.timeout_s if self._done else CONTROL_S)
+            call = slot.actor.run.remote(self._done) if self._done else slot.actor.idle.remote(CONTROL_S)
+            self._watch(slot, call, self._on_control)
 
     def _on_control(self, slot: _Slot, future: Any) -> None:
-        """A worker without a job has stayed alive, or has not: whether the accused job is to blame."""
+        """A fresh worker has done again what one did before, or has not: whether the accused job is to blame."""
         assert self._accused is not None
-        (task, failure), self._accused, self._control_runs = self._accused, None, False
-        if future.exception() is not None or failure.status is Status.MACHINE:
+        (task, failure), self._accused, self._control = self._accused, None, None
+        if future.exception() is not None:
             raise self._sick(failure.error)
+        if self._done is not None:
+            if future.result().status is not Status.DONE:
+                raise self._sick(failure.error)
+            self._retries.answered()
         self._deliver(task, failure)
 
     def _sick(self, message: str) -> ResumableError:

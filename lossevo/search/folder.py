@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,13 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_ino != os.fstat(descriptor).st_ino:  # it was removed and made again meanwhile
                 raise BlockingIOError
-        except OSError:
+        except (BlockingIOError, FileNotFoundError):
             raise FolderInUseError(f"{folder}: another process works in this folder; wait for it or stop it") from None
+        except OSError as problem:
+            raise LossevoError(
+                f"{folder}: cannot be locked ({problem.strerror or problem}); choose a folder on a file system that "
+                "has file locks"
+            ) from None
         yield
 
 
@@ -116,14 +121,22 @@ def new_folder(folder: Path, *, made_by: str, configuration: str) -> Iterator[No
         try:
             made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise _occupied(folder, made_by, configuration) from None
         except OSError as problem:
+            if isinstance(problem, FileExistsError):
+                if os.path.lexists(folder):
+                    raise _occupied(folder, made_by, configuration) from None
+                raise LossevoError(f"{problem.filename}: not a folder; remove it, or name another folder") from None
             raise LossevoError(f"{folder}: cannot be written ({problem.strerror or problem})") from None
         names = {path.name for path in folder.iterdir()}
         if names and names.isdisjoint({LOCK, UNFINISHED}):  # not ours: leave no lock there
             raise _occupied(folder, made_by, configuration)
-        stack.enter_context(locked(folder))
+        try:
+            stack.enter_context(locked(folder))
+        except FolderInUseError:
+            raise
+        except LossevoError:
+            _remove(folder, made)
+            raise
         names = {path.name for path in folder.iterdir()} - {LOCK}
         if names and UNFINISHED not in names:
             raise _occupied(folder, made_by, configuration)
@@ -133,12 +146,17 @@ def new_folder(folder: Path, *, made_by: str, configuration: str) -> Iterator[No
             yield
             (folder / UNFINISHED).unlink()
         except BaseException:
-            with suppress(OSError):
-                _clear(folder)
-                (folder / LOCK).unlink(missing_ok=True)
-                for path in made:
-                    path.rmdir()
+            _remove(folder, made)
             raise
+
+
+def _remove(folder: Path, made: Sequence[Path]) -> None:
+    """Leave nothing of a folder that could not be made: what is in it, and the folders that were ``made`` for it."""
+    with suppress(OSError):
+        _clear(folder)
+        (folder / LOCK).unlink(missing_ok=True)
+        for path in made:
+            path.rmdir()
 
 
 def _clear(folder: Path) -> None:

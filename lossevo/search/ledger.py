@@ -145,6 +145,8 @@ class Ledger:
         try:
             yield
         except sqlite3.OperationalError as problem:
+            if getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:  # of what it holds
+                raise LossevoError(f"{self.path}: not a lossevo ledger, or damaged ({problem})") from None
             raise LossevoError(
                 f"{self.path}: cannot be opened, read or written ({problem}); free space or rights, then resume the run"
             ) from None

@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked, updated
-from lossevo.errors import LossevoError, shown
+from lossevo.errors import LossevoError, ResumableError, shown
 from lossevo.search import hall_of_fame, study
 from lossevo.search.engine import Problem, Search
 from lossevo.search.folder import locked, write_json
@@ -109,6 +109,8 @@ class Run:
         steps = self.config.task.budget_steps
         # The screening works on tiny tensors beside workers that keep all cores busy.
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+            if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
+                raise ResumableError(f"{self.folder / study.CONFIG_FILE}: another process has changed it meanwhile")
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             search = Search(
                 space=self.config.space,
@@ -135,17 +137,19 @@ def give_budget(folder: Path, trainings: int) -> None:
     Raises:
         LossevoError: fewer than the search has, another process works on the folder, or it is no search's.
     """
-    config = read_config(folder)
-    budget = config.space.budget
-    if trainings == budget.trainings:
-        return
-    if trainings < budget.trainings:
-        raise LossevoError(
-            f"--budget is {trainings}, but {folder} was begun with {budget.trainings} trainings; give at least as many"
-        )
-    space = updated(config.space, "--budget", budget=updated(budget, "--budget", trainings=trainings))
-    Plan.of_space(space)
+    read_config(folder)  # before anything is written there
     with locked(folder), Ledger(folder / "ledger.sqlite") as ledger:
+        config = read_config(folder)
+        budget = config.space.budget
+        if trainings == budget.trainings:
+            return
+        if trainings < budget.trainings:
+            raise LossevoError(
+                f"--budget is {trainings}, but {folder} was begun with {budget.trainings} trainings; give at least as "
+                "many"
+            )
+        space = updated(config.space, "--budget", budget=updated(budget, "--budget", trainings=trainings))
+        Plan.of_space(space)
         ledger.record_fact(MAY_BRANCH, 1.0)
         write_json(folder / study.CONFIG_FILE, config.model_copy(update={"space": space}).model_dump(mode="json"))
 

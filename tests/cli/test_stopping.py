@@ -26,6 +26,12 @@ def arguments(space_file, cohort) -> tuple[str, ...]:
     return "search", str(space_file), "--data", str(cohort), "--steps", "2", "--seed", "3"
 
 
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
     @pytest.mark.parametrize("where", [["--in-process"], ["--workers", "1"]], ids=lambda where: where[0])
@@ -46,6 +52,40 @@ class TestSignals:
         assert program.errors() == ""
         assert program.descendants_after(60) == []
         assert len(requests(run)) >= 3
+
+    def test_they_stop_it_while_ray_starts(self, start, arguments, tmp_path):
+        """Ray has a handler of its own for SIGTERM, which would end the process without a word."""
+        run = tmp_path / "run"
+        program = start(*arguments, "--run", run, "--workers", 1)
+        program.lines_until("evolution: ")
+        while not any("gcs_server" in _command(pid) for pid in program.descendants()):
+            assert program.process.poll() is None, program.errors()
+        program.process.send_signal(signal.SIGTERM)
+        out = program.rest()
+        assert (program.process.returncode, program.errors()) == (130, "")
+        assert out.splitlines()[-1].endswith(f"Go on with:  lossevo search --resume {run}")
+        assert program.descendants_after(60) == []
+
+    def test_one_that_python_drops_comes_again(self, tmp_path):
+        """What is raised in a destructor or a callback is lost, and some stop a process only once."""
+        script = (
+            "import os, signal, sys, time\n"
+            "from lossevo.cli import app\n"
+            "class Dropping:\n"
+            "    def __del__(self):\n"
+            "        os.kill(os.getpid(), signal.SIGTERM)\n"
+            "        time.sleep(0.1)\n"
+            "def command():\n"
+            "    try:\n"
+            "        Dropping()\n"
+            "        time.sleep(60)\n"
+            "    except KeyboardInterrupt:\n"
+            "        raise SystemExit(130)\n"
+            "app.app = command\n"
+            "app.main()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
+        assert (done.returncode, done.stderr) == (130, "")
 
     def test_nohup_stays_in_force(self, start, arguments, tmp_path):
         with_nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new process inherits
@@ -158,6 +198,12 @@ class TestMoreOfTheSame:
             2,
             "lossevo: --retry-failed goes on with a folder; name it with --resume\n",
         )
+
+    @pytest.mark.parametrize("command", ["search", "evaluate", "metalearn"])
+    def test_nothing_changes_in_a_folder_that_is_no_such_folder(self, cli, command, cohort):
+        before = sorted(cohort.iterdir())
+        assert cli(command, "--resume", cohort, "--retry-failed", "--in-process").status == 2
+        assert sorted(cohort.iterdir()) == before
 
     def test_what_failed_is_done_again(self, cli, arguments, finished, tmp_path):
         run = tmp_path / "run"

@@ -123,6 +123,12 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         return {"survived": True}
 
+    def die_while(self, path: str) -> dict[str, Any]:
+        """As on a machine without memory for any training, while the file is there."""
+        if Path(path).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
     def inspect(self) -> dict[str, Any]:
         assert self.bank is not None
         image = self.bank.image

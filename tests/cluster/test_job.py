@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 
 import pytest
@@ -40,6 +42,13 @@ def test_a_long_error_is_cut(toy):
 def test_pytorch_out_of_memory_is_recognised_on_the_cpu(toy):
     outcome = run(toy, {"do": "exhaust", "how": "torch"}, worker_name="host:1")
     assert outcome.status is Status.OUT_OF_MEMORY
+
+
+def test_a_network_disk_that_is_too_slow_is_no_time_out_of_the_job():
+    def slow_disk(payload):
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))  # which is a TimeoutError
+
+    assert run(slow_disk, {}, worker_name="host:1").status is Status.MACHINE
 
 
 def test_a_keyboard_interrupt_is_no_outcome():

@@ -126,6 +126,23 @@ def test_a_job_that_needs_too_much_memory_alone_is_out_of_memory(pool, drain):
     assert (outcome.status, outcome.attempts) == (Status.OUT_OF_MEMORY, 2)
 
 
+def test_a_machine_that_kills_whatever_trains_blames_nobody(tmp_path, drain):
+    """A worker that does nothing would live there. So a job that was done before has to be done again."""
+    mark = tmp_path / "no memory"
+    job = {"do": "die_while", "path": str(mark)}
+    with open_executor(TOY, workers=1) as executor:
+        drain(executor, job)
+        mark.touch()
+        executor.submit(Job(job))
+        with pytest.raises(ResumableError, match="no training is to blame: its worker died"):
+            list(executor.completed())
+    with open_executor(TOY, workers=1) as executor:  # and no job was done yet
+        for _ in range(2):
+            executor.submit(Job(job))
+        with pytest.raises(ResumableError, match="no training is to blame: its worker died"):
+            list(executor.completed())
+
+
 def test_a_disk_that_fails_is_never_a_job_s_fault(tmp_path, drain):
     with open_executor(TOY, workers=1) as executor:
         (outcome,) = drain(executor, {"do": "fail_to_read", "path": str(tmp_path / "fails"), "times": 2}).values()
@@ -268,7 +285,7 @@ def test_a_replacement_that_cannot_be_made_ends_the_run(tmp_path):
     with open_executor(spec, workers=1) as executor:
         executor.submit(Job({"do": "kill"}))
         for _ in range(2):
-            with pytest.raises(LossevoError, match="the fuse has burnt"):
+            with pytest.raises(ResumableError, match="the fuse has burnt"):
                 list(executor.completed())
 
 

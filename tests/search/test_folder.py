@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -88,6 +89,26 @@ class TestNewFolder:
         with pytest.raises(FolderInUseError, match="exists already; nothing is overwritten; give another folder"):
             make(tmp_path)
         assert names(tmp_path) == {"thesis.tex"}
+
+    def test_a_link_to_nowhere_above_it_is_no_folder_in_use(self, tmp_path):
+        """Else the next free number would be tried for ever."""
+        (tmp_path / "runs").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(LossevoError, match="runs: not a folder; remove it, or name another folder") as caught:
+            make(tmp_path / "runs" / "search-1")
+        assert not isinstance(caught.value, FolderInUseError)
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+    def test_nor_is_one_on_a_file_system_without_locks(self, tmp_path, monkeypatch, number):
+        """As Lustre without ``-o flock`` and NFS without its lock service answer."""
+
+        def flock(descriptor: int, operation: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with pytest.raises(LossevoError, match=r"run: cannot be locked \(.*; choose a folder on a file") as caught:
+            make(tmp_path / "run")
+        assert not isinstance(caught.value, FolderInUseError)
+        assert names(tmp_path) == set()
 
     def test_of_many_at_once_one_gets_it(self, tmp_path):
         context = multiprocessing.get_context("fork")

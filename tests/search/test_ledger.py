@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -249,6 +250,37 @@ class TestWhatIsNoLedger:
         path.write_bytes(content[:-bytes_lost])
         with pytest.raises(LossevoError, match=r"ledger\.sqlite: (not a lossevo ledger, or )?damaged"):
             Ledger(path)
+
+    @pytest.mark.parametrize(
+        ("column", "content"),
+        [
+            ("value", "'{\"score\": 0.'"),
+            ("value", "'7'"),
+            ("value", "CAST(x'7b22ff227d' AS TEXT)"),
+            ("request", "'rubbish'"),
+            ("request", "'[1]'"),
+            ("status", "'dome'"),
+        ],
+    )
+    def test_what_it_holds_is_not_what_was_written(self, path, column, content):
+        with Ledger(path, create=True) as ledger:
+            ledger.submit(0, "evolution", "a", REQUEST)
+            ledger.finish(0, DONE)
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute(f"UPDATE trainings SET {column} = {content}")
+        with Ledger(path) as ledger:
+            for read in (ledger.trainings, lambda: ledger.training(0)):
+                with pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged"):
+                    read()
+
+    @pytest.mark.parametrize("query", [lambda ledger: ledger.subjects_used(), lambda ledger: ledger.results("cases")])
+    def test_so_is_what_is_looked_up_in_it(self, path, query):
+        with Ledger(path, create=True) as ledger:
+            ledger.submit(0, "evolution", "a", REQUEST)
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("UPDATE trainings SET request = 'rubbish', value = 'rubbish'")
+        with Ledger(path) as ledger, pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged"):
+            query(ledger)
 
     def test_one_that_is_there_is_not_made_again(self, path):
         Ledger(path, create=True).close()

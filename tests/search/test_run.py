@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import pytest
 from lossevo.cluster import Status
 from lossevo.data import MERGED, SEPARATE, LabelScheme
 from lossevo.data.patches import StoredPatchBank
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, ResumableError
 from lossevo.search import CohortSource, Run, RunConfig, Subjects, give_budget, hall_of_fame, read_config
 from lossevo.search.folder import locked
 from lossevo.search.ledger import MAY_BRANCH, Ledger
@@ -294,6 +295,27 @@ class TestMoreBudget:
         give_budget(folder, 32)
         with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
             assert ledger.fact(MAY_BRANCH) is None
+
+    def test_who_has_opened_it_before_cannot_go_on_in_the_old_course(self, folder):
+        opened = Run.open(folder)
+        give_budget(folder, 72)
+        with pytest.raises(ResumableError, match=r"run\.json: another process has changed it meanwhile"):
+            opened.search(lambda spec: SyntheticExecutor())
+
+    def test_of_two_at_once_the_larger_counts(self, folder, monkeypatch):
+        """The other one gets in after the budget was looked at."""
+
+        @contextmanager
+        def later(path: Path) -> Iterator[None]:
+            monkeypatch.undo()
+            give_budget(path, 72)
+            with locked(path):
+                yield
+
+        monkeypatch.setattr("lossevo.search.run.locked", later)
+        with pytest.raises(LossevoError, match=r"--budget is 50, but .*new was begun with 72 trainings"):
+            give_budget(folder, 50)
+        assert read_config(folder).space.budget.trainings == 72
 
     def test_not_while_somebody_searches(self, folder):
         with locked(folder), pytest.raises(LossevoError, match="another process works in this folder"):

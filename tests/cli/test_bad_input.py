@@ -315,23 +315,3 @@ class TestHallOfFame:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "thesis.tex").write_text("…")
         refused("mine is not empty", "export", run, "1", "--out", tmp_path / "mine")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("search", "--resume", "LONG"),
-        ("search", "--resume", "LONG", "--budget", "50"),
-        ("evaluate", "--resume", "LONG"),
-        ("evaluate", "--hof", "LONG:1", "--out", "comparison"),
-        ("metalearn", "--resume", "LONG"),
-        ("hof", "LONG"),
-        ("export", "LONG", "1", "--out", "loss"),
-    ],
-)
-def test_a_folder_with_too_long_a_name_is_one_line(cli, arguments):
-    said = cli(*(argument.replace("LONG", "a" * 300) for argument in arguments))
-    assert said.status == 2
-    assert said.err.startswith("lossevo: aaa")
-    assert said.err.endswith("File name too long\n")
-    assert said.err.count("\n") == 1

@@ -136,6 +136,8 @@ def _readable(file: Path) -> Iterator[None]:
         # SimpleITK says in several lines where in its source it failed; one of them says why.
         why = re.search(r"ERROR: (?:\w+\(\w+\): )?(.*)", str(error))
         reason = why[1] if why else " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, HeaderDataError):
+            raise UnusableFile(f"{file}: its header contradicts itself ({reason}); correct the header") from error
         if isinstance(error, zlib.error):
             reason = f"its compressed content is damaged: {reason.rpartition(': ')[2] or reason}"
         codes = {EOFError: "truncated-gzip", zlib.error: "damaged-gzip"} if file.suffix.lower() == ".gz" else {}

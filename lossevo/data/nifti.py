@@ -94,7 +94,10 @@ def _header(file: Path, head: _Head, *, packed: bool) -> Header:
     dtype = header.get_data_dtype()
     slope, _ = header.get_slope_inter()
     unit, in_mm = _UNITS.get(int(header["xyzt_units"]) & 7, ("millimetres", 1.0))
-    affine = header.get_best_affine()
+    try:
+        affine = header.get_best_affine()
+    except ValueError:
+        raise LossevoError(f"{file}: its qform is no rotation; correct the header") from None
     if int(header["dim"][0]) == 2 and not affine[:3, 2].any():
         affine[:3, 2] = _across(affine)
     found = Header(

@@ -32,9 +32,13 @@ def refuse_used(out: Path) -> None:
     """Refuse an output folder that holds anything.
 
     Raises:
-        LossevoError: it does, or is no folder.
+        LossevoError: it does, is no folder, or cannot be looked into.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        used = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as problem:
+        raise LossevoError(f"{out}: cannot be written ({problem.strerror}); give another folder") from None
+    if used:
         raise LossevoError(f"{out}: exists already; nothing is overwritten, give another folder")
 
 

@@ -77,11 +77,11 @@ def write_overlays(
 
 def _prepare(folder: Path) -> None:
     """Make the folder, or clear it of the pictures of an earlier call."""
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_ours(folder))):
-        raise LossevoError(
-            f"{folder}: exists already and holds no overlays; nothing is overwritten, give another folder"
-        )
     try:
+        if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_ours(folder))):
+            raise LossevoError(
+                f"{folder}: exists already and holds no overlays; nothing is overwritten, give another folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         # First of all, so that the folder is known as ours after a kill half way.
         _write(folder / _DOCUMENT, json.dumps({"made_by": MADE_BY}).encode())

@@ -127,6 +127,12 @@ class TestConvert:
         assert np.mean((volume.image[0] > 50) == (volume.label == 1)) > 0.99
         assert volume.image.min() == 0
 
+    def test_a_name_that_no_file_system_takes(self, source, tmp_path):
+        with pytest.raises(
+            LossevoError, match=r"n{300}: cannot be written \(File name too long\); give another folder"
+        ):
+            convert(source, tmp_path / ("n" * 300))
+
     def test_description(self, source, tmp_path):
         convert(source, tmp_path / "out", name="Mine", labels=label_scheme("separate", "L1-L2"))
         assert description(tmp_path / "out") == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -88,6 +89,20 @@ class TestWhateverItIsCalled:
         np.testing.assert_array_equal(
             read_stored(tmp_path / "a.nii.gz").voxels, nib.load(tmp_path / "a.nii.gz").dataobj
         )
+
+    @pytest.mark.parametrize(
+        ("field", "value", "told"),
+        [
+            ("quatern_b", 2, "its qform is no rotation; correct the header"),
+            ("scl_inter", math.nan, "its header contradicts itself (Valid slope but invalid intercept nan)"),
+        ],
+    )
+    def test_a_header_that_nibabel_refuses_is_not_called_truncated(self, tmp_path, field, value, told):
+        head = nib.Nifti1Header(changed(field, value, sform=0, qform=1)[:348], check=False)
+        head["scl_slope"] = 2
+        (tmp_path / "a.nii").write_bytes(head.binaryblock + content()[348:])
+        with pytest.raises(LossevoError, match=re.escape(f"a.nii: {told}")):
+            read_stored(tmp_path / "a.nii")
 
     def test_what_is_no_volume(self, tmp_path):
         (tmp_path / "a.nii").write_bytes(changed("magic", b"ni1", sform=1, qform=0))

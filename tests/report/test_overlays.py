@@ -209,6 +209,8 @@ class TestFolder:
         with pytest.raises(LossevoError, match="thesis: exists already and holds no overlays"):
             write_overlays(cohort, tmp_path / "thesis")
         assert (tmp_path / "thesis" / "figure.png").exists()
+        with pytest.raises(LossevoError, match=r"n{300}: cannot be written \(File name too long\)"):
+            write_overlays(cohort, tmp_path / ("n" * 300))
 
     def test_nothing_to_draw(self, cohort, tmp_path):
         with pytest.raises(LossevoError, match="truncated"):

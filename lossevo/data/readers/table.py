@@ -94,7 +94,8 @@ def _advice(file: Path, source: Path, missing: int, listed: int) -> str:
         return f"{advice}; paths are relative to the list, and it lies in {found}: move the list there, or correct it"
     tried = ", ".join(map(str, [*elsewhere][:_FOLDERS_TOLD]))
     more = f" and {len(elsewhere) - _FOLDERS_TOLD} more" if len(elsewhere) > _FOLDERS_TOLD else ""
-    literal = " Variables and ~ are not expanded there." if str(inside).startswith(("~", "$")) else ""
+    sign = {"~": "~ is", "$": "Variables are"}.get(str(inside)[:1])
+    literal = f" {sign} not expanded there." if sign else ""
     return f"{advice}; paths are relative to the list. Tried {tried}{more}. Move the list, or correct it.{literal}"
 
 

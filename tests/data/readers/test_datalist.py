@@ -206,5 +206,5 @@ def test_variables_are_not_expanded_in_a_list(monai, monkeypatch):
     monkeypatch.setenv("STORE", str(monai))
     items = json.loads((monai / "folds.json").read_text())["training"]
     write_list(monai / "folds.json", training=[items[0], {"image": "$STORE/x.nii.gz", "label": "p1/seg.nii.gz"}])
-    with pytest.raises(LossevoError, match=r"x\.nii\.gz: no such file.*Variables and ~ are not expanded there"):
+    with pytest.raises(LossevoError, match=r"x\.nii\.gz: no such file.*Variables are not expanded there"):
         read_cohort(monai)

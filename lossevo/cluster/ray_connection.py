@@ -9,7 +9,8 @@ since Ray reads it when it is first imported. A mode or token that the user has 
 Files. Ray keeps sockets, logs and objects in a folder that every user of the machine can read. A Ray of our own gets a
 private one, which is removed when it ends.
 
-Signals. Ray answers ``SIGTERM`` by ending the process. If the program has a handler of its own, it stays.
+Signals. Ray answers ``SIGTERM`` by printing addresses and ending the process. If the program has a handler of its own,
+it stays.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +100,8 @@ class RayConnection:
             return
         self._owned = False
         try:
-            ray.shutdown()
+            with _own_sigterm():
+                ray.shutdown()
         finally:
             _set_driver_messages(True)
             if self._folder is not None:
@@ -118,8 +121,13 @@ class RayConnection:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep a handler of ``SIGTERM`` that the program has set: Ray's would end the process while Ray starts."""
-    if signal.getsignal(signal.SIGTERM) in (None, signal.SIG_DFL):
+    """Keep a handler of ``SIGTERM`` that the program has set.
+
+    Ray's Python would replace it by one that ends the process while Ray starts. Ray's C++ puts one before it that prints
+    addresses, and takes both away when Ray ends, so that the signal would end the process; Python does not notice.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler in (None, signal.SIG_DFL) or threading.current_thread() is not threading.main_thread():
         yield
         return
     utilities = ray._private.utils
@@ -129,6 +137,7 @@ def _own_sigterm() -> Iterator[None]:
         yield
     finally:
         utilities.set_sigterm_handler = theirs
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _private_folder() -> Path:

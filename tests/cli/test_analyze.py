@@ -39,11 +39,13 @@ def test_json_is_the_document_and_nothing_else(cli, tmp_path):
 
 def test_an_evolved_loss_of_a_run(cli, finished, tmp_path, monkeypatch):
     monkeypatch.setattr("lossevo.report.write", lambda analysis, folder: None)
-    said = cli("analyze", "--losses", "", "--hof", f"{finished.folder}:1", "--out", tmp_path / "out", "--json")
+    entries = json.loads((finished.folder / "hall_of_fame.json").read_text())
+    rank = next(entry["rank"] for entry in entries if not entry["origin"].startswith("hand-crafted"))
+    said = cli("analyze", "--losses", "", "--hof", f"{finished.folder}:{rank}", "--out", tmp_path / "out", "--json")
     assert (said.status, said.err) == (0, "")
     (loss,) = json.loads(said.out)["losses"]
-    assert (loss["name"], loss["family"]) == ("run:1", "evolved")
-    assert "rank 1" in loss["source"]
+    assert (loss["name"], loss["family"]) == (f"run:{rank}", "evolved")
+    assert f"rank {rank}" in loss["source"]
 
 
 def test_a_hand_crafted_loss_of_a_run_keeps_its_family(cli, finished, tmp_path, monkeypatch):

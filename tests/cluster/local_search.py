@@ -1,11 +1,13 @@
 """A program that opens a Ray of its own, as ``lossevo search`` does. Run by ``test_ray_connection.py``.
 
-Arguments: ``work``, ``fill`` to exhaust the memory, or ``wait`` to print ``ready`` when two jobs run and wait for their
-end; and a folder.
+Arguments: ``work``, ``fill`` to exhaust the memory, ``terminate`` to send itself SIGTERM while Ray runs and after it, or
+``wait`` to print ``ready`` when two jobs run and wait for their end; and a folder.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,8 @@ from lossevo.errors import ResumableError
 
 
 def main(what: str, folder: Path) -> None:
+    if what == "terminate":
+        return terminate()
     with open_executor(WorkerSpec("example_workers:Toy"), workers=2) as executor:
         if what == "wait":
             for name in ("a", "b"):
@@ -25,7 +29,7 @@ def main(what: str, folder: Path) -> None:
                 time.sleep(0.01)
             print("ready", flush=True)
         elif what == "fill":
-            executor.submit(Job({"do": "fill_memory", "gigabytes": 4}))
+            executor.submit(Job({"do": "fill_memory", "gigabytes": 5}))
         else:
             for payload in ({"do": "square", "x": 3}, {"do": "kill"}, {"do": "fail"}):
                 executor.submit(Job(payload))
@@ -33,9 +37,14 @@ def main(what: str, folder: Path) -> None:
         print("outcomes:", *sorted(outcome.status for _, outcome in executor.completed()))
 
 
-def connect_without_token(address: str) -> str:
-    import os
+def terminate() -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: print("heard"))
+    with open_executor(WorkerSpec("example_workers:Toy"), workers=1):
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
 
+
+def connect_without_token(address: str) -> str:
     from lossevo.cluster import ray_probe
 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}

@@ -107,6 +107,7 @@ def document(**changes: object) -> str:
         (document(format="x" * 10_000), "is not a lossevo loss"),
         (document(format="lossevo.loss/" + "9" * 10_000), "update lossevo"),
         (document(expression=deep(40)), "not an expression"),
+        (document(metadata={}).removesuffix("}") + ', "metadata": {"name": "second"}}', "given twice"),
         (document(metadata={"score": "LARGE"}).replace('"LARGE"', "9" * 5000), "not readable JSON"),
     ],
 )
@@ -115,11 +116,6 @@ def test_a_hostile_document_is_refused_in_one_line(text: str, message: str) -> N
         READERS["document"](text)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 500
-
-
-def test_of_two_equal_keys_the_last_counts() -> None:
-    text = document(metadata={}).removesuffix("}") + ', "metadata": {"name": "second"}}'
-    assert assert_decent("document", text) == "valid"
 
 
 @pytest.mark.parametrize("value", ["x" * 100, "\u2028\ud800", *ODDITIES], ids=lambda value: type(value).__name__)

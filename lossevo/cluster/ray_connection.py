@@ -123,7 +123,7 @@ class RayConnection:
 def _own_sigterm() -> Iterator[None]:
     """Keep a handler of ``SIGTERM`` that the program has set.
 
-    Ray's Python would replace it by one that ends the process while Ray starts. Ray's C++ puts one before it that prints
+    Ray's Python replaces it by one that ends the process while Ray starts. Ray's C++ puts one before it that prints
     addresses, and takes both away when Ray ends, so that the signal would end the process; Python does not notice.
     """
     handler = signal.getsignal(signal.SIGTERM)

@@ -1,7 +1,7 @@
 """A program that opens a Ray of its own, as ``lossevo search`` does. Run by ``test_ray_connection.py``.
 
-Arguments: ``work``, ``fill`` to exhaust the memory, ``terminate`` to send itself SIGTERM while Ray runs and after it, or
-``wait`` to print ``ready`` when two jobs run and wait for their end; and a folder.
+Arguments: ``work``, ``fill`` to exhaust the memory, ``terminate`` to send itself SIGTERM while Ray runs and after it,
+or ``wait`` to print ``ready`` when two jobs run and wait for their end; and a folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from lossevo.errors import ResumableError
 
 def main(what: str, folder: Path) -> None:
     if what == "terminate":
-        return terminate()
+        terminate()
+        return
     with open_executor(WorkerSpec("example_workers:Toy"), workers=2) as executor:
         if what == "wait":
             for name in ("a", "b"):

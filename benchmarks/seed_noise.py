@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lossevo.search import Ledger
+from lossevo.experiment import Ledger
 
 
 def main() -> None:

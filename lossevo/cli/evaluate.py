@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lossevo.comparison import Comparison, ComparisonConfig, Report
     from lossevo.data import LabelScheme
-    from lossevo.search import CohortSource
+    from lossevo.experiment import CohortSource
 
 
 def evaluate(
@@ -190,7 +190,7 @@ def _configuration(
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
     from lossevo.comparison import cohort_of_runs, configure, contenders_with_specs
-    from lossevo.search import CohortSource
+    from lossevo.experiment import CohortSource
     from lossevo.training import load_task
 
     if folds is not None and splits is not None:

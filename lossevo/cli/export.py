@@ -32,8 +32,8 @@ def export(
     """
     from lossevo.cli.tables import console
     from lossevo.comparison import SearchRecord
+    from lossevo.experiment import hall_of_fame
     from lossevo.export import export_loss
-    from lossevo.search import hall_of_fame
 
     options.new_place(out)
     if out.is_dir() and any(out.iterdir()) and not overwrite:

@@ -15,9 +15,9 @@ from lossevo.errors import LossevoError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lossevo.experiment import Entry
     from lossevo.expression import Expression
     from lossevo.expression.algebra import Simplified
-    from lossevo.search import Entry
 
 _BARS = "▁▂▃▄▅▆▇█"
 _PROFILED = ("value", "gradient")
@@ -68,7 +68,7 @@ def hof(
         options.new_place(tree)
 
     from lossevo.cli.tables import LEGEND, console, hall_of_fame_table
-    from lossevo.search import hall_of_fame
+    from lossevo.experiment import hall_of_fame
 
     entries = hall_of_fame.read(run)
     if show is not None:
@@ -161,7 +161,7 @@ def _network_details(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
 
 def _history(run: Path, entry: Entry) -> dict[str, Any]:
     """Where a loss comes from, and its trainings."""
-    from lossevo.search import Ledger
+    from lossevo.experiment import Ledger
 
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
         trainings = [training for training in ledger.trainings() if training.subject == entry.id]
@@ -182,8 +182,8 @@ def _history(run: Path, entry: Entry) -> dict[str, Any]:
 
 def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
     """The loss and its ancestors, each once, breadth first."""
+    from lossevo.experiment.ledger_values import Place
     from lossevo.losses.definitions import formula_of
-    from lossevo.search.ledger_values import Place
 
     waiting, known, lineage = [(id_, 0)], {id_}, []
     while waiting:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossevo.data import LabelScheme
+    from lossevo.experiment import CohortSource, Entry
     from lossevo.metalearning import MetaConfig, MetaRun
-    from lossevo.search import CohortSource, Entry
 
 DEMO_OUTER_STEPS = 40
 DEMO_EVALUATE_EVERY = 20

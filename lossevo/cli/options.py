@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lossevo.cluster import Executor, WorkerSpec
     from lossevo.data import LabelScheme
-    from lossevo.search import CohortSource
+    from lossevo.experiment import CohortSource
 
 Made = TypeVar("Made")
 
@@ -133,7 +133,7 @@ def cohort_source(data: Path | None, format: str | None) -> CohortSource:
     Raises:
         LossevoError: a format of nothing.
     """
-    from lossevo.search import CohortSource
+    from lossevo.experiment import CohortSource
 
     if data is None and format is not None:
         raise LossevoError(f"--format is {format}, but there is no --data whose format that is")
@@ -155,7 +155,7 @@ def in_free_folder(name: str, source: CohortSource, make: Callable[[Path], Made]
     Raises:
         LossevoError: what ``make`` raises, but for a folder in use.
     """
-    from lossevo.search.folder import FolderInUseError
+    from lossevo.experiment.folder import FolderInUseError
 
     path = source.path
     cohort = "phantom" if path is None else path.stem if path.is_file() else path.name
@@ -278,7 +278,7 @@ def retry_failed(folder: Path, out: Console) -> None:
     Raises:
         LossevoError: another process works on the folder.
     """
-    from lossevo.search.study import retry_failures
+    from lossevo.experiment.study import retry_failures
 
     out.print(f"{retry_failures(folder)} failed trainings are done again.", highlight=False)
 

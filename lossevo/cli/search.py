@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from lossevo.cluster import Executor
     from lossevo.data import LabelScheme
-    from lossevo.search import CohortSource, Entry, Run, RunConfig
+    from lossevo.experiment import CohortSource, Entry
+    from lossevo.search import Run, RunConfig
 
 DEMO_TRAININGS = 96
 DEMO_STEPS = 100

@@ -19,7 +19,7 @@ from lossevo.cli.terminal import printable
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
-    from lossevo.search import Entry
+    from lossevo.experiment import Entry
 
 _WIDTH_OF_FILES = 150
 
@@ -106,7 +106,7 @@ def _false_alarms(run: Path) -> dict[str, str]:
 
     Over all its trainings. Empty where every label has every class, or the run has no ledger that can be read.
     """
-    from lossevo.search import Ledger
+    from lossevo.experiment import Ledger
 
     found: dict[str, list[int]] = {}
     with suppress(LossevoError), Ledger(run / "ledger.sqlite", read_only=True) as ledger:

@@ -16,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from lossevo import comparison, metalearning, search
+    from lossevo.experiment import Event, Progress
+    from lossevo.metalearning import MetaProgress
+    from lossevo.search import SearchProgress
 
 
 class Format(Protocol):
@@ -51,13 +53,13 @@ class Watcher(ABC):
     ) -> None:
         return
 
-    def __call__(self, event: search.Event | comparison.Event | metalearning.Event) -> None:
+    def __call__(self, event: Event) -> None:
         """Show an event."""
         self._progress = event.progress
         self._show(event)
 
     @abstractmethod
-    def _show(self, event: search.Event | comparison.Event | metalearning.Event) -> None: ...
+    def _show(self, event: Event) -> None: ...
 
     def conclude(self) -> None:
         """Say how many trainings there were and how fast, if this process did any."""
@@ -85,7 +87,7 @@ class PlainLog(Watcher):
 
     _replayed = 0
 
-    def _show(self, event: search.Event | comparison.Event | metalearning.Event) -> None:
+    def _show(self, event: Event) -> None:
         """Print the event; outcomes replayed from the ledger are only counted."""
         if event.kind == "arrived":
             return
@@ -127,7 +129,7 @@ class LiveView(Watcher):
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def _show(self, event: search.Event | comparison.Event | metalearning.Event) -> None:
+    def _show(self, event: Event) -> None:
         """Redraw; what is no training (a new leader, a new phase) is kept above the view."""
         if event.kind in ("training", "step"):
             if event.message:
@@ -146,7 +148,7 @@ class LiveView(Watcher):
 class SearchFormat:
     """The progress of a search."""
 
-    def figures(self, progress: search.Progress) -> list[tuple[str, RenderableType]]:
+    def figures(self, progress: SearchProgress) -> list[tuple[str, RenderableType]]:
         """Phase, counts, screening, best so far, speed."""
         best = f"{progress.best_id}  {progress.best_formula}"
         return [
@@ -157,12 +159,12 @@ class SearchFormat:
             ("speed", _speed(progress)),
         ]
 
-    def line(self, message: str, progress: search.Progress) -> str:
+    def line(self, message: str, progress: SearchProgress) -> str:
         """Phase and count, what happened, best so far, screening, speed."""
         where = f"[{progress.phase} {progress.done}/{progress.total}]"
         return f"{where} {message} | {_best(progress)} | {_screening(progress)} | {_speed(progress)}"
 
-    def summary(self, progress: search.Progress) -> str:
+    def summary(self, progress: SearchProgress) -> str:
         """What the search did, in two lines."""
         return f"{_count(progress)} trainings: {_pace(progress)}\n{_screening(progress)}"
 
@@ -170,7 +172,7 @@ class SearchFormat:
 class ComparisonFormat:
     """The progress of a comparison."""
 
-    def figures(self, progress: comparison.Progress) -> list[tuple[str, RenderableType]]:
+    def figures(self, progress: Progress) -> list[tuple[str, RenderableType]]:
         """Counts and speed."""
         return [
             ("comparison", ProgressBar(total=progress.total, completed=progress.done, width=40)),
@@ -178,11 +180,11 @@ class ComparisonFormat:
             ("speed", _speed(progress)),
         ]
 
-    def line(self, message: str, progress: comparison.Progress) -> str:
+    def line(self, message: str, progress: Progress) -> str:
         """Count, what happened, speed."""
         return f"[{progress.done}/{progress.total}] {message} | {_speed(progress)}"
 
-    def summary(self, progress: comparison.Progress) -> str:
+    def summary(self, progress: Progress) -> str:
         """What the comparison did."""
         return f"{_count(progress)} trainings: {_pace(progress)}"
 
@@ -190,7 +192,7 @@ class ComparisonFormat:
 class MetaFormat:
     """The progress of a meta-training."""
 
-    def figures(self, progress: metalearning.Progress) -> list[tuple[str, RenderableType]]:
+    def figures(self, progress: MetaProgress) -> list[tuple[str, RenderableType]]:
         """Phase, outer loss, best so far, speed."""
         return [
             (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
@@ -200,57 +202,57 @@ class MetaFormat:
             ("speed", _busy(progress)),
         ]
 
-    def line(self, message: str, progress: metalearning.Progress) -> str:
+    def line(self, message: str, progress: MetaProgress) -> str:
         """Phase and count, what happened, outer loss, best so far, speed."""
         where = f"[{progress.phase} {progress.done}/{progress.total}]"
         told = [part for part in (message, _outer_loss(progress), _best_learned(progress), _busy(progress)) if part]
         return f"{where} {' | '.join(told)}"
 
-    def summary(self, progress: metalearning.Progress) -> str:
+    def summary(self, progress: MetaProgress) -> str:
         """Where it ended."""
         return f"{_best_learned(progress)}; {_workers(progress)}"
 
 
-def _outer_loss(progress: metalearning.Progress) -> str:
+def _outer_loss(progress: MetaProgress) -> str:
     if math.isnan(progress.after):
         return ""
     return f"outer loss {progress.before:.4f} → {progress.after:.4f}"
 
 
-def _best_learned(progress: metalearning.Progress) -> str:
+def _best_learned(progress: MetaProgress) -> str:
     best, baseline = ("–" if math.isnan(v) else f"{v:.4f}" for v in (progress.best_score, progress.best_baseline))
     return f"best learned {best}, hand-crafted {baseline}"
 
 
-def _busy(progress: metalearning.Progress) -> str:
+def _busy(progress: MetaProgress) -> str:
     return f"{_workers(progress)}, ETA of this phase {duration(progress.eta_s)}"
 
 
-def _count(progress: search.Progress | comparison.Progress | metalearning.Progress) -> str:
+def _count(progress: Progress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
     return f"{progress.done} of {progress.total}{failed}"
 
 
-def _pace(progress: search.Progress | comparison.Progress) -> str:
+def _pace(progress: Progress) -> str:
     return f"{progress.per_hour:.0f} trainings/h, {_workers(progress)}"
 
 
-def _workers(progress: search.Progress | comparison.Progress | metalearning.Progress) -> str:
+def _workers(progress: Progress) -> str:
     return f"{progress.workers} worker{'s' if progress.workers != 1 else ''} {progress.busy_share:.0%} busy"
 
 
-def _speed(progress: search.Progress | comparison.Progress) -> str:
+def _speed(progress: Progress) -> str:
     return f"{_pace(progress)}, ETA {duration(progress.eta_s)}"
 
 
-def _best(progress: search.Progress) -> str:
+def _best(progress: SearchProgress) -> str:
     best, literature = (
         "–" if math.isnan(value) else f"{value:.4f}" for value in (progress.best_score, progress.best_hand_crafted)
     )
     return f"best {best}, hand-crafted {literature}"
 
 
-def _screening(progress: search.Progress) -> str:
+def _screening(progress: SearchProgress) -> str:
     rejected = {check: count for check, count in progress.rejected.items() if count}
     if not rejected:
         return f"{progress.proposed} candidates seen"

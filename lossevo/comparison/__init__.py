@@ -8,7 +8,6 @@ from lossevo.comparison.configuration import ComparisonConfig, configure, read_c
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.leakage import FoldPlan, plan_folds
-from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.provenance import SearchRecord
 from lossevo.comparison.report import LossResult, PairResult, Protocol, Report
 from lossevo.comparison.run_settings import cohort_of_runs
@@ -30,9 +29,6 @@ __all__ = [
     "read_config",
     "FoldPlan",
     "plan_folds",
-    "Event",
-    "Listener",
-    "Progress",
     "LossResult",
     "PairResult",
     "Protocol",

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import TestOn
 from lossevo.comparison.run_settings import departures, setting_of_runs
-from lossevo.configuration_file import updated
+from lossevo.configuration_file import checked, updated
 from lossevo.data import MERGED, CaseFold, LabelScheme, read_splits
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource
-from lossevo.search.folder import read_json, refuse_unfinished
+from lossevo.experiment import CohortSource
+from lossevo.experiment.kinds import COMPARISON, read_document
 from lossevo.training import TaskSettings
 from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
-
-FORMAT: Final = "lossevo.comparison/2"
-CONFIG_FILE = "comparison.json"
 
 
 class ComparisonConfig(BaseModel):
@@ -28,7 +25,7 @@ class ComparisonConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format: Literal["lossevo.comparison/2"] = FORMAT
+    format: Literal["lossevo.comparison/2"] = "lossevo.comparison/2"
     contenders: tuple[Contender, ...]
     cohort: CohortSource
     labels: LabelScheme = MERGED
@@ -110,20 +107,4 @@ def read_config(folder: Path) -> ComparisonConfig:
     Raises:
         LossevoError: not a comparison folder, damaged, or of another version of lossevo.
     """
-    path = folder / CONFIG_FILE
-    refuse_unfinished(folder, "evaluate")
-    if not path.is_file():
-        raise LossevoError(
-            f"{folder}: not a comparison folder (it has no {CONFIG_FILE}); give one that 'lossevo evaluate --out' made"
-        )
-    document = read_json(path)
-    if document.get("format") != FORMAT:
-        raise LossevoError(
-            f"{path}: format {document.get('format')!r}, this lossevo reads {FORMAT!r}; use the version that made it"
-        )
-    try:
-        return ComparisonConfig.model_validate(document)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise LossevoError(f"{path}: {where}: {problem['msg']}") from None
+    return checked(ComparisonConfig, read_document(folder, COMPARISON), str(folder / COMPARISON.file))

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict
 
 from lossevo.comparison.provenance import SearchRecord
 from lossevo.errors import LossevoError
+from lossevo.experiment import hall_of_fame, read_study
 from lossevo.export.document import read_document
 from lossevo.losses import create, describe, expressible_names, expression_of, from_spec, names, parameters
 from lossevo.losses.definitions import definition_in, formula_of, spec_of
 from lossevo.losses.expressions import expression_parameters
 from lossevo.losses.literature import literature_name
-from lossevo.search import hall_of_fame, read_study
 
 FIRST = "1"
 """The rank that a run without one stands for."""

@@ -25,10 +25,9 @@ from typing import Self
 
 from lossevo.cluster import Executor, Outcome, Status, WorkerSpec
 from lossevo.comparison import tables
-from lossevo.comparison.configuration import CONFIG_FILE, ComparisonConfig, read_config
+from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan, plan_folds
-from lossevo.comparison.progress import Event, Listener, Progress
 from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
@@ -44,11 +43,12 @@ from lossevo.data import (
     subjects_of_folds,
 )
 from lossevo.errors import LossevoError
-from lossevo.search import Ledger
-from lossevo.search.folder import locked, new_folder, read_json, write_json, write_text
-from lossevo.search.run import TRAINING_WORKER
-from lossevo.search.study import PrepareProgress
-from lossevo.search.trainings import OrderedTrainings
+from lossevo.experiment import Ledger
+from lossevo.experiment.events import Event, Listener, Progress
+from lossevo.experiment.folder import locked, new_folder, read_json, write_json, write_text
+from lossevo.experiment.kinds import COMPARISON
+from lossevo.experiment.study import PrepareProgress
+from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
 from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
 from lossevo.training.seeds import comparison_seed
@@ -98,7 +98,7 @@ class Comparison:
             LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, or leakage
                 that is not allowed.
         """
-        with new_folder(folder, made_by="evaluate", configuration=CONFIG_FILE):
+        with new_folder(folder, made_by=COMPARISON.command, configuration=COMPARISON.file):
             cohort = config.cohort.open(config.spacing_mm, config.labels)
             config = _with_folds(config, cohort)
             given = _given_folds(config, cohort)
@@ -116,7 +116,7 @@ class Comparison:
             write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
             write_text(folder / "splits_final.json", splits_json(comparison.plan.test, _subject_of_case(cohort)))
             write_json(folder / "preprocessing.json", prepared.recipe)
-            write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))  # last: it makes it a comparison's
+            write_json(folder / COMPARISON.file, config.model_dump(mode="json"))  # last: it makes it a comparison's
         return comparison
 
     @classmethod
@@ -204,6 +204,7 @@ class Comparison:
         def tell(kind: str, message: str) -> None:
             per_hour = trainings.per_hour
             progress = Progress(
+                phase="comparison",
                 done=done,
                 total=len(schedule),
                 failed=len(failures),

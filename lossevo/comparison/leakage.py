@@ -13,7 +13,7 @@ from lossevo.comparison.provenance import SearchRecord
 from lossevo.data import k_folds
 from lossevo.data.preprocessing import LABEL_MARK
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource
+from lossevo.experiment import CohortSource
 
 TestOn = Literal["untouched", "all"]
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.data import LabelScheme
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource, Ledger, Subjects, read_study
+from lossevo.experiment import CohortSource, Ledger, Subjects, read_study
 from lossevo.training import TaskSettings
 
 _NAMES_TOLD = 5

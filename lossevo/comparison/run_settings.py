@@ -10,7 +10,7 @@ from lossevo.comparison.leakage import same_content
 from lossevo.comparison.provenance import named
 from lossevo.data import LabelScheme
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource
+from lossevo.experiment import CohortSource
 from lossevo.training import TaskSettings
 
 Setting = Literal["labels", "spacing_mm", "task"]

@@ -12,6 +12,11 @@ from typing import Any
 from lossevo.cluster import Executor, Job, Status
 from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
+from lossevo.experiment import Entry, Subjects, hall_of_fame
+from lossevo.experiment.candidate import FAILED_SCORE, HAND_CRAFTED
+from lossevo.experiment.events import Event, Listener
+from lossevo.experiment.folder import read_json, write_json, write_text
+from lossevo.experiment.trainings import CALIBRATION_FACTOR, LEAST_LIMIT_S, OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
 from lossevo.losses.definitions import spec_of
@@ -20,13 +25,9 @@ from lossevo.metalearning.checkpoint import Record, read_checkpoint, write_check
 from lossevo.metalearning.distillation import distill, recommended
 from lossevo.metalearning.finalists import Finalist, entries_of
 from lossevo.metalearning.learner import Learner
-from lossevo.metalearning.progress import Event, Listener, Progress
+from lossevo.metalearning.progress import MetaProgress
 from lossevo.metalearning.settings import MetaConfig
 from lossevo.metalearning.tasks import MetaOutcome
-from lossevo.search import Entry, Subjects, hall_of_fame
-from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED
-from lossevo.search.folder import read_json, write_json, write_text
-from lossevo.search.trainings import CALIBRATION_FACTOR, LEAST_LIMIT_S, OrderedTrainings
 from lossevo.training import TrainingRequest
 from lossevo.training.seeds import meta_confirmation_seed, meta_evaluation_seed
 
@@ -317,7 +318,7 @@ class Course:
     def _tell(self, kind: str, message: str) -> None:
         latest = self._records[-1] if self._records else None
         executor = self._workers.executor
-        progress = Progress(
+        progress = MetaProgress(
             phase=self._phase,
             done=self._done,
             total=self._total,
@@ -326,6 +327,7 @@ class Course:
             after=latest.after if latest else math.nan,
             best_score=self._best.score if self._learned else math.nan,
             best_baseline=max((b.score for b in self._baselines if b.scores), default=math.nan),
+            per_hour=self._trainings.per_hour,
             busy_share=executor.busy_share() if executor else 0.0,
             workers=executor.workers if executor else 0,
             eta_s=self._eta_s(),

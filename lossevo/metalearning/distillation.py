@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from lossevo.errors import LossevoError
+from lossevo.experiment.candidate import Candidate
 from lossevo.expression import Expression, Kind, Node, canonical
 from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning.gradient_fields import Teacher
 from lossevo.metalearning.normal_form import normal_form
-from lossevo.search.candidate import Candidate
 from lossevo.search.evolution import Direction, Proposal, create_population
 from lossevo.search.screening import Check, Screening, depends_on_both
 from lossevo.search.simplification import simplify

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from lossevo.experiment import Entry
+from lossevo.experiment.candidate import standard_error
 from lossevo.losses.definitions import Definition, formula_of, spec_of
 from lossevo.losses.neural import LossNetwork
-from lossevo.search import Entry
-from lossevo.search.candidate import standard_error
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@
     distillation.json     the formulas that were found for the best loss network
     hall_of_fame.json     the learned loss, its distilled form and the baselines, and hall_of_fame.csv
 
-and what :mod:`lossevo.search.study` describes.
+and what :mod:`lossevo.experiment.study` describes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Self
 
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked
-from lossevo.errors import LossevoError, shown
+from lossevo.experiment import Entry, Ledger, Subjects, study
+from lossevo.experiment.events import Listener
+from lossevo.experiment.folder import locked
+from lossevo.experiment.kinds import META_TRAINING, read_document
+from lossevo.experiment.study import PrepareProgress
+from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.metalearning.course import Course, Workers
-from lossevo.metalearning.progress import Listener
-from lossevo.metalearning.settings import FORMAT, MetaConfig
-from lossevo.search import Entry, Ledger, Subjects, study
-from lossevo.search.folder import locked
-from lossevo.search.study import PrepareProgress
-from lossevo.search.trainings import OrderedTrainings
+from lossevo.metalearning.settings import MetaConfig
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.training.threads import one_thread
 
@@ -60,7 +60,7 @@ class MetaRun:
             LossevoError: the folder is in use, the cohort is no cohort, or too small to be split.
         """
         subjects, data = study.create_folder(
-            folder, config, least_trained=2, command="metalearn", patch_cache_bytes=patch_cache_bytes, progress=progress
+            folder, config, least_trained=2, kind=META_TRAINING, patch_cache_bytes=patch_cache_bytes, progress=progress
         )
         return cls(folder, config, subjects, data)
 
@@ -77,13 +77,7 @@ class MetaRun:
         Raises:
             LossevoError: not such a folder, damaged, or the cohort is no longer what it was.
         """
-        document = study.read_document(folder)
-        if document.get("format") != FORMAT:
-            raise LossevoError(
-                f"{folder / 'run.json'}: format {shown(document.get('format'))}, but 'lossevo metalearn' goes on with "
-                f"{FORMAT!r} alone; a search goes on with 'lossevo search --resume {folder}'"
-            )
-        config = checked(MetaConfig, document, str(folder / "run.json"))
+        config = checked(MetaConfig, read_document(folder, META_TRAINING), str(folder / META_TRAINING.file))
         subjects, data = study.open_folder(folder, config, patch_cache_bytes=patch_cache_bytes, progress=progress)
         return cls(folder, config, subjects, data)
 

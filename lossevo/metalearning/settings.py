@@ -7,11 +7,9 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lossevo.errors import LossevoError
+from lossevo.experiment import Study
 from lossevo.losses import expressible_names, names
 from lossevo.losses.neural import ACTIVATIONS, INPUTS, MAX_LAYERS, MAX_UNITS, check_inputs
-from lossevo.search import Study
-
-FORMAT: Literal["lossevo.metalearning/1"] = "lossevo.metalearning/1"
 
 
 class MetaSettings(BaseModel):
@@ -70,5 +68,5 @@ class MetaSettings(BaseModel):
 class MetaConfig(Study):
     """Everything that the course of a meta-training depends on."""
 
-    format: Literal["lossevo.metalearning/1"] = FORMAT
+    format: Literal["lossevo.metalearning/1"] = "lossevo.metalearning/1"
     settings: MetaSettings = MetaSettings()

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from lossevo.analysis import AnalysedLoss
 from lossevo.analysis.profiles import profile
+from lossevo.experiment import Entry
 from lossevo.report.style import COLOURS, DASHES, GREY, Picture, note, styled
-from lossevo.search import Entry
 
 _SMOOTHED_OVER = 10
 """Outer steps."""

@@ -19,19 +19,20 @@ from deap import gp
 
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
+from lossevo.experiment import hall_of_fame
+from lossevo.experiment.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
+from lossevo.experiment.events import Event, Listener
+from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.ledger_values import Place
+from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression, ExpressionError
 from lossevo.expression.dangers import is_safe
-from lossevo.search import hall_of_fame
-from lossevo.search.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
 from lossevo.search.evolution import Population, Proposal, create_population
-from lossevo.search.ledger import Ledger
-from lossevo.search.ledger_values import Place
 from lossevo.search.plan import Plan
-from lossevo.search.progress import Event, Listener, Progress
+from lossevo.search.progress import SearchProgress
 from lossevo.search.screening import Check, Measured, Screening
 from lossevo.search.simplification import effective_slots, simplify
 from lossevo.search.space import SearchSpace
-from lossevo.search.trainings import OrderedTrainings
 from lossevo.search.tuning import CoefficientTuner, with_slots
 from lossevo.search.variation import Variation
 from lossevo.training import TrainingRequest
@@ -196,8 +197,9 @@ class Search:
         """
         known = self.ledger.measured(expression.hash)
         if known is not None:
-            failed, fingerprint = known
-            return Measured(Check(failed) if failed else None, fingerprint)
+            place = Place(self.ledger.path, "measured", expression.hash)
+            failed = place.one_of(known[0], "failed", ["", *(check.value for check in Check)])
+            return Measured(Check(failed) if failed else None, known[1])
         measured = self.screening.measure(expression)
         self._measured.append((expression.hash, measured.failed or "", measured.fingerprint))
         return measured
@@ -377,13 +379,13 @@ class Search:
     def _tell(self, kind: str, message: str) -> None:
         self.listener(Event(kind, message, self.progress()))
 
-    def progress(self) -> Progress:
+    def progress(self) -> SearchProgress:
         """Where the search stands."""
         best = self._entries[0] if self._entries else None
         literature = [entry.score for entry in self._entries if entry.origin.startswith("hand-crafted")]
         per_hour = self.trainings.per_hour
         left = self.plan.total - self._left_over - self._done
-        return Progress(
+        return SearchProgress(
             phase=self._phase,
             done=self._done,
             total=self.plan.total,

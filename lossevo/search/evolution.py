@@ -10,8 +10,8 @@ import numpy as np
 from deap import base, gp
 from numpy.typing import NDArray
 
+from lossevo.experiment.candidate import HAND_CRAFTED, SEED, Candidate, Origin
 from lossevo.expression import Expression
-from lossevo.search.candidate import HAND_CRAFTED, SEED, Candidate, Origin
 from lossevo.search.variation import Variation
 
 Direction = NDArray[np.float32]

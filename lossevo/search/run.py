@@ -7,7 +7,7 @@ as often as needed.
     ledger.sqlite        every training and its outcome
     hall_of_fame.json    the ranking, and hall_of_fame.csv
 
-and what :mod:`lossevo.search.study` describes.
+and what :mod:`lossevo.experiment.study` describes.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from typing import Literal, Self
 
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked, updated
-from lossevo.errors import LossevoError, ResumableError, shown
-from lossevo.search import hall_of_fame, study
+from lossevo.errors import LossevoError, ResumableError
+from lossevo.experiment import hall_of_fame, study
+from lossevo.experiment.events import Listener
+from lossevo.experiment.folder import locked, write_json
+from lossevo.experiment.kinds import SEARCH, read_document
+from lossevo.experiment.ledger import MAY_BRANCH, Ledger
+from lossevo.experiment.study import PrepareProgress, Study, Subjects
+from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.search.engine import Problem, Search
-from lossevo.search.folder import locked, write_json
-from lossevo.search.ledger import MAY_BRANCH, Ledger
 from lossevo.search.plan import Plan
-from lossevo.search.progress import Listener
 from lossevo.search.space import SearchSpace
-from lossevo.search.study import PrepareProgress, Study, Subjects
-from lossevo.search.trainings import OrderedTrainings
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.training.threads import one_thread
-
-FORMAT: Literal["lossevo.run/1"] = "lossevo.run/1"
-TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
 
 
 class RunConfig(Study):
     """Everything that the course of a search depends on."""
 
-    format: Literal["lossevo.run/1"] = FORMAT
+    format: Literal["lossevo.run/1"] = "lossevo.run/1"
     space: SearchSpace
 
     @property
@@ -76,7 +74,7 @@ class Run:
         """
         config.plan  # noqa: B018 - raises on a budget that is too small, before the cohort is read
         subjects, data = study.create_folder(
-            folder, config, command="search", patch_cache_bytes=patch_cache_bytes, progress=progress
+            folder, config, kind=SEARCH, patch_cache_bytes=patch_cache_bytes, progress=progress
         )
         return cls(folder, config, subjects, data)
 
@@ -110,7 +108,7 @@ class Run:
         # The screening works on tiny tensors beside workers that keep all cores busy.
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
-                raise ResumableError(f"{self.folder / study.CONFIG_FILE}: another process has changed it meanwhile")
+                raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             search = Search(
                 space=self.config.space,
@@ -151,7 +149,7 @@ def give_budget(folder: Path, trainings: int) -> None:
         space = updated(config.space, "--budget", budget=updated(budget, "--budget", trainings=trainings))
         Plan.of_space(space)
         ledger.record_fact(MAY_BRANCH, 1.0)
-        write_json(folder / study.CONFIG_FILE, config.model_copy(update={"space": space}).model_dump(mode="json"))
+        write_json(folder / SEARCH.file, config.model_copy(update={"space": space}).model_dump(mode="json"))
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -160,14 +158,4 @@ def read_config(folder: Path) -> RunConfig:
     Raises:
         LossevoError: not such a folder, damaged, or of a newer lossevo.
     """
-    document = study.read_document(folder)
-    if str(document.get("format")).startswith("lossevo.metalearning/"):
-        raise LossevoError(
-            f"{folder}: no search, but a meta-training; 'lossevo metalearn --resume {folder}' goes on with it"
-        )
-    if document.get("format") != FORMAT:
-        raise LossevoError(
-            f"{folder / 'run.json'}: format {shown(document.get('format'))}, but this lossevo reads {FORMAT!r}; "
-            "use the version that made it"
-        )
-    return checked(RunConfig, document, str(folder / "run.json"))
+    return checked(RunConfig, read_document(folder, SEARCH), str(folder / SEARCH.file))

@@ -72,12 +72,12 @@ def test_a_mistake_is_one_line_however_it_was_written(cli, monkeypatch):
     def fail(folder):
         raise LossevoError("first\nsecond")
 
-    monkeypatch.setattr("lossevo.search.hall_of_fame.read", fail)
+    monkeypatch.setattr("lossevo.experiment.hall_of_fame.read", fail)
     assert cli("hof", "x").err == "lossevo: first second\n"
 
 
 def test_a_bug_is_no_mistake_of_the_user(cli, monkeypatch):
-    monkeypatch.setattr("lossevo.search.hall_of_fame.read", lambda folder: 1 / 0)
+    monkeypatch.setattr("lossevo.experiment.hall_of_fame.read", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli("hof", "x")
 

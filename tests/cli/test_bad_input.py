@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lossevo.search.ledger import SCHEMA
+from lossevo.experiment.ledger import SCHEMA
 from tests.cohorts import write_balls
 
 

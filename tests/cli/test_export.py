@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import lossevo
+from lossevo.experiment import Subjects, hall_of_fame
 from lossevo.losses.symbolic import ExpressionLoss
-from lossevo.search import Subjects, hall_of_fame
 
 
 @pytest.fixture(scope="module")

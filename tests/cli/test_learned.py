@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import lossevo
+from lossevo.experiment import Ledger, Subjects, hall_of_fame
 from lossevo.losses.neural import LearnedLoss
-from lossevo.search import Ledger, Subjects, hall_of_fame
 from tests.networks import CROSS_ENTROPY
 
 ID = CROSS_ENTROPY.hash[:8]

@@ -92,7 +92,7 @@ def test_an_error_of_the_file_system_is_a_line_and_another_is_a_bug(cli, monkeyp
         def read(folder):
             raise problem
 
-        monkeypatch.setattr("lossevo.search.hall_of_fame.read", read)
+        monkeypatch.setattr("lossevo.experiment.hall_of_fame.read", read)
         return cli("hof", "x")
 
     said = fail(PermissionError(errno.EACCES, "Permission denied", "x/y"))

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from lossevo.data import SEPARATE, LabelScheme
+from lossevo.experiment import Entry
+from lossevo.experiment.ledger import Ledger
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
-from lossevo.search import Entry
-from lossevo.search.ledger import Ledger
 
 ESCAPE = "\x1b"
 REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}
@@ -187,7 +187,8 @@ def test_a_task_file_decides_the_training_and_steps_come_on_top(cli, space_file,
 
 
 def test_without_data_it_says_that_it_uses_the_phantom(cli, monkeypatch, space_file):
-    from lossevo.search import CohortSource, Run, read_config
+    from lossevo.experiment import CohortSource
+    from lossevo.search import Run, read_config
 
     monkeypatch.setattr(Run, "search", lambda *given, **named: [])
     monkeypatch.setattr(CohortSource, "open", few_phantoms)

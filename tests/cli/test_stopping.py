@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lossevo.search import Subjects
-from lossevo.search.ledger import Ledger
+from lossevo.experiment import Subjects
+from lossevo.experiment.ledger import Ledger
 
 
 def requests(run: Path) -> list:

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from lossevo.cli.tables import hall_of_fame_table
+from lossevo.experiment import Entry
 from lossevo.expression import Expression
 from lossevo.losses.definitions import Definition, formula_of, spec_of
 from lossevo.losses.neural import LossNetwork
-from lossevo.search import Entry
 from tests.networks import CROSS_ENTROPY
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from lossevo.cluster import Executor, WorkerSpec, open_executor
 from lossevo.comparison import ComparisonConfig, configure, contenders_from
+from lossevo.experiment import CohortSource, Ledger, Subjects, hall_of_fame
+from lossevo.experiment.candidate import HAND_CRAFTED, Candidate, Origin
 from lossevo.export.document import document_of
 from lossevo.expression import Expression
 from lossevo.losses.neural import LossNetwork
-from lossevo.search import CohortSource, Ledger, Run, RunConfig, Subjects, hall_of_fame, load_space
-from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin
+from lossevo.search import Run, RunConfig, load_space
 from lossevo.training import TaskSettings, TrainingRequest
 from tests.networks import CROSS_ENTROPY
 

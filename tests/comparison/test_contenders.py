@@ -9,11 +9,11 @@ from lossevo.comparison import SearchRecord, contenders_from
 from lossevo.comparison.contenders import Contender
 from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
+from lossevo.experiment import Subjects, hall_of_fame
 from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of, from_spec, names
 from lossevo.losses.expressions import expression_parameters
 from lossevo.losses.neural import LearnedLoss
-from lossevo.search import Subjects, hall_of_fame
 from tests.networks import CROSS_ENTROPY, random_network
 
 

@@ -14,7 +14,7 @@ import pytest
 from lossevo.comparison import Comparison, Event
 from lossevo.data import MERGED, SEPARATE, splits_json
 from lossevo.errors import LossevoError
-from lossevo.search import Subjects
+from lossevo.experiment import Subjects
 from lossevo.search import read_config as read_run_config
 from lossevo.training import TaskSettings
 from tests.cohorts import write_balls

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lossevo.comparison.contenders import Contender, SearchRecord
 from lossevo.comparison.leakage import plan_folds, seen_subjects
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource, Subjects
+from lossevo.experiment import CohortSource, Subjects
 
 HERE = CohortSource(path=Path("cohort"))
 ELSEWHERE = CohortSource(path=Path("elsewhere"))

@@ -10,8 +10,8 @@ import pytest
 
 from lossevo.comparison import SearchRecord, contenders_from
 from lossevo.errors import LossevoError
+from lossevo.experiment import hall_of_fame
 from lossevo.export.document import read_document
-from lossevo.search import hall_of_fame
 
 
 @pytest.fixture

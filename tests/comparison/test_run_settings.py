@@ -11,7 +11,7 @@ from lossevo.comparison.contenders import Contender
 from lossevo.comparison.provenance import SearchRecord
 from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
-from lossevo.search import CohortSource, Subjects, hall_of_fame
+from lossevo.experiment import CohortSource, Subjects, hall_of_fame
 from lossevo.training import TaskSettings
 from tests.comparison.conftest import SMALL, SPACING_MM
 

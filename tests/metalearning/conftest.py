@@ -9,8 +9,8 @@ import pytest
 
 from lossevo.cluster import Executor, WorkerSpec, open_executor
 from lossevo.data import SEPARATE, prepare, read_cohort
+from lossevo.experiment import CohortSource
 from lossevo.metalearning import MetaConfig, MetaSettings
-from lossevo.search import CohortSource
 from lossevo.training import TaskSettings, make_training_data
 from lossevo.training.trainer import Trainer
 from tests.cohorts import write_balls

@@ -16,12 +16,12 @@ from lossevo.cluster import Executor, Job, Outcome, Status, WorkerSpec
 from lossevo.cluster.inprocess import InProcessExecutor
 from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
+from lossevo.experiment import CohortSource, Ledger, Subjects, hall_of_fame, read_study
+from lossevo.experiment.folder import locked
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning import Event, MetaConfig, MetaRun
 from lossevo.report.metalearning_figures import metalearning_pictures
-from lossevo.search import CohortSource, Ledger, Subjects, hall_of_fame, read_study
-from lossevo.search.folder import locked
 from lossevo.training.seeds import comparison_seed, confirmation_seed, selection_seed
 from tests.cohorts import write_balls
 from tests.metalearning.conftest import SETTINGS, refuse
@@ -72,7 +72,7 @@ def results(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, balls_folder: Path) -> Path:
     from lossevo.cluster import open_executor
-    from lossevo.search import CohortSource
+    from lossevo.experiment import CohortSource
     from tests.metalearning.conftest import TASK
 
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"

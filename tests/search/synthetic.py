@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from lossevo.cluster import Job, Outcome, Status
+from lossevo.experiment.events import Event
+from lossevo.experiment.hall_of_fame import Entry
+from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.search.engine import Problem, Search
-from lossevo.search.hall_of_fame import Entry
-from lossevo.search.ledger import Ledger
-from lossevo.search.progress import Event
 from lossevo.search.space import SearchSpace, load_space
-from lossevo.search.trainings import OrderedTrainings
 
 TARGET = Expression.parse(
     "1 - foreground_mean(sum(p * y) / (sum(p * y) + 0.2 * sum(p * (1 - y)) + 0.8 * sum((1 - p) * y)))"

@@ -19,10 +19,10 @@ import lossevo
 from lossevo.cluster import Status
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
+from lossevo.experiment.candidate import Candidate, Origin
+from lossevo.experiment.ledger import Ledger, Training
 from lossevo.expression import Expression
 from lossevo.search import engine
-from lossevo.search.candidate import Candidate, Origin
-from lossevo.search.ledger import Ledger, Training
 from lossevo.search.plan import Plan
 from lossevo.search.space import Budget, SearchSpace
 from lossevo.training.seeds import confirmation_seed, selection_seed

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from lossevo.experiment.candidate import Candidate
 from lossevo.expression import Expression
-from lossevo.search.candidate import Candidate
 from lossevo.search.evolution import Generational, Population, Proposal, SteadyState, create_population
 from lossevo.search.screening import Screening
 from lossevo.search.space import SearchSpace

@@ -13,10 +13,11 @@ from lossevo.cluster import Status
 from lossevo.data import MERGED, SEPARATE, LabelScheme
 from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError, ResumableError
-from lossevo.search import CohortSource, Run, RunConfig, Subjects, give_budget, hall_of_fame, read_config
-from lossevo.search.folder import locked
-from lossevo.search.ledger import MAY_BRANCH, Ledger
-from lossevo.search.study import retry_failures
+from lossevo.experiment import CohortSource, Subjects, hall_of_fame
+from lossevo.experiment.folder import locked
+from lossevo.experiment.ledger import MAY_BRANCH, Ledger
+from lossevo.experiment.study import retry_failures
+from lossevo.search import Run, RunConfig, give_budget, read_config
 from lossevo.training import TaskSettings
 from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space

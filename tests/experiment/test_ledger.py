@@ -16,8 +16,8 @@ import pytest
 import lossevo
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.search.folder import locked
-from lossevo.search.ledger import MAY_BRANCH, SCHEMA, Ledger, Training
+from lossevo.experiment.folder import locked
+from lossevo.experiment.ledger import MAY_BRANCH, SCHEMA, Ledger, Training
 
 REQUEST = {"loss": {"name": "dice"}, "train": ["a"], "validate": ["b"], "budget_steps": 3, "seed": 0}
 DONE = Outcome(Status.DONE, {"score": 0.1 + 0.2, "curve": [[1, 0.5]], "cases": {"b": None}}, "", 1.5, "host:1", 2)
@@ -147,7 +147,7 @@ class TestDurability:
         """Whatever happens to the process then: nothing is flushed at its end."""
         program = (
             "import os, sys, pathlib\n"
-            "from lossevo.search.ledger import Ledger\n"
+            "from lossevo.experiment.ledger import Ledger\n"
             "from lossevo.cluster import Outcome, Status\n"
             "ledger = Ledger(pathlib.Path(sys.argv[1]), create=True)\n"
             "ledger.submit(0, 'evolution', 'a', {'seed': 0})\n"

@@ -7,8 +7,8 @@ import pytest
 
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.search.ledger import MAY_BRANCH, Ledger
-from lossevo.search.trainings import STEP_LIMIT, OrderedTrainings
+from lossevo.experiment.ledger import MAY_BRANCH, Ledger
+from lossevo.experiment.trainings import STEP_LIMIT, OrderedTrainings
 from lossevo.training import TrainingRequest
 from tests.search.synthetic import Killed, SyntheticExecutor
 

@@ -17,9 +17,11 @@ from typing import Any
 
 from lossevo.cluster import Executor, Job, Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.search.ledger import MAY_BRANCH, Ledger, Training
+from lossevo.experiment.ledger import MAY_BRANCH, Ledger, Training
 from lossevo.training import TrainingRequest
 
+TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
+"""Factory of the workers that :class:`OrderedTrainings` asks."""
 LEAST_LIMIT_S = 120.0
 CALIBRATION_FACTOR = 20.0
 STEP_LIMIT = "step_limit_s"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lossevo.errors import LossevoError
-from lossevo.search.folder import (
+from lossevo.experiment.folder import (
     LOCK,
     UNFINISHED,
     FolderInUseError,

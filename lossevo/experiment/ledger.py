@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.search.ledger_values import Place
+from lossevo.experiment.ledger_values import Place
 
 SCHEMA = 2
 _READABLE = (1, SCHEMA)
@@ -287,7 +287,7 @@ class Ledger:
     def measured(self, hash_: str) -> tuple[str, str] | None:
         """What the numeric checks found for an expression (failed check or "", fingerprint), if they ever ran."""
         rows = self._rows("SELECT failed, fingerprint FROM measured WHERE hash = ?", hash_)
-        return (Place(self.path, "measured", hash_).check(rows[0][0]), rows[0][1]) if rows else None
+        return rows[0] if rows else None
 
     def remember_measured(self, rows: list[tuple[str, str, str]]) -> None:
         """Keep what the numeric checks found: (hash, failed check or "", fingerprint)."""

@@ -14,11 +14,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lossevo.csv_files import csv_text
 from lossevo.documents import parse_json, read_text
 from lossevo.errors import LossevoError, shown
+from lossevo.experiment.candidate import Candidate, standard_error
+from lossevo.experiment.folder import write_text
+from lossevo.experiment.kinds import RUN_FILE, resume_command
 from lossevo.expression import Expression, structure_text, unicode
 from lossevo.losses.definitions import Definition, definition_in
 from lossevo.losses.literature import literature_name
-from lossevo.search.candidate import Candidate, standard_error
-from lossevo.search.folder import read_json, write_text
 
 EVOLVED = 20
 """Evolved losses kept; hand-crafted ones are always all there."""
@@ -167,10 +168,10 @@ def read(folder: Path) -> list[Entry]:
     """
     path = folder / "hall_of_fame.json"
     if not path.is_file():
-        if (folder / "run.json").is_file():
-            raise LossevoError(f"{folder}: no training has ended yet; go on with '{_resume(folder)}'")
+        if (folder / RUN_FILE).is_file():
+            raise LossevoError(f"{folder}: no training has ended yet; go on with '{resume_command(folder)}'")
         raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that lossevo made")
-    way_out = f"; '{_resume(folder)}' writes it anew"
+    way_out = f"; '{resume_command(folder)}' writes it anew"
     try:
         text = read_text(path, kind="JSON")
         parse_json(text, source=str(path))
@@ -200,15 +201,6 @@ def _first_problem(error: ValidationError) -> str:
     where = f"entry {int(number) + 1}: " if number != "" else ""
     what = f"{'.'.join(map(str, field))}: " if field else ""
     return f"{where}{what}{problem['msg']}, found {shown(problem['input'])}"
-
-
-def _resume(folder: Path) -> str:
-    """The command that goes on with a run."""
-    try:
-        learned = str(read_json(folder / "run.json").get("format")).startswith("lossevo.metalearning/")
-    except LossevoError:
-        learned = False
-    return f"lossevo {'metalearn' if learned else 'search'} --resume {folder}"
 
 
 def find(entries: list[Entry], rank_or_id: str, folder: Path) -> Entry:

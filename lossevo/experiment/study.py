@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -33,13 +33,13 @@ from lossevo.data import (
     split_subjects,
 )
 from lossevo.errors import LossevoError, shown
-from lossevo.search.folder import locked, new_folder, read_json, refuse_unfinished, write_json
-from lossevo.search.ledger import Ledger
+from lossevo.experiment.folder import locked, new_folder, read_json, write_json
+from lossevo.experiment.kinds import RUN_FILE, Kind, read_run_document
+from lossevo.experiment.ledger import Ledger
 from lossevo.training import TaskSettings, TrainingData, make_training_data
 from lossevo.training.reference import missing_classes, reference_cases
 from lossevo.training.seeds import MAX_RUN_SEED
 
-CONFIG_FILE = "run.json"
 PrepareProgress = Callable[[int, int, str], None]
 
 
@@ -138,7 +138,7 @@ def create_folder(
     folder: Path,
     study: Study,
     *,
-    command: str,
+    kind: Kind,
     patch_cache_bytes: int,
     progress: PrepareProgress | None,
     least_trained: int = 1,
@@ -149,13 +149,13 @@ def create_folder(
         LossevoError: the folder is in use, the cohort is no cohort, too small to be split, or a part of it has no
             foreground.
     """
-    with new_folder(folder, made_by=command, configuration=CONFIG_FILE):
+    with new_folder(folder, made_by=kind.command, configuration=kind.file):
         prepared = study.prepare(progress)
         split = split_subjects([volume.subject for volume in prepared.volumes], seed=study.seed)
         if len(split.train) < least_trained:
             raise LossevoError(
                 f"{study.cohort}: {len(prepared.volumes)} cases leave {len(split.train)} subject to train on, but "
-                f"'lossevo {command}' needs at least {least_trained}; add cases"
+                f"'lossevo {kind.command}' needs at least {least_trained}; add cases"
             )
         _require_labels(study, split, prepared)
         data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
@@ -163,7 +163,7 @@ def create_folder(
         Ledger(folder / "ledger.sqlite", create=True).close()
         write_json(folder / "subjects.json", {**asdict(chosen), "task_fingerprint": data.fingerprint})
         write_json(folder / "preprocessing.json", prepared.recipe)
-        write_json(folder / CONFIG_FILE, study.model_dump(mode="json"))  # last: it makes the folder a run's
+        write_json(folder / kind.file, study.model_dump(mode="json"))  # last: it makes the folder a run's
     return chosen, data
 
 
@@ -218,27 +218,12 @@ def retry_failures(folder: Path) -> int:
         return ledger.forget_failures()
 
 
-def read_document(folder: Path) -> dict[str, Any]:
-    """The ``run.json`` of a run folder.
-
-    Raises:
-        LossevoError: not a run folder, or damaged.
-    """
-    refuse_unfinished(folder, "search")
-    if not (folder / CONFIG_FILE).is_file():
-        raise LossevoError(
-            f"{folder}: not a run folder (it has no run.json); give one that 'lossevo search' or 'lossevo metalearn' "
-            "made"
-        )
-    return read_json(folder / CONFIG_FILE)
-
-
 def read_study(folder: Path) -> Study:
     """What the run in a folder is about, be it a search or something else.
 
     Raises:
         LossevoError: not a run folder, or damaged.
     """
-    document = read_document(folder)
+    document = read_run_document(folder)
     stated = {key: document[key] for key in Study.model_fields if key in document}
-    return checked(Study, stated, str(folder / CONFIG_FILE))
+    return checked(Study, stated, str(folder / RUN_FILE))

@@ -7,12 +7,12 @@ import math
 import pytest
 
 from lossevo.errors import LossevoError
+from lossevo.experiment import hall_of_fame
+from lossevo.experiment.candidate import HAND_CRAFTED, Candidate, Origin, seed_noise, standard_error
+from lossevo.experiment.hall_of_fame import EVOLVED, Entry, find, rank, read, write
 from lossevo.expression import Expression
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
-from lossevo.search import hall_of_fame
-from lossevo.search.candidate import HAND_CRAFTED, Candidate, Origin, seed_noise, standard_error
-from lossevo.search.hall_of_fame import EVOLVED, Entry, find, rank, read, write
 from tests.networks import CROSS_ENTROPY
 
 REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lossevo.cluster import Status
 from lossevo.documents import parse_json
 from lossevo.errors import LossevoError, shown
+from lossevo.experiment.candidate import Origin
+from lossevo.experiment.hall_of_fame import spec_of_entry
 from lossevo.expression import Expression
 from lossevo.losses.definitions import Definition, definition_in
-from lossevo.search.candidate import Origin
-from lossevo.search.hall_of_fame import spec_of_entry
 
 _Curve = list[Annotated[list[float], Field(min_length=2, max_length=2)]]
 
@@ -127,18 +127,14 @@ class Place:
         except LossevoError as problem:
             raise self._damaged("document", str(problem)) from None
 
-    def check(self, text: str) -> str:
-        """The name of a check of the screening that an expression failed, or an empty text.
+    def one_of(self, text: str, column: str, known: Sequence[str]) -> str:
+        """The text, if it is one of those that are known.
 
         Raises:
-            LossevoError: there is no such check.
+            LossevoError: it is not.
         """
-        # Only here: to read trainings needs nothing of the screening.
-        from lossevo.search.screening import Check
-
-        known = [check.value for check in Check]
-        if text and text not in known:
-            raise self._damaged("failed", f"{shown(text)}, expected nothing or one of {', '.join(known)}")
+        if text not in known:
+            raise self._damaged(column, f"{shown(text)}, expected one of {', '.join(map(shown, known))}")
         return text
 
     def _parsed(self, text: str, column: str) -> Any:

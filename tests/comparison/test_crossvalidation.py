@@ -392,7 +392,7 @@ class TestRefused:
         """In the first, losses were compared on the subjects in which they predicted something."""
         Comparison.create(tmp_path / "out", configured(balls(4)))
         change(tmp_path / "out" / "comparison.json", format=other)
-        with pytest.raises(LossevoError, match=rf"comparison.json: format '{other}', this lossevo reads"):
+        with pytest.raises(LossevoError, match=rf"comparison.json: format '{other}', but this lossevo reads"):
             Comparison.open(tmp_path / "out")
 
     def test_a_damaged_configuration(self, balls, configured, tmp_path):

@@ -56,7 +56,10 @@ def candidates(space: SearchSpace, runs: list[Path], generator: random.Random) -
 
 def hall_of_fame(run: Path) -> list[Expression]:
     """The losses of a finished run."""
-    return [Expression.from_json(entry["loss"]) for entry in json.loads((run / "hall_of_fame.json").read_text())]
+    return [
+        Expression.from_json(entry["loss"]["expression"])
+        for entry in json.loads((run / "hall_of_fame.json").read_text())
+    ]
 
 
 def main() -> None:

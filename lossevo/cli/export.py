@@ -41,7 +41,7 @@ def export(
     entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)
     metadata = {
         "name": entry.id,
-        "origin": entry.origin,
+        "origin": str(entry.origin),
         "score": entry.score,
         "score_se": entry.score_se,
         "seeds": entry.seeds,

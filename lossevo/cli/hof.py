@@ -74,7 +74,7 @@ def hof(
     if show is not None:
         entry = hall_of_fame.find(entries, show, run)
         out = console(quiet=as_json)
-        if "learned" in entry.spec and tree is None:
+        if "learned" in entry.loss and tree is None:
             details = {**_network_details(entry, entries), **_history(run, entry)}
         else:
             simple = None if no_simplify else _simplified(entry.expression, out)
@@ -142,10 +142,11 @@ def _network_details(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
 
     from lossevo.analysis import AnalysedLoss
     from lossevo.analysis.profiles import profile
+    from lossevo.experiment.origin import Distilled
     from lossevo.losses.neural import LossNetwork
 
-    network = LossNetwork.from_json(entry.spec["learned"])
-    analysed = AnalysedLoss.found(entry.id, entry.unicode, entry.origin, entry.spec)
+    network = LossNetwork.from_json(entry.loss["learned"])
+    analysed = AnalysedLoss.found(entry.id, entry.unicode, str(entry.origin), entry.loss)
     return {
         **asdict(entry),
         "inputs": list(network.inputs),
@@ -155,7 +156,7 @@ def _network_details(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
             {"target": point.target, "p": point.p, "value": point.value, "gradient": point.gradient}
             for point in profile(analysed, _PROBABILITIES)
         ],
-        "distilled": next((other.id for other in entries if other.origin.startswith("distilled")), None),
+        "distilled": next((other.id for other in entries if isinstance(other.origin, Distilled)), None),
     }
 
 

@@ -199,17 +199,20 @@ def _draw(out: Console, run: MetaRun, entries: list[Entry]) -> None:
 
 def _conclude(out: Console, run: MetaRun, entries: list[Entry]) -> None:
     from lossevo.cli.tables import LEGEND, hall_of_fame_table
+    from lossevo.experiment.origin import Distilled, MetaLearned
 
     out.print(hall_of_fame_table(entries, len(entries), run.folder))
     out.print(LEGEND, style="dim", highlight=False)
     for entry in entries:
-        if entry.origin.startswith("distilled"):
-            out.print(f"Distilled ({entry.origin}): {entry.unicode}", highlight=False, markup=False, soft_wrap=True)
+        if isinstance(entry.origin, Distilled):
+            out.print(
+                f"{str(entry.origin).capitalize()}: {entry.unicode}", highlight=False, markup=False, soft_wrap=True
+            )
     source = run.config.cohort
     data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
     folder = shlex.quote(str(run.folder))
     data += f" --format {source.format}" if source.format else ""
-    learned = next(entry.rank for entry in entries if entry.origin.startswith("metalearned"))
+    learned = next(entry.rank for entry in entries if isinstance(entry.origin, MetaLearned))
     out.print(
         f"\nThe run lies in {run.folder}, with pictures of it in {run.folder / 'figures'}. Next:\n"
         f"  lossevo hof {folder} --show {learned}\n"

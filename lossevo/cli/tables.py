@@ -94,7 +94,7 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
             score_text(entry),
             *([alarms.get(entry.id, "–")] if alarms else []),
             f"{entry.complexity:g}",
-            entry.origin,
+            str(entry.origin),
             entry.unicode,
             style="" if entry.confirmed else "dim",
         )

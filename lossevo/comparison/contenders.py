@@ -122,7 +122,7 @@ def _of_hall_of_fame(item: str) -> Contender:
     entry = hall_of_fame.find(hall_of_fame.read(run), which or FIRST, run)
     return Contender(
         name=f"{run.absolute()}:{which or FIRST}",
-        spec=entry.spec,
+        spec=entry.loss,
         formula=entry.unicode,
         origin=f"{run}, rank {entry.rank}, id {entry.id}, {entry.origin}",
         evolved=entry.literature is None,

@@ -1,44 +1,19 @@
-"""A candidate loss: an expression, where it came from, and what its trainings scored."""
+"""A candidate loss: its definition, where it came from, and what its trainings scored."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lossevo.experiment.origin import HandCrafted, Origin, Seed
 from lossevo.expression import Expression
-
-HAND_CRAFTED = "hand-crafted"
-SEED = "seed"
-"""Origins of what a search starts from: a loss of the literature, or a formula in the search space file."""
+from lossevo.losses.definitions import Definition, spec_of
 
 FAILED_SCORE = 0.0
 """What a training that diverged, crashed or ran out of time counts as: the worst Dice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """How a candidate came about: the operator, the ids of its parents, and for a hand-crafted loss its name."""
-
-    operator: str
-    parents: tuple[str, ...] = ()
-    name: str = ""
-
-    def __str__(self) -> str:
-        if self.name:
-            return f"{self.operator}: {self.name}"
-        return f"{self.operator} of {', '.join(self.parents)}" if self.parents else self.operator
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"operator": self.operator, "parents": list(self.parents), "name": self.name}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Origin:
-        """The inverse of :meth:`to_json`."""
-        return cls(document["operator"], tuple(document["parents"]), document["name"])
 
 
 @dataclass(slots=True)
@@ -50,16 +25,27 @@ class Candidate:
     selection favours.
     """
 
-    expression: Expression
+    definition: Definition
     origin: Origin
-    number: int
+    number: int = 0
     scores: dict[int, float] = field(default_factory=dict)
     confirmations: dict[int, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """Eight hexadecimal digits of the expression's hash."""
-        return self.expression.hash[:8]
+        """Eight hexadecimal digits of the definition's hash."""
+        return self.definition.hash[:8]
+
+    @property
+    def expression(self) -> Expression:
+        """The definition of a candidate that is a formula, as all candidates of a search are."""
+        assert isinstance(self.definition, Expression)
+        return self.definition
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What :func:`lossevo.losses.from_spec` takes."""
+        return spec_of(self.definition)
 
     @property
     def score(self) -> float:
@@ -73,7 +59,12 @@ class Candidate:
     @property
     def hand_crafted(self) -> bool:
         """Whether this is a loss of the literature."""
-        return self.origin.operator == HAND_CRAFTED
+        return isinstance(self.origin, HandCrafted)
+
+    @property
+    def given(self) -> bool:
+        """Whether nobody found this loss: it is of the literature, or a formula of the search-space file."""
+        return isinstance(self.origin, HandCrafted | Seed)
 
 
 def seed_noise(candidates: Iterable[Candidate], default: float) -> float:

@@ -17,9 +17,11 @@ from lossevo.errors import LossevoError, shown
 from lossevo.experiment.candidate import Candidate, standard_error
 from lossevo.experiment.folder import write_text
 from lossevo.experiment.kinds import RUN_FILE, resume_command
-from lossevo.expression import Expression, structure_text, unicode
-from lossevo.losses.definitions import Definition, definition_in
+from lossevo.experiment.origin import Origin
+from lossevo.expression import Expression, structure_text
+from lossevo.losses.definitions import Definition, definition_in, formula_of
 from lossevo.losses.literature import literature_name
+from lossevo.losses.neural import LossNetwork
 
 EVOLVED = 20
 """Evolved losses kept; hand-crafted ones are always all there."""
@@ -46,8 +48,9 @@ class Entry:
     those alone; their ``selection_score``, on which they were chosen, is biased upwards. Entries not confirmed rank
     behind, by their selection score.
 
-    ``loss`` is an expression's JSON or, for a meta-learned loss, ``{"learned": <JSON of a loss network>}``; ``formula``
-    and ``unicode`` then say what the network takes, and ``complexity`` is how many weights it has.
+    ``loss`` is what :func:`lossevo.losses.from_spec` takes: ``{"expression": …}`` or, for a meta-learned loss,
+    ``{"learned": …}``; ``formula`` and ``unicode`` then say what the network takes, and ``complexity`` is how many
+    weights it has.
     """
 
     rank: int
@@ -58,17 +61,12 @@ class Entry:
     score_se: float | None
     seeds: int
     complexity: float
-    origin: str
+    origin: Origin
     confirmed: bool
     selection_score: float
     loss: dict[str, Any]
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """What :func:`lossevo.losses.from_spec` takes."""
-        return spec_of_entry(self.loss)
 
     @property
     def definition(self) -> Definition:
@@ -77,7 +75,7 @@ class Entry:
         Raises:
             LossevoError: neither.
         """
-        return definition_in(self.spec)
+        return definition_in(self.loss)
 
     @property
     def literature(self) -> str | None:
@@ -106,11 +104,6 @@ class Entry:
 _ENTRIES = TypeAdapter(list[Entry])
 
 
-def spec_of_entry(loss: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`lossevo.losses.from_spec` takes, of a loss as a hall of fame or a ledger holds it."""
-    return loss if [*loss] == ["learned"] else {"expression": loss}
-
-
 def rank(candidates: Iterable[Candidate], confirmation_seeds: int) -> list[Entry]:
     """The ranking: confirmed candidates by their mean over new seeds, then the others by their mean so far."""
     scored = [candidate for candidate in candidates if candidate.scores]
@@ -133,22 +126,22 @@ def _order(confirmation_seeds: int) -> Any:
 
 
 def _entry(place: int, candidate: Candidate, confirmation_seeds: int) -> Entry:
-    confirmed = _confirmed(candidate, confirmation_seeds)
+    definition, confirmed = candidate.definition, _confirmed(candidate, confirmation_seeds)
     values = list((candidate.confirmations if confirmed else candidate.scores).values())
     error = standard_error(values)
     return Entry(
         rank=place,
         id=candidate.id,
-        formula=str(candidate.expression),
-        unicode=unicode(candidate.expression),
+        formula=str(definition),
+        unicode=formula_of(definition),
         score=math.fsum(values) / len(values),
         score_se=None if math.isnan(error) else error,
         seeds=len(values),
-        complexity=candidate.expression.complexity,
-        origin=str(candidate.origin),
+        complexity=float(definition.weight_count) if isinstance(definition, LossNetwork) else definition.complexity,
+        origin=candidate.origin,
         confirmed=confirmed,
         selection_score=candidate.score,
-        loss=candidate.expression.to_json(),
+        loss=candidate.spec,
     )
 
 
@@ -156,7 +149,10 @@ def write(entries: list[Entry], folder: Path) -> None:
     """Write ``hall_of_fame.json`` and ``hall_of_fame.csv``."""
     documents = [asdict(entry) for entry in entries]
     write_text(folder / "hall_of_fame.json", json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
-    rows = ({**document, "confirmed": str(document["confirmed"])} for document in documents)
+    rows = (
+        {**document, "confirmed": str(entry.confirmed), "origin": str(entry.origin)}
+        for entry, document in zip(entries, documents, strict=True)
+    )
     write_text(folder / "hall_of_fame.csv", csv_text(_COLUMNS, rows))
 
 

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lossevo.cluster import Status
 from lossevo.documents import parse_json
 from lossevo.errors import LossevoError, shown
-from lossevo.experiment.candidate import Origin
-from lossevo.experiment.hall_of_fame import spec_of_entry
+from lossevo.experiment.origin import Origin, origin_in
 from lossevo.expression import Expression
 from lossevo.losses.definitions import Definition, definition_in
 
@@ -43,14 +42,10 @@ class _Value(_Strict):
     seconds: float = 0.0
 
 
-class _Origin(_Strict):
-    operator: str
-    parents: list[str]
-    name: str
-
-
 class _Candidate(_Strict):
-    origin: _Origin
+    model_config = ConfigDict(strict=False)
+
+    origin: Origin
     loss: dict[str, Any]
 
 
@@ -109,7 +104,7 @@ class Place:
             LossevoError: not the document of a candidate.
         """
         self._check(_Candidate, document, "document")
-        return Origin.from_json(document["origin"]), self._definition(spec_of_entry(document["loss"]))
+        return origin_in(document["origin"]), self._definition(document["loss"])
 
     def expression(self, document: Mapping[str, Any]) -> Expression:
         """An expression.

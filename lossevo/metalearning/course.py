@@ -13,17 +13,16 @@ from lossevo.cluster import Executor, Job, Status
 from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.experiment import Entry, Subjects, hall_of_fame
-from lossevo.experiment.candidate import FAILED_SCORE, HAND_CRAFTED
+from lossevo.experiment.candidate import FAILED_SCORE, Candidate
 from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.folder import read_json, write_json, write_text
+from lossevo.experiment.origin import Distilled, HandCrafted, MetaLearned
 from lossevo.experiment.trainings import CALIBRATION_FACTOR, LEAST_LIMIT_S, OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
-from lossevo.losses.definitions import spec_of
 from lossevo.losses.neural import LearnedLoss, LossNetwork
 from lossevo.metalearning.checkpoint import Record, read_checkpoint, write_checkpoint
 from lossevo.metalearning.distillation import distill, recommended
-from lossevo.metalearning.finalists import Finalist, entries_of
 from lossevo.metalearning.learner import Learner
 from lossevo.metalearning.progress import MetaProgress
 from lossevo.metalearning.settings import MetaConfig
@@ -85,11 +84,9 @@ class Course:
         length = config.task.budget_steps
         self._learner = Learner(self._settings, subjects.train, length, config.seed)
         self._records, self._evaluated = read_checkpoint(folder / "checkpoint.pt", self._learner)
-        self._baselines = [
-            Finalist(expression_of(name), f"{HAND_CRAFTED}: {name}") for name in self._settings.baselines
-        ]
-        self._learned: list[tuple[int, Finalist]] = []
-        self._distilled: list[Finalist] = []
+        self._baselines = [Candidate(expression_of(name), HandCrafted(name)) for name in self._settings.baselines]
+        self._learned: list[tuple[int, Candidate]] = []
+        self._distilled: list[Candidate] = []
         self._failed = sum(record.failed for record in self._records)
         self._phase, self._done, self._total = "", 0, 0
         self._began: tuple[float, int] | None = None
@@ -184,7 +181,7 @@ class Course:
         write_text(self._folder / "metalearning.csv", Record.csv(self._records))
 
     def _evaluate(self, step: int, network: LossNetwork) -> None:
-        finalist = Finalist(network, f"metalearned: {step} outer steps")
+        finalist = Candidate(network, MetaLearned(step), number=step)
         self._train([finalist], self._evaluation_seeds, confirm=False)
         self._learned.append((step, finalist))
         columns = ("outer_step", "id", "seed", "dice")
@@ -199,7 +196,7 @@ class Course:
         self._tell(kind, f"after {step} outer steps: validation Dice {finalist.score:.4f}")
 
     @property
-    def _best(self) -> Finalist:
+    def _best(self) -> Candidate:
         """The learned loss of the best evaluation, the earliest of equals."""
         return max((finalist for _, finalist in self._learned), key=lambda finalist: finalist.score)
 
@@ -217,8 +214,8 @@ class Course:
         if not chosen:
             self._tell("phase", f"no formula: {document['problem']}")
             return
-        origin = f"distilled: {self._best.id}, agreement {chosen[0]['agreement']:.3f}"
-        self._distilled = [Finalist(Expression.from_json(chosen[0]["expression"]), origin)]
+        origin = Distilled((self._best.id,), chosen[0]["agreement"])
+        self._distilled = [Candidate(Expression.from_json(chosen[0]["expression"]), origin)]
         self._begin("evaluation of the distilled loss", self._settings.evaluation_seeds)
         self._train(self._distilled, self._evaluation_seeds, confirm=False)
 
@@ -260,7 +257,7 @@ class Course:
 
     # Whole trainings
 
-    def _finalists(self) -> list[Finalist]:
+    def _finalists(self) -> list[Candidate]:
         """Those confirmed; a distilled loss that is one of the baselines is not trained twice."""
         unique = {finalist.definition.hash: finalist for finalist in (*self._distilled, *self._baselines, self._best)}
         return list(unique.values())
@@ -275,12 +272,12 @@ class Course:
             meta_confirmation_seed(self._config.seed, number) for number in range(self._settings.confirmation_seeds)
         ]
 
-    def _train(self, finalists: Sequence[Finalist], seeds: Sequence[int], *, confirm: bool) -> None:
+    def _train(self, finalists: Sequence[Candidate], seeds: Sequence[int], *, confirm: bool) -> None:
         phase = "confirmation" if confirm else "evaluation"
         planned = [(finalist, seed) for seed in seeds for finalist in finalists]
         for finalist, seed in planned:
             request = TrainingRequest(
-                loss=spec_of(finalist.definition),
+                loss=finalist.spec,
                 train=self._subjects.train,
                 validate=self._subjects.validation,
                 budget_steps=self._config.task.budget_steps,
@@ -308,7 +305,8 @@ class Course:
 
     def _entries(self) -> list[Entry]:
         learned = [self._best] if self._learned else []
-        return entries_of((*self._distilled, *self._baselines, *learned))
+        unique = {found.definition.hash: found for found in (*self._distilled, *self._baselines, *learned)}
+        return hall_of_fame.rank(unique.values(), self._settings.confirmation_seeds)
 
     def _begin(self, phase: str, total: int, *, done: int = 0) -> None:
         self._phase, self._done, self._total = phase, done, total

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from lossevo.analysis import AnalysedLoss
 from lossevo.analysis.profiles import profile
 from lossevo.experiment import Entry
+from lossevo.experiment.origin import HandCrafted
 from lossevo.report.style import COLOURS, DASHES, GREY, Picture, note, styled
 
 _SMOOTHED_OVER = 10
@@ -53,9 +54,9 @@ def _draw_evaluations(axes: Axes, evaluations: Mapping[str, list[float]], entrie
         by_step[step].append(dice)
     axes.plot(evaluations["outer_step"], evaluations["dice"], "o", color=COLOURS[0], markersize=3, alpha=0.5)
     axes.plot([*by_step], [np.mean(values) for values in by_step.values()], color=COLOURS[0], linewidth=2)
-    baselines = [entry for entry in entries if entry.origin.startswith("hand-crafted")]
+    baselines = [entry for entry in entries if isinstance(entry.origin, HandCrafted)]
     for entry, dashes in zip(baselines, DASHES[1:], strict=False):
-        name = entry.origin.removeprefix("hand-crafted: ")
+        name = str(entry.origin).partition(": ")[2]
         axes.axhline(entry.selection_score, color=GREY, linestyle=dashes, linewidth=1.2, label=name)
     axes.set_title("Validation Dice, same seeds")
     axes.set_xlabel("outer step")
@@ -68,9 +69,9 @@ def _gradients(entries: Sequence[Entry]) -> Picture:
     """∂L/∂logit over p for the learned loss, its formula and the baselines, all of the same mean size."""
     figure = Figure(figsize=(9.2, 3.5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    order = sorted(entries, key=lambda entry: entry.origin.startswith("hand-crafted"))
+    order = sorted(entries, key=lambda entry: isinstance(entry.origin, HandCrafted))
     for entry, colour, dashes in zip(order, COLOURS, DASHES, strict=False):
-        loss = AnalysedLoss.found(entry.id, entry.unicode, entry.origin, entry.spec)
+        loss = AnalysedLoss.found(entry.id, entry.unicode, str(entry.origin), entry.loss)
         points = profile(loss)
         # Of a loss without any gradient the curve is 0.
         size = np.mean([abs(point.gradient) for point in points]) or 1.0
@@ -81,7 +82,7 @@ def _gradients(entries: Sequence[Entry]) -> Picture:
                 [point.gradient / size for point in swept],
                 color=colour,
                 linestyle=dashes,
-                label=entry.origin.partition(",")[0],
+                label=str(entry.origin).partition(",")[0],
             )
     for axes, what in zip(panels, ("of the class", "of the background"), strict=True):
         axes.set_title(f"Voxels {what}")

@@ -20,10 +20,11 @@ from deap import gp
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
-from lossevo.experiment.candidate import FAILED_SCORE, HAND_CRAFTED, SEED, Candidate, Origin, seed_noise
+from lossevo.experiment.candidate import FAILED_SCORE, Candidate, seed_noise
 from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.ledger_values import Place
+from lossevo.experiment.origin import HandCrafted, Origin, Seed, Tuned, origin_document
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression, ExpressionError
 from lossevo.expression.dangers import is_safe
@@ -158,7 +159,7 @@ class Search:
             proposal = population.propose()
             if proposal is None:
                 return None
-            if proposal.origin.operator in (HAND_CRAFTED, SEED):
+            if isinstance(proposal.origin, HandCrafted | Seed):
                 expression: Expression | None = self.screening.admit(
                     variation.to_expression(proposal.tree), self._measure
                 )
@@ -178,7 +179,7 @@ class Search:
         self, expression: Expression, proposal: Proposal, variation: Variation
     ) -> tuple[Expression, gp.PrimitiveTree]:
         """The proposal without what does not change its gradient; seeds stay as they are written."""
-        if not self.space.strategy.simplify or proposal.origin.operator in (HAND_CRAFTED, SEED):
+        if not self.space.strategy.simplify or isinstance(proposal.origin, HandCrafted | Seed):
             return expression, proposal.tree
         known = self.ledger.simplified(expression.hash)
         if known is None:
@@ -228,7 +229,7 @@ class Search:
 
         The point that it starts from trains as the parent does, and nothing is trained twice with a seed.
         """
-        spent, origin = 0, Origin("cma-es", (parent.id,))
+        spent, origin = 0, Tuned((parent.id,))
         while spent + tuner.population < budget:
             generation = [
                 parent if expression == tuner.expression else self._candidate(expression, origin)
@@ -323,15 +324,15 @@ class Search:
             return known
         candidate = Candidate(expression, origin, number=len(self.candidates))
         self.candidates[expression.hash] = candidate
-        document = {"loss": expression.to_json(), "origin": origin.to_json(), "number": candidate.number}
+        document = {"loss": candidate.spec, "origin": origin_document(origin), "number": candidate.number}
         self.ledger.remember_candidate(candidate.id, document)
         return candidate
 
     def _submit(self, candidate: Candidate, seed: int) -> None:
-        loss = {"expression": candidate.expression.to_json()}
-        request = TrainingRequest(loss, self.problem.train, self.problem.validate, self.problem.budget_steps, seed)
-        calibrating = candidate.origin.operator in (HAND_CRAFTED, SEED)
-        self.trainings.submit(request, phase=self._phase, subject=candidate.id, calibrating=calibrating)
+        request = TrainingRequest(
+            candidate.spec, self.problem.train, self.problem.validate, self.problem.budget_steps, seed
+        )
+        self.trainings.submit(request, phase=self._phase, subject=candidate.id, calibrating=candidate.given)
 
     def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
         """Wait for the training that was submitted first, keep its score, rank, and tell of it."""
@@ -382,7 +383,7 @@ class Search:
     def progress(self) -> SearchProgress:
         """Where the search stands."""
         best = self._entries[0] if self._entries else None
-        literature = [entry.score for entry in self._entries if entry.origin.startswith("hand-crafted")]
+        literature = [entry.score for entry in self._entries if isinstance(entry.origin, HandCrafted)]
         per_hour = self.trainings.per_hour
         left = self.plan.total - self._left_over - self._done
         return SearchProgress(

@@ -10,7 +10,8 @@ import numpy as np
 from deap import base, gp
 from numpy.typing import NDArray
 
-from lossevo.experiment.candidate import HAND_CRAFTED, SEED, Candidate, Origin
+from lossevo.experiment.candidate import Candidate
+from lossevo.experiment.origin import Evolved, HandCrafted, Origin, Seed
 from lossevo.expression import Expression
 from lossevo.search.variation import Variation
 
@@ -93,7 +94,7 @@ class _Seeded:
         for name, expression in variation.space.seed_expressions().items():
             tree = variation.to_tree(expression)
             if tree is not None:
-                origin = Origin(HAND_CRAFTED, name=name) if name.isidentifier() else Origin(SEED)
+                origin = HandCrafted(name) if name.isidentifier() else Seed()
                 self._seeds.append(Proposal(tree, origin))
         self._seeds.reverse()
 
@@ -116,7 +117,7 @@ class _Seeded:
         if self._seeds:
             return self._seeds.pop()
         if self._accepted < self.size:
-            return Proposal(self.variation.random_tree(), Origin("random"))
+            return Proposal(self.variation.random_tree(), Evolved("random"))
         return None
 
 
@@ -131,11 +132,11 @@ class SteadyState(_Seeded):
         weights = self.strategy.operators.model_dump()
         (operator,) = self.generator.choices(list(weights), list(weights.values()))
         if operator == "random" or len(self.members) < 2:
-            return Proposal(self.variation.random_tree(), Origin("random"))
+            return Proposal(self.variation.random_tree(), Evolved("random"))
         parents = 2 if operator in ("crossover", "combine") else 1
         chosen = self.variation.select(self.members, parents)
         tree = getattr(self.variation, operator)(*(parent.tree for parent in chosen))
-        return Proposal(tree, Origin(operator, tuple(parent.candidate.id for parent in chosen)))
+        return Proposal(tree, Evolved(operator, tuple(parent.candidate.id for parent in chosen)))
 
     def add(self, tree: gp.PrimitiveTree, candidate: Candidate) -> None:
         """Let a member in; the worst of its niche leaves if that is crowded, else the worst of all if there are too
@@ -173,9 +174,9 @@ class Generational(_Seeded):
         first, second = self.variation.select(self.members, 2)
         if self.generator.random() < self.strategy.crossover_rate:
             tree = self.variation.crossover(first.tree, second.tree)
-            origin = Origin("crossover", (first.candidate.id, second.candidate.id))
+            origin = Evolved("crossover", (first.candidate.id, second.candidate.id))
         else:
-            tree, origin = first.tree, Origin("mutation", (first.candidate.id,))
+            tree, origin = first.tree, Evolved("mutation", (first.candidate.id,))
         return Proposal(self.variation.glo_mutation(tree), origin)
 
     def accepted(self) -> None:

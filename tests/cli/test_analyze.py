@@ -40,7 +40,7 @@ def test_json_is_the_document_and_nothing_else(cli, tmp_path):
 def test_an_evolved_loss_of_a_run(cli, finished, tmp_path, monkeypatch):
     monkeypatch.setattr("lossevo.report.write", lambda analysis, folder: None)
     entries = json.loads((finished.folder / "hall_of_fame.json").read_text())
-    rank = next(entry["rank"] for entry in entries if not entry["origin"].startswith("hand-crafted"))
+    rank = next(entry["rank"] for entry in entries if entry["origin"]["kind"] != "hand-crafted")
     said = cli("analyze", "--losses", "", "--hof", f"{finished.folder}:{rank}", "--out", tmp_path / "out", "--json")
     assert (said.status, said.err) == (0, "")
     (loss,) = json.loads(said.out)["losses"]
@@ -51,7 +51,7 @@ def test_an_evolved_loss_of_a_run(cli, finished, tmp_path, monkeypatch):
 def test_a_hand_crafted_loss_of_a_run_keeps_its_family(cli, finished, tmp_path, monkeypatch):
     monkeypatch.setattr("lossevo.report.write", lambda analysis, folder: None)
     entries = json.loads((finished.folder / "hall_of_fame.json").read_text())
-    rank = next(entry["rank"] for entry in entries if entry["origin"] == "hand-crafted: dice")
+    rank = next(entry["rank"] for entry in entries if entry["origin"].get("name") == "dice")
     said = cli("analyze", "--losses", "", "--hof", f"{finished.folder}:{rank}", "--out", tmp_path / "out", "--json")
     assert (said.status, said.err) == (0, "")
     (loss,) = json.loads(said.out)["losses"]

@@ -59,7 +59,7 @@ FIELDS = {
     "score": ([], "entry 1: score: Input should be a valid number, found []"),
     "seeds": (1.5, "entry 1: seeds: Input should be a valid integer"),
     "confirmed": ("yes", "entry 1: confirmed: Input should be a valid boolean, found 'yes'"),
-    "loss": ({}, "entry 1, loss: not an expression"),
+    "loss": ({}, "entry 1, loss: expected one of expression and learned"),
     "more": (1, "entry 1: more: Unexpected keyword argument"),
 }
 
@@ -164,7 +164,13 @@ class TestLedger:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "[]", "{}", '{"origin": 3, "loss": {}}', '{"origin": {"operator": "x", "parents": [], "name": ""}}'],
+        [
+            "",
+            "[]",
+            "{}",
+            '{"origin": 3, "loss": {}}',
+            '{"origin": {"kind": "evolved", "operator": "x", "parents": []}}',
+        ],
     )
     def test_a_candidate(self, refused, run, changed, text):
         changed("UPDATE candidates SET document = ?", text)

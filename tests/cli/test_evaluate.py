@@ -136,7 +136,7 @@ class TestOfARun:
     def test_a_hand_crafted_loss_of_its_hall_of_fame_is_one_everywhere(self, cli, finished):
         """Tested on everybody, it leaks nothing, is not marked, and no evolved loss is said to be compared."""
         entries = json.loads((finished.folder / "hall_of_fame.json").read_text())
-        rank = next(entry["rank"] for entry in entries if entry["origin"] == "hand-crafted: dice")
+        rank = next(entry["rank"] for entry in entries if entry["origin"].get("name") == "dice")
         arguments = ("--losses", "focal", "--hof", f"{finished.folder}:{rank}", "--test-on", "all", "--steps", 1)
         said = cli("evaluate", *arguments, "--folds", 2, "--in-process", "--out", "cmp")
         assert (said.status, said.err) == (0, "")

@@ -62,7 +62,7 @@ class TestJson:
     def test_one_loss_in_full(self, cli, finished, entries):
         details = json.loads(cli("hof", finished.folder, "--show", 1, "--no-simplify", "--json").out)
         assert details.items() >= entries[0].items()
-        assert Expression.parse(details["formula"]) == Expression.from_json(details["loss"])
+        assert Expression.parse(details["formula"]) == Expression.from_json(details["loss"]["expression"])
         assert "\\" in details["latex"]
         assert details["lineage"][0]["id"] == entries[0]["id"]
         trainings = details["trainings"]
@@ -81,7 +81,13 @@ class TestShow:
         for title in ("Formula", "Text", "LaTeX", "Tree", "Coefficients", "Lineage", "Trainings"):
             assert re.search(rf"^{title}\b", said.out, re.MULTILINE), title
         first = entries[0]
-        for shown in (first["id"], first["formula"], first["unicode"], f"{first['score']:.4f}", first["origin"]):
+        for shown in (
+            first["id"],
+            first["formula"],
+            first["unicode"],
+            f"{first['score']:.4f}",
+            *first["origin"]["parents"],
+        ):
             assert shown in said.out
         assert re.search(r"step 2: 0\.\d{4}\)  loss [▁▂▃▄▅▆▇█]{2}", said.out)
 
@@ -91,11 +97,11 @@ class TestShow:
         assert cli("hof", finished.folder, "--show", entries[1]["id"][:6], "--no-simplify").out == by_rank
 
     def test_the_lineage_goes_back_to_where_it_began(self, cli, finished, entries):
-        tuned = next(entry for entry in entries if entry["origin"].startswith("cma-es"))
+        tuned = next(entry for entry in entries if entry["origin"]["kind"] == "tuned")
         lineage = json.loads(cli("hof", finished.folder, "--show", tuned["id"], "--no-simplify", "--json").out)[
             "lineage"
         ]
-        assert lineage[1]["id"] in tuned["origin"]
+        assert lineage[1]["id"] in tuned["origin"]["parents"]
         assert [step["generation"] for step in lineage] == sorted(step["generation"] for step in lineage)
         assert len({step["id"] for step in lineage}) == len(lineage)
         assert re.match("random|hand-crafted", lineage[-1]["origin"])
@@ -113,7 +119,12 @@ class TestShow:
     def test_what_is_simpler_is_shown_beside_it(self, cli, finished, entries, tmp_path):
         run = shutil.copytree(finished.folder, tmp_path / "run")
         long = Expression.parse("1 - (1 - class_mean(mean(p * y + y * p)))")
-        entry = {**entries[0], "loss": long.to_json(), "formula": str(long), "complexity": long.complexity}
+        entry = {
+            **entries[0],
+            "loss": {"expression": long.to_json()},
+            "formula": str(long),
+            "complexity": long.complexity,
+        }
         (run / "hall_of_fame.json").write_text(json.dumps([entry]))
         said = cli("hof", run, "--show", 1)
         assert (said.status, said.err) == (0, "")
@@ -145,7 +156,7 @@ class TestShow:
 
     @pytest.mark.parametrize("name", ["dice", "cross_entropy", "baikal"])
     def test_a_hand_crafted_loss(self, cli, finished, entries, name):
-        entry = next(entry for entry in entries if entry["origin"] == f"hand-crafted: {name}")
+        entry = next(entry for entry in entries if entry["origin"].get("name") == name)
         said = cli("hof", finished.folder, "--show", entry["id"], "--no-simplify")
         assert said.status == 0
         assert f"hand-crafted: {name}" in said.out

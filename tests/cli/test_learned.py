@@ -12,6 +12,7 @@ import torch
 
 import lossevo
 from lossevo.experiment import Ledger, Subjects, hall_of_fame
+from lossevo.experiment.origin import Distilled, MetaLearned
 from lossevo.losses.neural import LearnedLoss
 from tests.networks import CROSS_ENTROPY
 
@@ -29,13 +30,13 @@ def run(finished, tmp_path) -> Path:
         formula=str(CROSS_ENTROPY),
         unicode=str(CROSS_ENTROPY),
         complexity=float(CROSS_ENTROPY.weight_count),
-        origin="metalearned: 40 outer steps",
+        origin=MetaLearned(40),
         loss={"learned": CROSS_ENTROPY.to_json()},
     )
     with Ledger(folder / "ledger.sqlite") as ledger:
         trainings = ledger.trainings()
         ledger.submit(len(trainings), "evaluation", ID, {**trainings[0].request, "loss": network.loss})
-    hall_of_fame.write([network, replace(second, origin=f"distilled: {ID}, agreement 0.98"), *others], folder)
+    hall_of_fame.write([network, replace(second, origin=Distilled((ID,), 0.98)), *others], folder)
     config = json.loads((folder / "run.json").read_text())
     del config["space"]
     (folder / "run.json").write_text(json.dumps({**config, "format": "lossevo.metalearning/1", "settings": {}}))

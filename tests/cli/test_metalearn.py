@@ -62,9 +62,9 @@ def test_it_tells_what_it_does_and_what_to_do_next(finished: tuple[Path, str], c
     assert "12 outer steps of 3 tasks, each 2 steps of a U-Net (adam) out of a training of 6; seed 3." in out
     assert re.search(r"\[meta-training 12/12\] outer loss \d\.\d+ → \d\.\d+ \| best learned \d", out)
     assert "after 6 outer steps: validation Dice" in out
-    assert "Distilled (distilled: " in out
+    assert "Distilled: " in out
     entries = json.loads((folder / "hall_of_fame.json").read_text(encoding="utf-8"))
-    rank = next(entry["rank"] for entry in entries if entry["origin"].startswith("metalearned"))
+    rank = next(entry["rank"] for entry in entries if entry["origin"]["kind"] == "metalearned")
     for command in (f"hof run --show {rank}", f"export run {rank} --out", f"evaluate --data {cohort} --losses"):
         assert f"lossevo {command}" in out
     figures = {path.name for path in (folder / "figures").iterdir()}
@@ -79,7 +79,7 @@ def test_its_losses_can_be_listed_shown_exported_and_loaded(finished: tuple[Path
     folder, _ = finished
     listed = cli("hof", folder, "--json")
     entries = json.loads(listed.out)
-    learned = next(entry for entry in entries if entry["origin"].startswith("metalearned"))
+    learned = next(entry for entry in entries if entry["origin"]["kind"] == "metalearned")
     shown = cli("hof", folder, "--show", learned["rank"])
     assert shown.status == 0, shown.err
     assert "margin, target" in shown.out

@@ -14,6 +14,7 @@ import pytest
 from lossevo.data import SEPARATE, LabelScheme
 from lossevo.experiment import Entry
 from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.origin import Evolved, HandCrafted, Origin
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
 
@@ -211,10 +212,10 @@ class TestNext:
     """What is proposed in the end."""
 
     @staticmethod
-    def entry(place: int, formula: str, origin: str) -> Entry:
+    def entry(place: int, formula: str, origin: Origin) -> Entry:
         expression = Expression.parse(formula)
         return Entry(place, expression.hash[:8], formula, formula, 0.9 - place / 10, None, 1, 1.0, origin, True, 0.9,
-                     expression.to_json())  # fmt: skip
+                     {"expression": expression.to_json()})  # fmt: skip
 
     @pytest.fixture
     def proposed(self, cli, space_file, cohort, monkeypatch):
@@ -229,29 +230,29 @@ class TestNext:
         return told
 
     def test_an_evolved_loss_that_leads(self, proposed):
-        out = proposed(self.entry(1, "class_mean(mean(y / p))", "crossover of a, b"))
+        out = proposed(self.entry(1, "class_mean(mean(y / p))", Evolved("crossover", ("a", "b"))))
         assert "--losses cross_entropy,dice,dice_ce,focal,tversky --hof run:1 --out run-comparison" in out
         assert "hand-crafted loss leads" not in out
 
     def test_the_best_evolved_loss_where_a_hand_crafted_one_leads(self, proposed):
-        focal = self.entry(1, str(expression_of("dice_focal")), "hand-crafted: dice_focal")
-        out = proposed(focal, self.entry(2, "class_mean(mean(y / p))", "crossover of a, b"))
+        focal = self.entry(1, str(expression_of("dice_focal")), HandCrafted("dice_focal"))
+        out = proposed(focal, self.entry(2, "class_mean(mean(y / p))", Evolved("crossover", ("a", "b"))))
         assert "A hand-crafted loss leads, dice_focal; the best evolved one has rank 2." in out
         assert "--losses cross_entropy,dice,dice_ce,focal,tversky --hof run:2 --hof run:1 --out" in out
 
     def test_the_leader_is_compared_as_it_was_trained(self, proposed):
         """Generalised Dice over the batch, which the catalogue's is not by default; the catalogue's Dice+CE is."""
-        evolved = self.entry(2, "class_mean(mean(y / p))", "crossover of a, b")
-        other = self.entry(1, str(expression_of("generalized_dice")), "hand-crafted: generalized_dice")
+        evolved = self.entry(2, "class_mean(mean(y / p))", Evolved("crossover", ("a", "b")))
+        other = self.entry(1, str(expression_of("generalized_dice")), HandCrafted("generalized_dice"))
         assert "--losses cross_entropy,dice,dice_ce,focal,tversky --hof run:2 --hof run:1 " in proposed(other, evolved)
 
     def test_nothing_twice(self, proposed):
-        found = self.entry(1, f"{expression_of('dice_ce')}", "crossover of a, b")
+        found = self.entry(1, f"{expression_of('dice_ce')}", Evolved("crossover", ("a", "b")))
         assert "--losses cross_entropy,dice,focal,tversky --hof run:1 " in proposed(found)
 
     def test_a_leader_that_the_catalogue_has_is_named_once(self, proposed):
-        leader = self.entry(1, str(expression_of("dice_ce")), "hand-crafted: dice_ce")
-        out = proposed(leader, self.entry(2, "class_mean(mean(y / p))", "crossover of a, b"))
+        leader = self.entry(1, str(expression_of("dice_ce")), HandCrafted("dice_ce"))
+        out = proposed(leader, self.entry(2, "class_mean(mean(y / p))", Evolved("crossover", ("a", "b"))))
         assert "--losses cross_entropy,dice,focal,tversky --hof run:2 --hof run:1 " in out
 
 

@@ -9,14 +9,14 @@ from rich.console import Console
 
 from lossevo.cli.tables import hall_of_fame_table
 from lossevo.experiment import Entry
+from lossevo.experiment.origin import HandCrafted
 from lossevo.expression import Expression
 from lossevo.losses.definitions import Definition, formula_of, spec_of
-from lossevo.losses.neural import LossNetwork
 from tests.networks import CROSS_ENTROPY
 
 
 def entry(rank: int, definition: Definition, origin: str = "random") -> Entry:
-    loss = spec_of(definition) if isinstance(definition, LossNetwork) else definition.to_json()
+    loss = spec_of(definition)
     formula = formula_of(definition)
     return Entry(rank, f"{rank:08}", formula, formula, 0.5, 0.1, 2, 7.0, origin, True, 0.5, loss)
 
@@ -24,7 +24,7 @@ def entry(rank: int, definition: Definition, origin: str = "random") -> Entry:
 def below(*definitions: Definition, top: int = 10) -> list[str]:
     """The lines below the table of such a hall of fame, the last entry a hand-crafted one."""
     *found, last = enumerate(definitions, start=1)
-    entries = [*(entry(rank, one) for rank, one in found), entry(*last, origin="hand-crafted: last")]
+    entries = [*(entry(rank, one) for rank, one in found), entry(*last, origin=HandCrafted("last"))]
     out = io.StringIO()
     Console(file=out, width=150).print(hall_of_fame_table(entries, top, Path("nowhere")))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]

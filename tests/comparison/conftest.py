@@ -11,7 +11,8 @@ import pytest
 from lossevo.cluster import Executor, WorkerSpec, open_executor
 from lossevo.comparison import ComparisonConfig, configure, contenders_from
 from lossevo.experiment import CohortSource, Ledger, Subjects, hall_of_fame
-from lossevo.experiment.candidate import HAND_CRAFTED, Candidate, Origin
+from lossevo.experiment.candidate import Candidate
+from lossevo.experiment.origin import Distilled, Evolved, HandCrafted, MetaLearned
 from lossevo.export.document import document_of
 from lossevo.expression import Expression
 from lossevo.losses.neural import LossNetwork
@@ -64,13 +65,11 @@ def searched_run(tmp_path: Path) -> SearchedRun:
         folder = tmp_path / "runs" / name
         Run.create(folder, config)
         candidates = [
-            Candidate(Expression.parse(evolved), Origin("crossover", ("a", "b")), 0, {0: 0.8}),
-            Candidate(
-                Expression.parse("-class_sum(mean(y * logp))"), Origin(HAND_CRAFTED, name="cross_entropy"), 1, {0: 0.7}
-            ),
+            Candidate(Expression.parse(evolved), Evolved("crossover", ("a", "b")), 0, {0: 0.8}),
+            Candidate(Expression.parse("-class_sum(mean(y * logp))"), HandCrafted("cross_entropy"), 1, {0: 0.7}),
         ]
         for candidate in candidates:
-            put_on_record(folder, candidate.id, {"expression": candidate.expression.to_json()})
+            put_on_record(folder, candidate.id, candidate.spec)
         hall_of_fame.write(hall_of_fame.rank(candidates, 3), folder)
         return folder
 
@@ -98,11 +97,11 @@ def metalearned_run(searched_run: SearchedRun) -> Callable[[Path], Path]:
             formula=str(CROSS_ENTROPY),
             unicode=str(CROSS_ENTROPY),
             complexity=CROSS_ENTROPY.weight_count,
-            origin="metalearned in 200 steps",
+            origin=MetaLearned(200),
             loss={"learned": CROSS_ENTROPY.to_json()},
         )
         put_on_record(folder, network.id, network.loss)
-        hall_of_fame.write([network, replace(distilled, rank=2, origin=f"distilled from {network.id}")], folder)
+        hall_of_fame.write([network, replace(distilled, rank=2, origin=Distilled((network.id,), 0.9))], folder)
         config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         kept = {key: config[key] for key in ("cohort", "labels", "spacing_mm", "task", "seed")}
         document = {"format": "lossevo.metalearning/1", "settings": {"outer_loss": "dice"}, **kept}

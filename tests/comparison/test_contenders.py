@@ -10,8 +10,10 @@ from lossevo.comparison.contenders import Contender
 from lossevo.data import MERGED, SEPARATE
 from lossevo.errors import LossevoError
 from lossevo.experiment import Subjects, hall_of_fame
+from lossevo.experiment.origin import HandCrafted, Tuned
 from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of, from_spec, names
+from lossevo.losses.definitions import spec_of
 from lossevo.losses.expressions import expression_parameters
 from lossevo.losses.neural import LearnedLoss
 from tests.networks import CROSS_ENTROPY, random_network
@@ -49,7 +51,7 @@ class TestHallOfFame:
         assert by_rank == default
         assert by_rank.name == "myo:1"
         assert by_id.name == f"myo:{best.id}"
-        assert by_rank.spec == by_id.spec == {"expression": best.loss}
+        assert by_rank.spec == by_id.spec == best.loss
         assert by_rank.formula == best.unicode
         assert best.id in by_rank.origin
 
@@ -73,12 +75,12 @@ class TestHallOfFame:
         (contender,) = contenders_from(hof=[f"{run}:1"])
         assert contender.chosen_by == contender.search is not None
 
-    @pytest.mark.parametrize("origin", ["cma-es of 3fa9c1d2", "hand-crafted: cross_entropy"])
+    @pytest.mark.parametrize("origin", [Tuned(("3fa9c1d2",)), HandCrafted("cross_entropy")], ids=str)
     def test_the_definition_decides_and_not_what_the_origin_says(self, run, origin):
         """Coefficients that a search has tuned make another loss; a loss of the literature may be found again."""
         tuned = Expression.parse("-1.1 * class_sum(mean(y * logp))")
         best, literature = hall_of_fame.read(run)
-        entries = [replace(best, origin=origin, loss=tuned.to_json()), replace(literature, origin=origin)]
+        entries = [replace(best, origin=origin, loss=spec_of(tuned)), replace(literature, origin=origin)]
         hall_of_fame.write(entries, run)
         assert [contender.evolved for contender in contenders_from(hof=[f"{run}:1", f"{run}:2"])] == [True, False]
 

@@ -8,8 +8,9 @@ import pytest
 
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
-from lossevo.experiment.candidate import HAND_CRAFTED, Candidate, Origin, seed_noise, standard_error
+from lossevo.experiment.candidate import Candidate, seed_noise, standard_error
 from lossevo.experiment.hall_of_fame import EVOLVED, Entry, find, rank, read, write
+from lossevo.experiment.origin import Evolved, HandCrafted, MetaLearned, origin_in
 from lossevo.expression import Expression
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
@@ -19,7 +20,7 @@ REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity",
 
 
 def candidate(number: int, *scores: float, confirmed: tuple[float, ...] = (), literature: bool = False) -> Candidate:
-    origin = Origin(HAND_CRAFTED, name=f"loss_{number}") if literature else Origin("crossover", ("aa", "bb"))
+    origin = HandCrafted(f"loss_{number}") if literature else Evolved("crossover", ("aa", "bb"))
     return Candidate(
         Expression.parse(f"class_mean(mean(p * y * {number}.5)) + max(0.25, foreground_mean(sum(y)))"),
         origin,
@@ -69,7 +70,7 @@ class TestRanking:
         literature = [candidate(100 + number, 0.01, literature=True) for number in range(3)]
         entries = rank([*evolved, *literature], 3)
         assert len(entries) == EVOLVED + 3
-        assert sum(entry.origin.startswith("hand-crafted: loss_10") for entry in entries) == 3
+        assert sum(str(entry.origin).startswith("hand-crafted: loss_10") for entry in entries) == 3
         assert min(entry.score for entry in entries[:EVOLVED]) == pytest.approx(0.51)
 
     def test_of_equals_the_older_comes_first(self):
@@ -97,7 +98,11 @@ class TestFiles:
         assert [document["rank"] for document in documents] == [1, 2, 3, 4, 5]
         for document, entry in zip(documents, entries, strict=True):
             assert document.keys() >= REQUIRED
-            assert Expression.parse(document["formula"]) == Expression.from_json(document["loss"]) == entry.expression
+            assert (
+                Expression.parse(document["formula"])
+                == Expression.from_json(document["loss"]["expression"])
+                == entry.expression
+            )
 
     def test_csv_holds_the_same(self, candidates, tmp_path):
         write(rank(candidates, 3), tmp_path)
@@ -108,7 +113,8 @@ class TestFiles:
         for row, document in zip(rows, documents, strict=True):
             assert row.keys() >= REQUIRED
             for key, text in row.items():
-                assert text == ("" if document[key] is None else str(document[key]))
+                value = str(origin_in(document[key])) if key == "origin" else document[key]
+                assert text == ("" if value is None else str(value))
 
     def test_what_is_written_is_read(self, candidates, tmp_path):
         entries = rank(candidates, 3)
@@ -161,7 +167,7 @@ def learned(place: int = 1) -> Entry:
         score_se=0.01,
         seeds=3,
         complexity=CROSS_ENTROPY.weight_count,
-        origin="metalearned in 200 steps",
+        origin=MetaLearned(200),
         confirmed=True,
         selection_score=0.8,
         loss={"learned": CROSS_ENTROPY.to_json()},
@@ -177,11 +183,11 @@ class TestLearned:
         network, *expressions = read(tmp_path)
         assert network == entries[0]
         assert network.definition == CROSS_ENTROPY
-        assert network.spec == {"learned": CROSS_ENTROPY.to_json()}
-        assert isinstance(from_spec(network.spec), LearnedLoss)
+        assert network.loss == {"learned": CROSS_ENTROPY.to_json()}
+        assert isinstance(from_spec(network.loss), LearnedLoss)
         for entry in expressions:
             assert entry.definition == entry.expression
-            assert entry.spec == {"expression": entry.loss}
+            assert entry.loss == {"expression": entry.loss}
 
     def test_its_row_in_the_table(self, tmp_path):
         write([learned()], tmp_path)
@@ -197,7 +203,7 @@ class TestLearned:
     @pytest.mark.parametrize("loss", [{"learned": {}}, {"learned": {}, "expression": {}}, {}])
     def test_what_is_neither(self, loss):
         damaged = Entry(**{**{name: getattr(learned(), name) for name in Entry.__slots__}, "loss": loss})
-        with pytest.raises(LossevoError, match=r"not a loss network|not an expression"):
+        with pytest.raises(LossevoError, match=r"not a loss network|expected one of expression and learned"):
             damaged.definition  # noqa: B018
 
 

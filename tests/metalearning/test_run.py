@@ -18,6 +18,7 @@ from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource, Ledger, Subjects, hall_of_fame, read_study
 from lossevo.experiment.folder import locked
+from lossevo.experiment.origin import HandCrafted, MetaLearned
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning import Event, MetaConfig, MetaRun
@@ -92,7 +93,7 @@ def test_it_leaves_a_run_folder_like_a_search_s(finished: Path, balls_folder: Pa
 
 def test_the_hall_of_fame_ranks_new_seeds_and_every_loss_in_it_can_be_trained(finished: Path) -> None:
     entries = hall_of_fame.read(finished)
-    origins = [entry.origin for entry in entries]
+    origins = [str(entry.origin) for entry in entries]
     assert sum(origin.startswith("metalearned: ") for origin in origins) == 1
     assert sum(origin.startswith("distilled: ") for origin in origins) == 1
     assert {"hand-crafted: dice", "hand-crafted: cross_entropy"} < {*origins}
@@ -101,14 +102,14 @@ def test_the_hall_of_fame_ranks_new_seeds_and_every_loss_in_it_can_be_trained(fi
     for entry in entries:
         assert entry.confirmed
         assert entry.seeds == SETTINGS.confirmation_seeds
-        from_spec(entry.spec)
-    learned = next(entry for entry in entries if entry.origin.startswith("metalearned"))
-    assert isinstance(from_spec(learned.spec), LearnedLoss)
+        from_spec(entry.loss)
+    learned = next(entry for entry in entries if isinstance(entry.origin, MetaLearned))
+    assert isinstance(from_spec(learned.loss), LearnedLoss)
     assert learned.complexity == 4 * 2 + 4
 
 
 def test_its_losses_enter_a_comparison_with_what_they_have_seen(finished: Path) -> None:
-    rank = next(e.rank for e in hall_of_fame.read(finished) if e.origin.startswith("metalearned"))
+    rank = next(e.rank for e in hall_of_fame.read(finished) if isinstance(e.origin, MetaLearned))
     (contender,) = contenders_from(hof=[f"{finished}:{rank}"])
     assert contender.evolved
     assert contender.search is not None
@@ -320,7 +321,7 @@ def test_a_table_that_is_gone_and_a_damaged_distillation_are_made_again(finished
 
 
 def test_it_is_drawn_without_baselines_and_without_a_warning(finished: Path) -> None:
-    entries = [entry for entry in hall_of_fame.read(finished) if not entry.origin.startswith("hand-crafted")]
+    entries = [entry for entry in hall_of_fame.read(finished) if not isinstance(entry.origin, HandCrafted)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(metalearning_pictures(finished, entries)) == 2

@@ -19,8 +19,9 @@ import lossevo
 from lossevo.cluster import Status
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
-from lossevo.experiment.candidate import Candidate, Origin
+from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.ledger import Ledger, Training
+from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
 from lossevo.expression import Expression
 from lossevo.search import engine
 from lossevo.search.plan import Plan
@@ -323,14 +324,14 @@ class TestEvolution:
 
     def test_it_finds_better_losses_than_it_started_from(self, searched):
         _, found = searched
-        literature = max(entry.score for entry in found.entries if entry.origin.startswith("hand-crafted"))
+        literature = max(entry.score for entry in found.entries if isinstance(entry.origin, HandCrafted))
         assert found.entries[0].confirmed
-        assert not found.entries[0].origin.startswith("hand-crafted")
+        assert not isinstance(found.entries[0].origin, HandCrafted)
         assert found.entries[0].score > literature
 
     def test_every_operator_contributes(self, searched):
         _, found = searched
-        operators = {candidate.origin.operator for candidate in found.search.candidates.values()}
+        operators = {str(candidate.origin).split()[0].rstrip(":") for candidate in found.search.candidates.values()}
         assert operators >= {"hand-crafted", "random", "crossover", "subtree", "coefficients", "cma-es"}
 
     def test_parents_were_trained_before_their_children(self, searched):
@@ -386,10 +387,10 @@ class TestTuning:
 
     def test_it_tunes_the_best_structures(self, searched):
         _, found = searched
-        tuned = [c for c in found.search.candidates.values() if c.origin.operator == "cma-es"]
+        tuned = [c for c in found.search.candidates.values() if isinstance(c.origin, Tuned)]
         parents = {parent for candidate in tuned for parent in candidate.origin.parents}
         assert 1 <= len(parents) <= found.search.space.tuning.structures
-        evolved = [c for c in found.search.candidates.values() if c.origin.operator not in ("cma-es", "hand-crafted")]
+        evolved = [c for c in found.search.candidates.values() if isinstance(c.origin, Seed | Evolved)]
         scores = {c.id: c.score for c in evolved}
         assert min(scores[parent] for parent in parents) > np.quantile(list(scores.values()), 0.75)
 
@@ -399,7 +400,7 @@ class TestTuning:
         for _ in range(50):
             deep = f"sqrt({deep})"
         expression = Expression.parse(f"-class_mean(mean({deep}))")
-        found.search.candidates = {expression.hash: Candidate(expression, Origin("random"), 0, {0: 0.9})}
+        found.search.candidates = {expression.hash: Candidate(expression, Evolved("random"), 0, {0: 0.9})}
         assert found.search._tunable(1) == []
 
 
@@ -441,7 +442,7 @@ class TestConfirmation:
         search = found.search
         parent = next(c for c in search.candidates.values() if c.confirmations and not c.hand_crafted)
         twin = Expression.parse(f"3.0 * ({parent.expression}) + 5.0")
-        search.candidates[twin.hash] = Candidate(twin, Origin("cma-es", (parent.id,)), 999, dict(parent.scores))
+        search.candidates[twin.hash] = Candidate(twin, Tuned((parent.id,)), 999, dict(parent.scores))
         finalists = search._finalists(8)
         evolved = [search.screening.fingerprint(c.expression) for c in finalists if not c.hand_crafted]
         assert len(set(evolved)) == len(evolved)
@@ -466,7 +467,7 @@ class TestHallOfFame:
 
     def test_every_hand_crafted_loss_is_in_it(self, searched):
         _, found = searched
-        names = {entry.origin for entry in found.entries if entry.origin.startswith("hand-crafted")}
+        names = {entry.origin for entry in found.entries if isinstance(entry.origin, HandCrafted)}
         assert names == {f"hand-crafted: {name}" for name in SEEDS}
 
     def test_its_losses_are_the_candidates_that_were_trained(self, searched):
@@ -475,7 +476,7 @@ class TestHallOfFame:
             assert str(entry.expression) == entry.formula
             assert entry.complexity == entry.expression.complexity
             training = next(t for t in requests(path) if t.subject == entry.id)
-            assert training.request["loss"] == {"expression": entry.loss}
+            assert training.request["loss"] == entry.loss
             assert outcome_of(training.request, Status.DONE).value["score"] == score(training.request)
 
     def test_a_new_leader_is_announced(self, searched):

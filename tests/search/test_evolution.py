@@ -61,17 +61,17 @@ class TestBeginning:
         made = population(small_space(), size=10)
         proposals = accepted(made, 10)
         assert [proposal.origin.name for proposal in proposals[: len(SEEDS)]] == list(SEEDS)
-        assert {proposal.origin.operator for proposal in proposals[len(SEEDS) :]} == {"random"}
+        assert {str(proposal.origin) for proposal in proposals[len(SEEDS) :]} == {"random"}
         for number in range(4):
             add(made, unlike(number), 0.5 + number / 10, number)
-        operators = Counter(made.propose().origin.operator for _ in range(400))
+        operators = Counter(str(made.propose().origin).split()[0] for _ in range(400))
         wanted = {name for name, weight in made.strategy.operators.model_dump().items() if weight}
         assert operators.keys() == wanted
         assert operators["crossover"] > operators["random"]
 
     def test_a_rejected_proposal_does_not_count(self):
         made = population(small_space().model_copy(update={"seeds": ()}), size=3)
-        assert {made.propose().origin.operator for _ in range(20)} == {"random"}
+        assert {str(made.propose().origin).split()[0] for _ in range(20)} == {"random"}
 
     def test_a_formula_among_the_seeds_is_no_hand_crafted_loss(self):
         made = population(small_space().model_copy(update={"seeds": ("dice", "class_mean(mean(p * y))")}))
@@ -80,7 +80,7 @@ class TestBeginning:
     def test_before_two_members_are_in_there_are_no_children(self):
         made = population(small_space().model_copy(update={"seeds": ()}), size=2)
         accepted(made, 2)
-        assert {made.propose().origin.operator for _ in range(20)} == {"random"}
+        assert {str(made.propose().origin).split()[0] for _ in range(20)} == {"random"}
 
 
 class TestSteadyState:
@@ -137,7 +137,7 @@ class TestGenerational:
         for number in range(6):
             assert made.propose() is None
             add(made, unlike(number), number / 10, number)
-        assert [proposal.origin.operator for proposal in accepted(made, 4)] != ["random"] * 4
+        assert [str(proposal.origin) for proposal in accepted(made, 4)] != ["random"] * 4
         assert made.propose() is None
 
     def test_elites_survive_and_the_others_go(self):
@@ -156,7 +156,7 @@ class TestGenerational:
         accepted(made, 6)
         for number in range(6):
             add(made, unlike(number), number / 10, number)
-        assert {made.propose().origin.operator for _ in range(30)} == {operator}
+        assert {str(made.propose().origin).split()[0] for _ in range(30)} == {operator}
 
     @pytest.mark.parametrize("elites", [0, 6, 20])
     def test_any_number_of_elites_leaves_room_for_children(self, elites):

@@ -1,0 +1,98 @@
+"""Where a loss comes from: one tagged record in ledger, hall of fame and messages. Its text is for readers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class HandCrafted:
+    """A loss of the literature, under its name in the catalogue."""
+
+    name: str
+    kind: Literal["hand-crafted"] = "hand-crafted"
+    parents: tuple[()] = ()
+
+    def __str__(self) -> str:
+        return f"hand-crafted: {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A formula in the search-space file."""
+
+    kind: Literal["seed"] = "seed"
+    parents: tuple[()] = ()
+
+    def __str__(self) -> str:
+        return "seed"
+
+
+@dataclass(frozen=True, slots=True)
+class Evolved:
+    """A formula that evolution made: the operator, and the ids of its parents."""
+
+    operator: str
+    parents: tuple[str, ...] = ()
+    kind: Literal["evolved"] = "evolved"
+
+    def __str__(self) -> str:
+        return f"{self.operator} of {', '.join(self.parents)}" if self.parents else self.operator
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A formula with coefficients by CMA-ES; ``parents`` is the one whose structure it has."""
+
+    parents: tuple[str]
+    kind: Literal["tuned"] = "tuned"
+
+    def __str__(self) -> str:
+        return f"cma-es of {self.parents[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class MetaLearned:
+    """A loss network after so many outer steps of a meta-training."""
+
+    outer_steps: int
+    kind: Literal["metalearned"] = "metalearned"
+    parents: tuple[()] = ()
+
+    def __str__(self) -> str:
+        return f"metalearned: {self.outer_steps} outer steps"
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """A formula for the gradient of a loss network, its parent; ``agreement`` is their mean cosine."""
+
+    parents: tuple[str]
+    agreement: float
+    kind: Literal["distilled"] = "distilled"
+
+    def __str__(self) -> str:
+        return f"distilled: {self.parents[0]}, agreement {self.agreement:.3f}"
+
+
+Origin = Annotated[HandCrafted | Seed | Evolved | Tuned | MetaLearned | Distilled, Field(discriminator="kind")]
+
+_ORIGIN: TypeAdapter[Origin] = TypeAdapter(Origin)
+
+
+def origin_document(origin: Origin) -> dict[str, Any]:
+    """Plain data."""
+    return asdict(origin)
+
+
+def origin_in(document: Mapping[str, Any]) -> Origin:
+    """The inverse of :func:`origin_document`.
+
+    Raises:
+        pydantic.ValidationError: no such document.
+    """
+    return _ORIGIN.validate_python(document)

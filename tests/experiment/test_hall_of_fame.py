@@ -187,7 +187,7 @@ class TestLearned:
         assert isinstance(from_spec(network.loss), LearnedLoss)
         for entry in expressions:
             assert entry.definition == entry.expression
-            assert entry.loss == {"expression": entry.loss}
+            assert entry.loss == {"expression": entry.definition.to_json()}
 
     def test_its_row_in_the_table(self, tmp_path):
         write([learned()], tmp_path)

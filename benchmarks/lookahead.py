@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lossevo.data import phantom_cohort, prepare
-from lossevo.training import TaskSettings, TrainingRequest, make_training_data
+from lossevo.training import Fidelity, Split, TaskSettings, Trial, make_training_data
 from lossevo.training.trainer import Trainer
 
 EVERY = (1, 5, 10, 20)
@@ -43,9 +43,10 @@ def main() -> None:
     quickest = dict.fromkeys(specs, float("inf"))
     for _ in range(options.repeats):  # side by side, so that a busy minute slows all of them
         for told, spec in specs.items():
-            request = TrainingRequest(spec, tuple(subjects[1:]), tuple(subjects[:1]), options.steps, seed=0)
+            split = Split(tuple(subjects[1:]), tuple(subjects[:1]))
+            trial = Trial(spec, Fidelity(options.steps, 0, split))
             start = time.process_time()
-            trainer.train(request)
+            trainer.train(trial)
             quickest[told] = min(quickest[told], time.process_time() - start)
 
     table = Table("updates", "CPU s", f"times {options.loss}")

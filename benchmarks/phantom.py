@@ -30,7 +30,7 @@ from scipy.stats import kendalltau, rankdata
 from lossevo.cluster import Job, WorkerSpec, open_executor
 from lossevo.data import MERGED, Cohort, Volume, k_folds, phantom_cohort, prepare, read_cohort, relabel
 from lossevo.data.phantom import REGIONS
-from lossevo.training import TaskSettings, TrainingRequest, make_training_data
+from lossevo.training import Fidelity, Measurement, Split, TaskSettings, Trial, make_training_data
 
 LOSSES = ("dice_ce", "dice", "cross_entropy", "focal", "tversky")
 BUDGETS = (75, 150)
@@ -241,12 +241,13 @@ def train(cohort: Cohort, region: str, *, seeds: int, workers: int) -> dict[tupl
                 for seed in range(seeds):
                     for tested in folds:
                         trained = tuple(sorted({*prepared.subjects} - {*tested}))
-                        request = TrainingRequest({"name": loss}, trained, tested, steps, seed)
-                        tickets[executor.submit(Job(payload=request.to_payload()))] = (loss, steps, seed)
+                        trial = Trial({"name": loss}, Fidelity(steps, seed, Split(trained, tested)))
+                        tickets[executor.submit(Job(payload=trial.to_payload()))] = (loss, steps, seed)
         for ticket, outcome in executor.completed():
             loss, steps, seed = tickets[ticket]
             by_seed = scores.setdefault((loss, steps), [[] for _ in range(seeds)])
-            by_seed[seed].append(outcome.value["score"] if outcome.value else math.nan)
+            value = outcome.value
+            by_seed[seed].append(Measurement.from_payload(value).mean("dice") if value else math.nan)
     return {key: [statistics.fmean(values) for values in by_seed] for key, by_seed in scores.items()}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lossevo.experiment import Ledger
+from lossevo.training import Measurement
 
 
 def main() -> None:
@@ -23,9 +24,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder")
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     with Ledger(parser.parse_args().run / "ledger.sqlite", read_only=True) as ledger:
-        for training in ledger.trainings():
-            if training.phase == "confirmation" and training.outcome is not None and training.outcome.value is not None:
-                scores[training.subject][training.request["seed"]] = float(training.outcome.value["score"])
+        for record in ledger.records():
+            if record.phase == "confirmation" and record.outcome is not None and record.outcome.value is not None:
+                measurement = Measurement.from_payload(record.outcome.value)
+                scores[record.candidate][record.trial["seed"]] = measurement.mean("dice")
     seeds = sorted({seed for by_seed in scores.values() for seed in by_seed})
     table = np.array([[by_seed[seed] for seed in seeds] for by_seed in scores.values() if len(by_seed) == len(seeds)])
     losses, repeats = table.shape

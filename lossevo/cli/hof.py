@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,20 +165,28 @@ def _history(run: Path, entry: Entry) -> dict[str, Any]:
     from lossevo.experiment import Ledger
 
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
-        trainings = [training for training in ledger.trainings() if training.subject == entry.id]
+        records = [record for record in ledger.records() if record.candidate == entry.id]
         return {
             "lineage": _lineage(ledger, entry.id),
             "trainings": [
                 {
-                    "phase": training.phase,
-                    "seed": training.request.get("seed"),
-                    "steps": training.request.get("budget_steps"),
-                    "status": training.outcome.status.value if training.outcome else "running",
-                    **(dict(training.outcome.value) if training.outcome and training.outcome.value else {}),
+                    "phase": record.phase,
+                    "seed": record.trial["seed"],
+                    "steps": record.trial["steps"],
+                    "status": record.outcome.status.value if record.outcome else "running",
+                    **(_measured(record.outcome.value) if record.outcome and record.outcome.value else {}),
                 }
-                for training in trainings
+                for record in records
             ],
         }
+
+
+def _measured(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training measured, and the mean of each metric."""
+    from lossevo.training import Measurement
+
+    measurement = Measurement.from_payload(payload)
+    return {**payload, "means": {metric: measurement.mean(metric) for metric in measurement.values}}
 
 
 def _lineage(ledger: Any, id_: str) -> list[dict[str, Any]]:
@@ -277,13 +285,13 @@ def _print_formula(out: Console, section: Callable[..., None], entry: Entry, det
 def _training_line(training: dict[str, Any]) -> str:
     """One training: Dice at its checkpoints, and the course of its training loss as bars."""
     told = f"{training['phase']:12} seed {training['seed']!s:<6} {training['status']}"
-    if not {"score", "curve", "validation_curve"} <= {*training}:
+    if "means" not in training:
         return told
     checkpoints = ", ".join(f"step {step}: {dice:.4f}" for step, dice in training["validation_curve"])
     voxels = [count for of_class in training.get("false_voxels", {}).values() for count in of_class.values()]
     alarms = f"  false alarms {sum(count > 0 for count in voxels)}/{len(voxels)}" if voxels else ""
     bars = _bars([y for _, y in training["curve"]])
-    return f"{told}  Dice {training['score']:.4f} ({checkpoints}){alarms}  loss {bars}"
+    return f"{told}  Dice {training['means']['dice']:.4f} ({checkpoints}){alarms}  loss {bars}"
 
 
 def _bars(values: list[float], width: int = 24) -> str:

@@ -110,9 +110,11 @@ def _false_alarms(run: Path) -> dict[str, str]:
 
     found: dict[str, list[int]] = {}
     with suppress(LossevoError), Ledger(run / "ledger.sqlite", read_only=True) as ledger:
-        for loss, false_voxels in ledger.results("false_voxels"):
-            voxels = [count for classes in false_voxels.values() for count in classes.values()]
-            found.setdefault(loss, []).extend(voxels)
+        for record in ledger.records():
+            measured = record.outcome.value if record.outcome else None
+            if measured is not None and "false_voxels" in measured:
+                voxels = [count for classes in measured["false_voxels"].values() for count in classes.values()]
+                found.setdefault(record.candidate, []).extend(voxels)
     return {loss: f"{sum(count > 0 for count in voxels)}/{len(voxels)}" for loss, voxels in found.items()}
 
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from lossevo.cluster import Executor, Outcome, Status, WorkerSpec
+from lossevo.cluster import Executor, Status, WorkerSpec
 from lossevo.comparison import tables
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
@@ -49,7 +49,15 @@ from lossevo.experiment.folder import locked, new_folder, read_json, write_json,
 from lossevo.experiment.kinds import COMPARISON
 from lossevo.experiment.study import PrepareProgress
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
-from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData, TrainingRequest, make_training_data
+from lossevo.training import (
+    DEFAULT_PATCH_CACHE_BYTES,
+    Fidelity,
+    Measurement,
+    Split,
+    TrainingData,
+    Trial,
+    make_training_data,
+)
 from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
 from lossevo.training.seeds import comparison_seed
 
@@ -63,7 +71,7 @@ class PlannedTraining:
     contender: Contender
     fold: int
     seed: int
-    request: TrainingRequest
+    trial: Trial
 
     def __str__(self) -> str:
         return f"{self.contender.name}, fold {self.fold}, seed {self.seed}"
@@ -160,12 +168,14 @@ class Comparison:
                 contender,
                 fold=fold + 1,
                 seed=config.seed + repetition,
-                request=TrainingRequest(
-                    loss=contender.spec,
-                    train=self.plan.train(fold),
-                    validate=self.plan.test[fold],
-                    budget_steps=config.task.budget_steps,
-                    seed=_training_seed(config, repetition, fold),
+                trial=Trial(
+                    contender.spec,
+                    Fidelity(
+                        config.task.budget_steps,
+                        _training_seed(config, repetition, fold),
+                        Split(self.plan.train(fold), self.plan.test[fold]),
+                    ),
+                    self.data.fingerprint,
                 ),
             )
             for repetition in range(config.seeds)
@@ -211,47 +221,49 @@ class Comparison:
                 per_hour=per_hour,
                 busy_share=trainings.busy_share,
                 workers=trainings.workers,
-                eta_s=3600 * (len(schedule) - len(recorded) - trainings.computed) / per_hour if per_hour > 0 else None,
+                eta_s=3600 * (len(schedule) - recorded - trainings.computed) / per_hour if per_hour > 0 else None,
             )
             listener(Event(kind, message, progress))
 
-        recorded = {training.ticket for training in trainings.ledger.trainings() if training.outcome is not None}
+        recorded = sum(record.outcome is not None for record in trainings.ledger.records())
         trainings.arrived = lambda outcome: tell("arrived", "")
         literature = [contender for contender in self.config.contenders if contender.literature is not None]
         calibrating = literature or self.config.contenders
         for planned in schedule:
             trainings.submit(
-                planned.request,
+                planned.trial,
                 phase=f"fold {planned.fold}",
-                subject=planned.contender.name,
+                candidate=planned.contender.name,
                 calibrating=planned.contender in calibrating,
             )
-        for ticket, planned in enumerate(schedule):
-            outcome = trainings.take()
+        for planned in schedule:
+            taken = trainings.take()
+            measurement = taken.measurement
             done += 1
-            scores += self._scores(planned, outcome)
-            if outcome.status is Status.DONE and outcome.value is not None:
-                message = f"dice {outcome.value['score']:.4f}"
-                if rows := outcome.value.get("trajectory"):
-                    trajectories.append(LossTrajectory(planned.contender.name, planned.fold, planned.seed, tuple(rows)))
-            else:
-                message = f"{outcome.status}: {outcome.error}"
+            scores += self._scores(planned, taken.outcome.status, measurement)
+            if measurement is None:
+                message = taken.problem
                 failures[planned.contender.name, planned.fold, planned.seed] = message
-            if ticket not in recorded:
+            else:
+                message = f"dice {measurement.mean('dice'):.4f}"
+                if rows := measurement.trajectory:
+                    trajectories.append(LossTrajectory(planned.contender.name, planned.fold, planned.seed, tuple(rows)))
+            if not taken.replayed:
                 write_text(self.folder / "cases.csv", to_csv(scores))
-            tell("replayed" if ticket in recorded else "training", f"{planned}: {message}")
+            tell("replayed" if taken.replayed else "training", f"{planned}: {message}")
         return scores, failures, trajectories
 
-    def _scores(self, planned: PlannedTraining, outcome: Outcome) -> list[CaseScore]:
-        tested = set(planned.request.validate)
+    def _scores(self, planned: PlannedTraining, status: Status, measurement: Measurement | None) -> list[CaseScore]:
+        tested = set(planned.trial.fidelity.split.validate)
         return case_scores(
-            outcome,
+            status,
+            measurement,
             [case for case in self.cases if case.subject in tested],
             self.data.class_names,
             loss=planned.contender.name,
             fold=planned.fold,
             seed=planned.seed,
-            training_seed=planned.request.seed,
+            training_seed=planned.trial.fidelity.seed,
             leaked=self.plan.leaked.get(planned.contender.name, ()),
         )
 

@@ -95,7 +95,7 @@ def _require_one_run(run: Path, subjects: Subjects, loss_id: str) -> None:
     """
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
         trained, validated = ledger.subjects_used()
-        known = ledger.has_training_of(loss_id)
+        known = ledger.has_trial_of(loss_id)
     doubt = "leakage cannot be ruled out; take the loss from a run whose files are its own"
     if not known:
         raise LossevoError(

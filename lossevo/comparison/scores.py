@@ -14,9 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lossevo.cluster import Outcome, Status
+from lossevo.cluster import Status
 from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
+from lossevo.training import Measurement
 from lossevo.training.reference import ReferenceCase
 
 FAILED_DICE = 0.0
@@ -65,7 +66,8 @@ class FalseAlarms:
 
 
 def case_scores(
-    outcome: Outcome,
+    status: Status,
+    measurement: Measurement | None,
     cases: Iterable[ReferenceCase],
     class_names: Sequence[str],
     *,
@@ -75,15 +77,17 @@ def case_scores(
     training_seed: int,
     leaked: Iterable[str] = (),
 ) -> list[CaseScore]:
-    """The rows of one training: its test ``cases`` in their order, foreground classes in theirs."""
+    """The rows of one training: its test ``cases`` in their order, foreground classes in theirs.
+
+    ``status`` says how the training ended; ``measurement`` is None if it did not end well.
+    """
     leaked = frozenset(leaked)
-    result = outcome.value if outcome.status is Status.DONE else None
 
     def measured(case: ReferenceCase, value: int) -> tuple[float | None, int | None]:
         name = class_names[value]
         if value in case.classes:
-            return (FAILED_DICE if result is None else result["cases"][case.case_id][name]), None
-        return None, (0 if result is None else result["false_voxels"][case.case_id][name])
+            return (FAILED_DICE if measurement is None else measurement.values["dice"][case.case_id][name]), None
+        return None, (0 if measurement is None else measurement.false_voxels[case.case_id][name])
 
     rows = []
     for case in cases:
@@ -99,7 +103,7 @@ def case_scores(
                     case=case.case_id,
                     class_name=class_names[value],
                     dice=dice,
-                    status=outcome.status,
+                    status=status,
                     leakage=case.subject in leaked,
                     false_voxels=false_voxels,
                 )

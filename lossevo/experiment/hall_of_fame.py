@@ -16,7 +16,7 @@ from lossevo.documents import parse_json, read_text
 from lossevo.errors import LossevoError, shown
 from lossevo.experiment.candidate import Candidate, standard_error
 from lossevo.experiment.folder import write_text
-from lossevo.experiment.kinds import RUN_FILE, resume_command
+from lossevo.experiment.kinds import RUN_FILE, refuse_other_version, resume_command
 from lossevo.experiment.origin import Origin
 from lossevo.expression import Expression, structure_text
 from lossevo.losses.definitions import Definition, definition_in, formula_of
@@ -167,6 +167,7 @@ def read(folder: Path) -> list[Entry]:
         if (folder / RUN_FILE).is_file():
             raise LossevoError(f"{folder}: no training has ended yet; go on with '{resume_command(folder)}'")
         raise LossevoError(f"{folder}: no {path.name} there; give the folder of a run that lossevo made")
+    refuse_other_version(folder)
     way_out = f"; '{resume_command(folder)}' writes it anew"
     try:
         text = read_text(path, kind="JSON")

@@ -42,8 +42,8 @@ class Kind:
         return f"lossevo {self.command} --resume {folder}"
 
 
-SEARCH: Final = Kind("search", "search", "lossevo.run/1")
-META_TRAINING: Final = Kind("meta-training", "metalearn", "lossevo.metalearning/1")
+SEARCH: Final = Kind("search", "search", "lossevo.run/2")
+META_TRAINING: Final = Kind("meta-training", "metalearn", "lossevo.metalearning/2")
 COMPARISON: Final = Kind("comparison", "evaluate", "lossevo.comparison/2", "comparison.json")
 KINDS: Final = (SEARCH, META_TRAINING, COMPARISON)
 
@@ -64,7 +64,10 @@ def read_run_document(folder: Path) -> dict[str, Any]:
     if not (folder / RUN_FILE).is_file():
         makers = " or ".join(f"'lossevo {kind.command}'" for kind in KINDS if kind.file == RUN_FILE)
         raise LossevoError(f"{folder}: not a run folder (it has no {RUN_FILE}); give one that {makers} made")
-    return read_json(folder / RUN_FILE)
+    document = read_json(folder / RUN_FILE)
+    if kind := kind_stated(document):
+        _require_version(document, kind, folder)
+    return document
 
 
 def read_document(folder: Path, kind: Kind) -> dict[str, Any]:
@@ -86,12 +89,26 @@ def read_document(folder: Path, kind: Kind) -> dict[str, Any]:
     found = kind_stated(document)
     if found is not None and found is not kind:
         raise LossevoError(f"{folder}: no {kind.name}, but a {found.name}; '{found.resume(folder)}' goes on with it")
+    _require_version(document, kind, folder)
+    return document
+
+
+def refuse_other_version(folder: Path) -> None:
+    """Raise LossevoError if a run folder says that another version of lossevo made it."""
+    try:
+        document = read_json(folder / RUN_FILE)
+    except LossevoError:
+        return
+    if kind := kind_stated(document):
+        _require_version(document, kind, folder)
+
+
+def _require_version(document: Mapping[str, Any], kind: Kind, folder: Path) -> None:
     if document.get("format") != kind.format:
         raise LossevoError(
             f"{folder / kind.file}: format {shown(document.get('format'))}, but this lossevo reads {kind.format!r}; "
             "use the version that made it, or start anew"
         )
-    return document
 
 
 def resume_command(folder: Path) -> str:

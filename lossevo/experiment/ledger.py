@@ -9,6 +9,7 @@ trainings in flight.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -23,21 +24,25 @@ from typing import Any, Self
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment.ledger_values import Place
+from lossevo.training.trial import identity_of
 
-SCHEMA = 2
-_READABLE = (1, SCHEMA)
+SCHEMA = 3
 
 _TABLES = """
-CREATE TABLE trainings (
-    ticket INTEGER PRIMARY KEY, phase TEXT NOT NULL, subject TEXT NOT NULL, request TEXT NOT NULL, submitted REAL NOT
-    NULL, status TEXT, value TEXT, error TEXT, seconds REAL, worker TEXT, attempts INTEGER, finished REAL
+CREATE TABLE splits (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
+CREATE TABLE trials (
+    ticket INTEGER PRIMARY KEY, phase TEXT NOT NULL, candidate TEXT NOT NULL, identity TEXT NOT NULL, trial TEXT NOT
+    NULL, split TEXT NOT NULL, submitted REAL NOT NULL, status TEXT, measurement TEXT, error TEXT, seconds REAL, worker
+    TEXT, attempts INTEGER, finished REAL
 ) STRICT;
+CREATE INDEX trials_by_identity ON trials (identity);
 CREATE TABLE measured (hash TEXT PRIMARY KEY, failed TEXT NOT NULL, fingerprint TEXT NOT NULL) STRICT;
 CREATE TABLE simplified (hash TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE candidates (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
 CREATE TABLE set_aside (
-    request TEXT PRIMARY KEY, status TEXT NOT NULL, value TEXT, error TEXT, seconds REAL, worker TEXT, attempts INTEGER
+    identity TEXT PRIMARY KEY, status TEXT NOT NULL, measurement TEXT, error TEXT, seconds REAL, worker TEXT, attempts
+    INTEGER
 ) STRICT;
 """
 
@@ -48,15 +53,15 @@ BLAMELESS = (Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """A row of the ledger: what was asked, for which candidate (``subject``) in which phase, and the outcome if it is
-    known.
+class Record:
+    """A row of the ledger: which trial was asked for (:meth:`lossevo.training.Trial.to_payload`), for which candidate
+    in which phase, and the outcome if it is known.
     """
 
     ticket: int
     phase: str
-    subject: str
-    request: Mapping[str, Any]
+    candidate: str
+    trial: Mapping[str, Any]
     outcome: Outcome | None
 
 
@@ -112,12 +117,12 @@ class Ledger:
                 f"{self.path}: written by a newer lossevo (ledger schema {version}, this reads {SCHEMA}); "
                 "upgrade lossevo"
             )
-        if version not in _READABLE:
+        if version < 1:
             raise LossevoError(f"{self.path}: not a lossevo ledger (schema {version}, expected {SCHEMA})")
-        if version < SCHEMA and not self._read_only:
+        if version < SCHEMA:
             raise LossevoError(
-                f"{self.path}: written by an older lossevo (ledger schema {version}, this writes {SCHEMA}); its "
-                "results can be read, but the run cannot go on: use the version that made it, or start a new run"
+                f"{self.path}: written by an older lossevo (ledger schema {version}, this reads {SCHEMA}); use the "
+                "version that made it, or start a new run"
             )
         page_bytes = self._connection.execute("PRAGMA page_size").fetchone()[0]
         if self.path.stat().st_size % page_bytes:
@@ -176,51 +181,50 @@ class Ledger:
         with self._explaining():
             return self._connection.execute(query, values).fetchall()
 
-    # Trainings
+    # Trials
 
-    def training(self, ticket: int) -> Training | None:
-        """The training with this number, or None if it was never asked for."""
-        rows = self._rows(f"SELECT {_COLUMNS} FROM trainings WHERE ticket = ?", ticket)
-        return self._training(rows[0]) if rows else None
+    def record(self, ticket: int) -> Record | None:
+        """The trial with this number, or None if it was never asked for."""
+        rows = self._rows(f"{_SELECT} WHERE ticket = ?", ticket)
+        return self._record(rows[0]) if rows else None
 
-    def trainings(self) -> list[Training]:
-        """All trainings in the order in which they were asked for."""
-        return [self._training(row) for row in self._rows(f"SELECT {_COLUMNS} FROM trainings ORDER BY ticket")]
+    def records(self) -> list[Record]:
+        """All trials in the order in which they were asked for."""
+        return [self._record(row) for row in self._rows(f"{_SELECT} ORDER BY ticket")]
 
     def subjects_used(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Everybody whom any training on record was to be trained on, and everybody to be validated on.
+        """Everybody whom any trial on record was to be trained on, and everybody to be validated on.
 
         Raises:
-            LossevoError: a training on record does not say.
+            LossevoError: a trial on record does not say.
         """
-        requests = [training.request for training in self.trainings()]
-        if not all(request.get("train") and request.get("validate") for request in requests):
-            raise LossevoError(f"{self.path}: damaged (a training on record has no subjects); put a copy in its place")
+        rows = self._rows("SELECT DISTINCT split, document FROM trials LEFT JOIN splits ON split = id")
+        splits = [self._split(id_, document) for id_, document in rows]
         trained, validated = (
-            frozenset(name for request in requests for name in request[side]) for side in ("train", "validate")
+            frozenset(name for split in splits for name in split[side]) for side in ("train", "validate")
         )
         return trained, validated
 
-    def has_training_of(self, subject: str) -> bool:
+    def has_trial_of(self, candidate: str) -> bool:
         """Whether a training of a candidate was ever asked for."""
-        return bool(self._rows("SELECT 1 FROM trainings WHERE subject = ? LIMIT 1", subject))
+        return bool(self._rows("SELECT 1 FROM trials WHERE candidate = ? LIMIT 1", candidate))
 
-    def results(self, entry: str) -> list[tuple[str, dict[str, Any]]]:
-        """For each training whose result has this entry, which is an object: the candidate, and the entry."""
-        found = [(training.subject, training.outcome.value) for training in self.trainings() if training.outcome]
-        return [(subject, value[entry]) for subject, value in found if value is not None and entry in value]
-
-    def submit(self, ticket: int, phase: str, subject: str, request: Mapping[str, Any]) -> None:
+    def submit(self, ticket: int, phase: str, candidate: str, trial: Mapping[str, Any]) -> None:
         """Record that a training is asked for."""
-        self._write(
-            "INSERT INTO trainings (ticket, phase, subject, request, submitted) VALUES (?, ?, ?, ?, ?)",
-            (ticket, phase, subject, _dump(request), time.time()),
-        )
+        split = _dump(trial["split"])
+        id_ = hashlib.sha256(split.encode()).hexdigest()[:16]
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO splits VALUES (?, ?)", (id_, split))
+            connection.execute(
+                "INSERT INTO trials (ticket, phase, candidate, identity, trial, split, submitted) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (ticket, phase, candidate, identity_of(trial), _dump({**trial, "split": id_}), id_, time.time()),
+            )
 
     def finish(self, ticket: int, outcome: Outcome) -> None:
-        """Record the outcome of a training."""
+        """Record the outcome of a trial."""
         self._write(
-            "UPDATE trainings SET status = ?, value = ?, error = ?, seconds = ?, worker = ?, attempts = ?, "
+            "UPDATE trials SET status = ?, measurement = ?, error = ?, seconds = ?, worker = ?, attempts = ?, "
             "finished = ? WHERE ticket = ?",
             (
                 outcome.status.value,
@@ -235,21 +239,23 @@ class Ledger:
         )
 
     def set_aside_from(self, ticket: int) -> None:
-        """Take the trainings from this one on off the record, and keep their outcomes for :meth:`outcome_set_aside`."""
+        """Take the trials from this one on off the record, and keep their outcomes for :meth:`known_outcome`."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO set_aside SELECT request, status, value, error, seconds, worker, attempts "
-                "FROM trainings WHERE ticket >= ? AND status IS NOT NULL",
+                "INSERT OR REPLACE INTO set_aside SELECT identity, status, measurement, error, seconds, worker, "
+                "attempts FROM trials WHERE ticket >= ? AND status IS NOT NULL",
                 (ticket,),
             )
-            connection.execute("DELETE FROM trainings WHERE ticket >= ?", (ticket,))
+            connection.execute("DELETE FROM trials WHERE ticket >= ?", (ticket,))
 
-    def outcome_set_aside(self, request: Mapping[str, Any]) -> Outcome | None:
-        """The outcome of the same request, if one was set aside."""
-        rows = self._rows(
-            "SELECT status, value, error, seconds, worker, attempts FROM set_aside WHERE request = ?", _dump(request)
-        )
-        return _outcome(Place(self.path, "set_aside", _dump(request)), *rows[0]) if rows else None
+    def known_outcome(self, identity: str) -> Outcome | None:
+        """The outcome of a trial of this identity, if one has ended, be it on record or set aside."""
+        columns = "status, measurement, error, seconds, worker, attempts"
+        for table, more in (("trials", "AND status IS NOT NULL ORDER BY ticket LIMIT 1"), ("set_aside", "")):
+            rows = self._rows(f"SELECT {columns} FROM {table} WHERE identity = ? {more}", identity)
+            if rows:
+                return _outcome(Place(self.path, table, identity), *rows[0])
+        return None
 
     def forget_failures(self) -> int:
         """Let the trainings that failed without a fault of their loss be done again; returns how many.
@@ -260,7 +266,7 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(f"DELETE FROM set_aside WHERE status IN ({marks})", BLAMELESS)
             forgotten = connection.execute(
-                "UPDATE trainings SET status = NULL, value = NULL, error = NULL, seconds = NULL, worker = NULL, "
+                "UPDATE trials SET status = NULL, measurement = NULL, error = NULL, seconds = NULL, worker = NULL, "
                 f"attempts = NULL, finished = NULL WHERE status IN ({marks})",
                 BLAMELESS,
             ).rowcount
@@ -315,21 +321,27 @@ class Ledger:
         rows = self._rows("SELECT document FROM candidates WHERE id = ?", id_)
         return Place(self.path, "candidates", id_).document(rows[0][0]) if rows else None
 
-    def _training(self, row: tuple[Any, ...]) -> Training:
-        ticket, phase, subject, request, status, value, error, seconds, worker, attempts = row
-        place = Place(self.path, "trainings", ticket)
-        outcome = None if status is None else _outcome(place, status, value, error, seconds, worker, attempts)
-        return Training(ticket, phase, subject, place.request(request), outcome)
+    def _record(self, row: tuple[Any, ...]) -> Record:
+        ticket, phase, candidate, trial, split, document, *outcome = row
+        place = Place(self.path, "trials", ticket)
+        stated = {**place.trial(trial), "split": self._split(split, document)}
+        return Record(ticket, phase, candidate, stated, None if outcome[0] is None else _outcome(place, *outcome))
+
+    def _split(self, id_: str, document: str | None) -> dict[str, Any]:
+        return Place(self.path, "splits", id_).split(document)
 
 
-_COLUMNS = "ticket, phase, subject, request, status, value, error, seconds, worker, attempts"
+_SELECT = (
+    "SELECT ticket, phase, candidate, trial, split, document, status, measurement, error, seconds, worker, attempts "
+    "FROM trials LEFT JOIN splits ON split = id"
+)
 
 
 def _outcome(
-    place: Place, status: str, value: str | None, error: str, seconds: float, worker: str, attempts: int
+    place: Place, status: str, measurement: str | None, error: str, seconds: float, worker: str, attempts: int
 ) -> Outcome:
-    result = None if value is None else place.value(value)
-    return Outcome(place.status(status, value), result, error, seconds, worker, attempts)
+    result = None if measurement is None else place.measurement(measurement)
+    return Outcome(place.status(status, measurement), result, error, seconds, worker, attempts)
 
 
 def _dump(document: Mapping[str, Any]) -> str:

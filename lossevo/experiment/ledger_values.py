@@ -25,21 +25,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class _Request(_Strict):
-    loss: dict[str, Any] = {}
-    train: list[str] = []
-    validate_on: list[str] = Field([], alias="validate")
-    budget_steps: int = 1
-    seed: int = 0
+class _Split(_Strict):
+    train: list[str] = Field(min_length=1)
+    validate_on: list[str] = Field(min_length=1, alias="validate")
 
 
-class _Value(_Strict):
-    score: float = 0.0
-    cases: dict[str, dict[str, float | None] | None] = {}
-    curve: _Curve = []
-    validation_curve: _Curve = []
+class _Trial(_Strict):
+    loss: dict[str, Any]
+    split: str
+    steps: int = Field(ge=1)
+    seed: int
+    study: str
+    metrics: list[str]
+
+
+class _Measurement(_Strict):
+    values: dict[str, dict[str, dict[str, float | None]]]
+    curve: _Curve
+    validation_curve: _Curve
     trajectory: list[dict[str, float]] = []
-    seconds: float = 0.0
+    false_voxels: dict[str, dict[str, int]] = {}
+    seconds: float
 
 
 class _Candidate(_Strict):
@@ -51,29 +57,39 @@ class _Candidate(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row of a ledger's table, by its key: the ticket of a training, the id of a candidate, a hash."""
+    """A row of a ledger's table, by its key: the ticket of a trial, the id of a candidate, a hash."""
 
     ledger: Path
     table: str
     key: int | str
 
-    def request(self, text: str) -> dict[str, Any]:
-        """What was asked for.
+    def trial(self, text: str) -> dict[str, Any]:
+        """What was asked for; whom it is trained and validated on is named by an id.
 
         Raises:
-            LossevoError: no JSON, or not such a request.
+            LossevoError: no JSON, or not a trial.
         """
-        return self._checked(_Request, text, "request")
+        return self._checked(_Trial, text, "trial")
 
-    def value(self, text: str) -> dict[str, Any]:
+    def split(self, text: str | None) -> dict[str, Any]:
+        """Whom trials are trained and validated on.
+
+        Raises:
+            LossevoError: not there, no JSON, or nobody on one side.
+        """
+        if text is None:
+            raise self._damaged("document", "no such row, though a trial names it")
+        return self._checked(_Split, text, "document")
+
+    def measurement(self, text: str) -> dict[str, Any]:
         """What a training came to.
 
         Raises:
-            LossevoError: no JSON, or not such a result.
+            LossevoError: no JSON, or not a measurement.
         """
-        return self._checked(_Value, text, "value")
+        return self._checked(_Measurement, text, "measurement")
 
-    def status(self, text: str, value: str | None) -> Status:
+    def status(self, text: str, measurement: str | None) -> Status:
         """How a training ended.
 
         Raises:
@@ -82,8 +98,8 @@ class Place:
         known = [status.value for status in Status]
         if text not in known:
             raise self._damaged("status", f"{shown(text)}, expected one of {', '.join(known)}")
-        if text == Status.DONE.value and value is None:
-            raise self._damaged("value", f"nothing, but the training is {text}")
+        if text == Status.DONE.value and measurement is None:
+            raise self._damaged("measurement", f"nothing, but the training is {text}")
         return Status(text)
 
     def document(self, text: str) -> dict[str, Any]:
@@ -150,7 +166,7 @@ class Place:
             raise self._damaged(column, f"{where}{problem['msg']}, found {shown(problem['input'])}") from None
 
     def _named(self, column: str) -> str:
-        kind = "ticket" if self.table == "trainings" else "row"
+        kind = "ticket" if self.table == "trials" else "row"
         return f"{self.ledger}: table {self.table}, {kind} {shown(self.key)}, column {column}"
 
     def _damaged(self, column: str, what: str) -> LossevoError:

@@ -36,7 +36,7 @@ from lossevo.errors import LossevoError, shown
 from lossevo.experiment.folder import locked, new_folder, read_json, write_json
 from lossevo.experiment.kinds import RUN_FILE, Kind, read_run_document
 from lossevo.experiment.ledger import Ledger
-from lossevo.training import TaskSettings, TrainingData, make_training_data
+from lossevo.training import Split, TaskSettings, TrainingData, make_training_data
 from lossevo.training.reference import missing_classes, reference_cases
 from lossevo.training.seeds import MAX_RUN_SEED
 
@@ -108,6 +108,11 @@ class Subjects:
     validation: tuple[str, ...]
     untouched: tuple[str, ...]
     hashes: Mapping[str, str]
+
+    @property
+    def split(self) -> Split:
+        """Whom the run trains and validates on."""
+        return Split(self.train, self.validation)
 
     @classmethod
     def of(cls, split: SubjectSplit, prepared: PreparedCohort) -> Self:

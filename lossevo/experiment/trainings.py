@@ -8,17 +8,16 @@ Until the first has ended there is no limit. The ledger records s, so that a res
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from lossevo.cluster import Executor, Job, Outcome, Status
 from lossevo.errors import LossevoError
-from lossevo.experiment.ledger import MAY_BRANCH, Ledger, Training
-from lossevo.training import TrainingRequest
+from lossevo.experiment.ledger import MAY_BRANCH, Ledger, Record
+from lossevo.training import Measurement, Trial
+from lossevo.training.trial import identity_of
 
 TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
 """Factory of the workers that :class:`OrderedTrainings` asks."""
@@ -29,14 +28,33 @@ STEP_LIMIT = "step_limit_s"
 _SENT_PER_WORKER = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The outcome of a training in its turn; ``replayed`` says if it was on record before."""
+
+    outcome: Outcome
+    replayed: bool
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """What was measured; None if the training did not end well."""
+        outcome = self.outcome
+        done = outcome.status is Status.DONE and outcome.value is not None
+        return Measurement.from_payload(outcome.value) if done and outcome.value is not None else None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing was measured, in words."""
+        return f"{self.outcome.status}: {self.outcome.error}"
+
+
 @dataclass
 class OrderedTrainings:
     """A queue of trainings whose outcomes come out in the order in which they went in.
 
     ``executor`` makes the executor when the first training has to run: a replay of a finished run needs none.
     ``step_limit_s`` is what the task states of the time limit; None to calibrate it.
-    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only. ``replayed`` says if
-    the outcome taken last was on record before.
+    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only.
     """
 
     ledger: Ledger
@@ -45,7 +63,6 @@ class OrderedTrainings:
     arrived: Callable[[Outcome], None] = lambda outcome: None
     computed: int = 0
     started: float | None = None
-    replayed: bool = False
     _executor: Executor | None = None
     _next: int = 0
     _waiting: deque[int] = field(default_factory=deque)
@@ -53,7 +70,7 @@ class OrderedTrainings:
     _recorded: set[int] = field(default_factory=set)
     _tickets: dict[int, int] = field(default_factory=dict)
     _unsent: deque[int] = field(default_factory=deque)
-    _requests: dict[int, TrainingRequest] = field(default_factory=dict)
+    _trials: dict[int, Trial] = field(default_factory=dict)
     _calibrating: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -84,20 +101,22 @@ class OrderedTrainings:
         elapsed_s = time.monotonic() - self.started if self.started is not None else 0.0
         return 3600 * self.computed / elapsed_s if elapsed_s > 0 else 0.0
 
-    def submit(self, request: TrainingRequest, *, phase: str, subject: str, calibrating: bool = False) -> None:
+    def submit(self, trial: Trial, *, phase: str, candidate: str, calibrating: bool = False) -> None:
         """Ask for a training; ``calibrating`` if its time says how long others may take.
 
+        A trial whose identity is on record with an outcome is not trained again.
+
         Raises:
-            LossevoError: the ledger holds another training at this place, so it was made by another version or
+            LossevoError: the ledger holds another trial at this place, so it was made by another version or
                 configuration.
         """
-        ticket, payload = self._next, request.to_payload()
+        ticket, identity = self._next, trial.identity
         self._next += 1
         self._waiting.append(ticket)
-        known = self._on_record(ticket, payload)
+        known = self._on_record(ticket, identity)
         if known is None:
-            self.ledger.submit(ticket, phase, subject, payload)
-            outcome = self.ledger.outcome_set_aside(payload)
+            self.ledger.submit(ticket, phase, candidate, trial.to_payload())
+            outcome = self.ledger.known_outcome(identity)
             if outcome is not None:
                 self.ledger.finish(ticket, outcome)
         else:
@@ -108,14 +127,14 @@ class OrderedTrainings:
             return
         if calibrating:
             self._calibrating.add(ticket)
-        self._requests[ticket] = request
+        self._trials[ticket] = trial
         self._unsent.append(ticket)
         self._send()
 
-    def _on_record(self, ticket: int, payload: Mapping[str, Any]) -> Training | None:
-        """The training on record under this ticket, if it is the one asked for."""
-        recorded = self.ledger.training(ticket)
-        if recorded is None or json.dumps(recorded.request, sort_keys=True) == json.dumps(payload, sort_keys=True):
+    def _on_record(self, ticket: int, identity: str) -> Record | None:
+        """The trial on record under this ticket, if it is the one asked for."""
+        recorded = self.ledger.record(ticket)
+        if recorded is None or identity_of(recorded.trial) == identity:
             return recorded
         if self.ledger.fact(MAY_BRANCH):
             self.ledger.set_aside_from(ticket)
@@ -132,16 +151,15 @@ class OrderedTrainings:
             self.started = time.monotonic()
         while self._unsent and len(self._tickets) < _SENT_PER_WORKER * self._executor.workers:
             ticket = self._unsent.popleft()
-            request = self._requests[ticket]
+            trial = self._trials[ticket]
             limit_s = None
             if self.step_limit_s is not None:
-                limit_s = LEAST_LIMIT_S + self.step_limit_s * request.budget_steps
-            self._tickets[self._executor.submit(Job(request.to_payload(), timeout_s=limit_s))] = ticket
+                limit_s = LEAST_LIMIT_S + self.step_limit_s * trial.fidelity.steps
+            self._tickets[self._executor.submit(Job(trial.to_payload(), timeout_s=limit_s))] = ticket
 
-    def take(self) -> Outcome:
+    def take(self) -> Taken:
         """The outcome of the training that was submitted first among those not taken yet; waits for it."""
         ticket = self._waiting.popleft()
-        self.replayed = ticket in self._recorded
         if ticket not in self._known:
             assert self._executor is not None
             for delivered, outcome in self._executor.completed():
@@ -154,13 +172,13 @@ class OrderedTrainings:
                 self.arrived(outcome)
                 if arrived == ticket:
                     break
-        return self._known.pop(ticket)
+        return Taken(self._known.pop(ticket), ticket in self._recorded)
 
     def _calibrate(self, ticket: int, outcome: Outcome) -> None:
-        request = self._requests.pop(ticket)
+        trial = self._trials.pop(ticket)
         if not (self._calibrates and ticket in self._calibrating and outcome.status is Status.DONE):
             return
-        step_limit_s = CALIBRATION_FACTOR * outcome.seconds / request.budget_steps
+        step_limit_s = CALIBRATION_FACTOR * outcome.seconds / trial.fidelity.steps
         if step_limit_s > (self.step_limit_s or 0.0):
             self.step_limit_s = step_limit_s
             self.ledger.record_fact(STEP_LIMIT, step_limit_s)

@@ -27,7 +27,7 @@ from lossevo.metalearning.learner import Learner
 from lossevo.metalearning.progress import MetaProgress
 from lossevo.metalearning.settings import MetaConfig
 from lossevo.metalearning.tasks import MetaOutcome
-from lossevo.training import TrainingRequest
+from lossevo.training import Fidelity, TrainingData, Trial
 from lossevo.training.seeds import meta_confirmation_seed, meta_evaluation_seed
 
 TASK_LIMIT = "task_limit_s"
@@ -67,7 +67,7 @@ class Course:
         folder: Path,
         config: MetaConfig,
         subjects: Subjects,
-        classes: int,
+        data: TrainingData,
         trainings: OrderedTrainings,
         workers: Workers,
         listener: Listener,
@@ -75,7 +75,8 @@ class Course:
         self._folder = folder
         self._config = config
         self._subjects = subjects
-        self._classes = classes
+        self._classes, self._study = len(data.class_names), data.fingerprint
+        self._replayed = False
         self._settings = config.settings
         self._trainings = trainings
         self._task_limit_s = trainings.ledger.fact(TASK_LIMIT)
@@ -192,7 +193,7 @@ class Course:
         ]
         write_text(self._folder / "evaluations.csv", csv_text(columns, rows))
         self._write()
-        kind = "replayed" if self._trainings.replayed else "evaluation"
+        kind = "replayed" if self._replayed else "evaluation"
         self._tell(kind, f"after {step} outer steps: validation Dice {finalist.score:.4f}")
 
     @property
@@ -276,24 +277,20 @@ class Course:
         phase = "confirmation" if confirm else "evaluation"
         planned = [(finalist, seed) for seed in seeds for finalist in finalists]
         for finalist, seed in planned:
-            request = TrainingRequest(
-                loss=finalist.spec,
-                train=self._subjects.train,
-                validate=self._subjects.validation,
-                budget_steps=self._config.task.budget_steps,
-                seed=seed,
-            )
+            fidelity = Fidelity(self._config.task.budget_steps, seed, self._subjects.split)
+            trial = Trial(finalist.spec, fidelity, self._study)
             calibrating = finalist in self._baselines
-            self._trainings.submit(request, phase=phase, subject=finalist.id, calibrating=calibrating)
+            self._trainings.submit(trial, phase=phase, candidate=finalist.id, calibrating=calibrating)
         for finalist, seed in planned:
-            outcome = self._trainings.take()
-            done = outcome.status is Status.DONE and outcome.value is not None
-            score = float(outcome.value["score"]) if done and outcome.value is not None else FAILED_SCORE
+            taken = self._trainings.take()
+            measurement = taken.measurement
+            score = FAILED_SCORE if measurement is None else measurement.mean("dice")
+            self._replayed = taken.replayed
             (finalist.confirmations if confirm else finalist.scores)[seed] = score
             if self._phase != "meta-training":
                 self._done += 1
-                told = f"Dice {score:.4f}" if done else f"{outcome.status}: {outcome.error}"
-                kind = "replayed" if self._trainings.replayed else "training"
+                told = taken.problem if measurement is None else f"Dice {score:.4f}"
+                kind = "replayed" if taken.replayed else "training"
                 self._tell(kind, f"{finalist.origin}, seed {seed}: {told}")
         if confirm:
             self._write()

@@ -94,8 +94,7 @@ class MetaRun:
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             workers = Workers(lambda: executor(WorkerSpec(META_WORKER, self.data)))
             trainings = OrderedTrainings(ledger, workers.get, self.config.task.step_limit_s)
-            classes = len(self.data.class_names)
             try:
-                return Course(self.folder, self.config, self.subjects, classes, trainings, workers, listener).run()
+                return Course(self.folder, self.config, self.subjects, self.data, trainings, workers, listener).run()
             finally:
                 workers.close()

@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 from deap import gp
 
-from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
 from lossevo.experiment.candidate import FAILED_SCORE, Candidate, seed_noise
@@ -36,7 +35,7 @@ from lossevo.search.simplification import effective_slots, simplify
 from lossevo.search.space import SearchSpace
 from lossevo.search.tuning import CoefficientTuner, with_slots
 from lossevo.search.variation import Variation
-from lossevo.training import TrainingRequest
+from lossevo.training import Fidelity, Split, Trial
 from lossevo.training.seeds import confirmation_seed, selection_seed
 
 MAX_REJECTED_IN_A_ROW = 50_000
@@ -47,13 +46,13 @@ _LEAST_TUNING = 16
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What a search optimises for: who is trained and validated on, for how many steps, with how many classes (with
-    background).
+    background), in which study (:class:`~lossevo.training.Trial`).
     """
 
-    train: tuple[str, ...]
-    validate: tuple[str, ...]
+    split: Split
     classes: int
-    budget_steps: int
+    steps: int
+    study: str = ""
 
 
 @dataclass
@@ -82,6 +81,7 @@ class Search:
         self._left_over = 0
         self._failed = 0
         self._again = 0
+        self._replayed = False
         self._entries: list[hall_of_fame.Entry] = []
         self.trainings.arrived = lambda outcome: self._tell("arrived", "")
 
@@ -278,7 +278,7 @@ class Search:
         for candidate in finalists:  # all at once: the first that is confirmed would lead before the others are
             candidate.confirmations.update(found[candidate.id])
         self._rank(finalists)
-        if not self.trainings.replayed:
+        if not self._replayed:
             self._tell_best()
 
     def _finalists(self, count: int) -> list[Candidate]:
@@ -329,23 +329,24 @@ class Search:
         return candidate
 
     def _submit(self, candidate: Candidate, seed: int) -> None:
-        request = TrainingRequest(
-            candidate.spec, self.problem.train, self.problem.validate, self.problem.budget_steps, seed
-        )
-        self.trainings.submit(request, phase=self._phase, subject=candidate.id, calibrating=candidate.given)
+        problem = self.problem
+        trial = Trial(candidate.spec, Fidelity(problem.steps, seed, problem.split), problem.study)
+        self.trainings.submit(trial, phase=self._phase, candidate=candidate.id, calibrating=candidate.given)
 
     def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
         """Wait for the training that was submitted first, keep its score, rank, and tell of it."""
-        outcome = self.trainings.take()
-        scores[seed] = score = _score(outcome)
+        taken = self.trainings.take()
+        measurement = taken.measurement
+        scores[seed] = score = FAILED_SCORE if measurement is None else measurement.mean("dice")
         self._done += 1
-        self._failed += outcome.status is not Status.DONE
+        self._failed += measurement is None
         leader = self._entries[0].id if self._entries else ""
         self._rank([candidate])
-        told = f"dice {score:.4f}" if outcome.status is Status.DONE else f"{outcome.status}: {outcome.error}"
-        kind = "replayed" if self.trainings.replayed else "training"
+        self._replayed = taken.replayed
+        told = f"dice {score:.4f}" if measurement is not None else taken.problem
+        kind = "replayed" if taken.replayed else "training"
         self._tell(kind, f"{candidate.id} {told}  {candidate.origin}")
-        if self._entries[0].id != leader and not self.trainings.replayed:
+        if self._entries[0].id != leader and not taken.replayed:
             self._tell_best()
 
     def _train_all(
@@ -412,10 +413,3 @@ def _express(proposal: Proposal, variation: Variation) -> Expression | None:
         return variation.to_expression(proposal.tree)
     except ExpressionError:
         return None
-
-
-def _score(outcome: Outcome) -> float:
-    if outcome.status is not Status.DONE or outcome.value is None:
-        return FAILED_SCORE
-    score = float(outcome.value["score"])
-    return score if math.isfinite(score) else FAILED_SCORE

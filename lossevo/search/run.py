@@ -37,7 +37,7 @@ from lossevo.training.threads import one_thread
 class RunConfig(Study):
     """Everything that the course of a search depends on."""
 
-    format: Literal["lossevo.run/1"] = "lossevo.run/1"
+    format: Literal["lossevo.run/2"] = "lossevo.run/2"
     space: SearchSpace
 
     @property
@@ -112,7 +112,7 @@ class Run:
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             search = Search(
                 space=self.config.space,
-                problem=Problem(self.subjects.train, self.subjects.validation, len(self.data.class_names), steps),
+                problem=Problem(self.subjects.split, len(self.data.class_names), steps, self.data.fingerprint),
                 seed=self.config.seed,
                 ledger=ledger,
                 trainings=trainings,

@@ -1,12 +1,12 @@
-"""The training task: (loss, task, budget, seed) -> result.
+"""The training task: a trial (loss, steps, seed, subjects) becomes a measurement.
 
 ``lossevo.training.trainer`` and ``lossevo.training.worker`` import MONAI, which takes seconds, and are therefore
-not imported here: a driver that only sends requests does not need them.
+not imported here: a driver that only sends trials does not need them.
 """
 
 from __future__ import annotations
 
-from lossevo.training.request import TrainingRequest, TrainingResult
+from lossevo.training.measurement import Measurement
 from lossevo.training.task import (
     DEFAULT_PATCH_CACHE_BYTES,
     TaskSettings,
@@ -14,13 +14,16 @@ from lossevo.training.task import (
     load_task,
     make_training_data,
 )
+from lossevo.training.trial import Fidelity, Split, Trial
 
 __all__ = [
     "DEFAULT_PATCH_CACHE_BYTES",
+    "Fidelity",
+    "Measurement",
+    "Split",
     "TaskSettings",
     "TrainingData",
-    "TrainingRequest",
-    "TrainingResult",
+    "Trial",
     "load_task",
     "make_training_data",
 ]

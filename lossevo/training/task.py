@@ -16,7 +16,7 @@ from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_
 from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings
 from lossevo.errors import LossevoError
 
-# Raise it whenever a change to this package makes the same request give another result: old and new results must
+# Raise it whenever a change to this package makes the same trial give another result: old and new results must
 # never be mixed in one ranking. tests/training/test_recipe.py tells when.
 RECIPE_VERSION = 4
 
@@ -89,7 +89,7 @@ class TaskSettings(BaseModel):
     def fingerprint(self, data_fingerprint: str) -> str:
         """sha256 (hex) over these settings, the data and the recipe: equal means that results may be compared.
 
-        ``budget_steps`` is left out: it is a default for requests, and each request states its own; so are
+        ``budget_steps`` is left out: it is a default for trials, and each trial states its own; so are
         ``preprocessing``, which is part of ``data_fingerprint``, and ``step_limit_s``, which no score depends on.
         """
         settings = self.model_dump_json(exclude={"budget_steps", "preprocessing", "step_limit_s"})
@@ -107,7 +107,7 @@ def load_task(path: Path) -> TaskSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """All that a worker needs besides the requests; numpy and paths only, so that it travels to any process.
+    """All that a worker needs besides the trials; numpy and paths only, so that it travels to any process.
 
     In memory it travels through an object store once; on disk it is a list of files, which a worker reads itself.
 
@@ -144,7 +144,7 @@ def make_training_data(
     """
     patch_size, classes = settings.patch_size, len(prepared.class_names)
     if settings.augmentation == "full":
-        # Imported here because torch takes seconds, and settings and requests need none of it.
+        # Imported here because torch takes seconds, and settings and trials need none of it.
         from lossevo.data.augmentation import context_size
 
         patch_size = context_size(patch_size, prepared.spacing_mm)

@@ -20,10 +20,11 @@ from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore, draw_order
 from lossevo.training.inference import predict
 from lossevo.training.lookahead import LearningLoss, look_ahead
+from lossevo.training.measurement import Measurement
 from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
 from lossevo.training.network import build_network
-from lossevo.training.request import TrainingRequest, TrainingResult
 from lossevo.training.task import TrainingData
+from lossevo.training.trial import Trial
 
 CURVE_POINTS = 60
 LOSS_EPOCHS = 100
@@ -32,9 +33,9 @@ LOSS_EPOCHS = 100
 CUDA_CHECK_INTERVAL = 25
 
 
-def train(request: TrainingRequest, data: TrainingData) -> TrainingResult:
+def train(trial: Trial, data: TrainingData) -> Measurement:
     """Train once; see :meth:`Trainer.train`. For many trainings on the same data keep a :class:`Trainer`."""
-    return Trainer(data).train(request)
+    return Trainer(data).train(trial)
 
 
 class Trainer:
@@ -54,7 +55,7 @@ class Trainer:
         self.patches = PatchStore(data.bank, self.device, augmentation, data.mirrored)
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
-    def train(self, request: TrainingRequest) -> TrainingResult:
+    def train(self, trial: Trial) -> Measurement:
         """Train with AdamW on a one-cycle schedule and validate by the Dice of the argmax over whole volumes.
 
         Trainings with the same seed, subjects and budget differ in the loss only: initial weights, batches,
@@ -62,19 +63,20 @@ class Trainer:
         it runs with the same number of torch threads.
 
         Raises:
-            LossevoError: the request names an unknown loss or subject, or no validation subject has foreground.
+            LossevoError: the trial names an unknown loss or subject, is of another study, or no validation subject has
+                foreground.
             FloatingPointError: the training loss or its gradient is not finite; the message names the step.
         """
         started = time.perf_counter()
-        settings = self.data.settings
-        loss = from_spec(request.loss).to(self.device)
+        settings, steps, seed = self.data.settings, trial.fidelity.steps, trial.fidelity.seed
+        loss = from_spec(trial.loss).to(self.device)
         loss.use_spacing(self.data.volumes[0].spacing_mm)
-        rows, volumes = self._select(request)
+        rows, volumes = self._select(trial)
         network = build_network(
             settings,
             channel_count=self.data.bank.channels,
             class_count=len(self.data.class_names),
-            seed=request.seed,
+            seed=seed,
             device=self.device,
         )
         optimiser = torch.optim.AdamW(
@@ -83,22 +85,18 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=settings.learning_rate,
-            total_steps=request.budget_steps,
+            total_steps=steps,
             pct_start=settings.warmup_share,
         )
         order, flips = draw_order(
             rows,
             batch_size=settings.batch_size,
-            steps=request.budget_steps,
-            seed=request.seed,
+            steps=steps,
+            seed=seed,
             flip_probability=self.flip_probability,
         )
-        draws = (
-            draw(request.seed, steps=request.budget_steps, batch_size=settings.batch_size)
-            if settings.augmentation == "full"
-            else None
-        )
-        checkpoints = _checkpoints(request.budget_steps, settings.validations)
+        draws = draw(seed, steps=steps, batch_size=settings.batch_size) if settings.augmentation == "full" else None
+        checkpoints = _checkpoints(steps, settings.validations)
         curve = LossCurve(check_interval=CUDA_CHECK_INTERVAL if self.device.type == "cuda" else 1)
         validation_curve: list[list[float]] = []
         cases: dict[str, _Validated] = {}
@@ -122,9 +120,7 @@ class Trainer:
             curve.add(value.detach(), nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
             optimiser.step()
             schedule.step()
-            for _ in range(
-                LOSS_EPOCHS * (step - 1) // request.budget_steps, LOSS_EPOCHS * step // request.budget_steps
-            ):
+            for _ in range(LOSS_EPOCHS * (step - 1) // steps, LOSS_EPOCHS * step // steps):
                 loss.step()
             if step in checkpoints:
                 curve.check()
@@ -132,9 +128,10 @@ class Trainer:
                 validation_curve.append([step, mean_dice(case.dice for case in cases.values())])
 
         foreground = self.data.class_names[1:]
-        return TrainingResult(
-            score=validation_curve[-1][1],
-            cases={case_id: dict(zip(foreground, case.dice, strict=True)) for case_id, case in cases.items()},
+        return Measurement(
+            values={
+                "dice": {case_id: dict(zip(foreground, case.dice, strict=True)) for case_id, case in cases.items()}
+            },
             curve=curve.thinned(CURVE_POINTS),
             validation_curve=validation_curve,
             seconds=time.perf_counter() - started,
@@ -150,16 +147,21 @@ class Trainer:
             },
         )
 
-    def _select(self, request: TrainingRequest) -> tuple[NDArray[np.int64], list[AnyVolume]]:
+    def _select(self, trial: Trial) -> tuple[NDArray[np.int64], list[AnyVolume]]:
         """Patch indices of the training subjects and whole volumes of the validation subjects."""
-        known = {volume.subject for volume in self.data.volumes}
-        for subject in (*request.train, *request.validate):
+        if trial.study not in ("", self.data.fingerprint):
+            raise LossevoError(
+                f"the training is of another study ({trial.study[:8]}…) than the data here "
+                f"({self.data.fingerprint[:8]}…): task or cohort differ"
+            )
+        split, known = trial.fidelity.split, {volume.subject for volume in self.data.volumes}
+        for subject in (*split.train, *split.validate):
             if subject not in known:
                 raise LossevoError(f"no subject '{subject}' in the training data{nearest(subject, known)}")
-        volumes = [volume for volume in self.data.volumes if volume.subject in set(request.validate)]
+        volumes = [volume for volume in self.data.volumes if volume.subject in set(split.validate)]
         if not any(volume.label.any() for volume in volumes):
             raise LossevoError("no validation subject has a labelled voxel, so their Dice is undefined; choose others")
-        return self.data.bank.of_subjects(request.train), volumes
+        return self.data.bank.of_subjects(split.train), volumes
 
     def _validate(self, network: nn.Module, volume: AnyVolume) -> _Validated:
         prediction, label = predict(network, volume.image, self.data.settings, self.device), volume.label

@@ -275,7 +275,7 @@ class TestResume:
 
     def test_a_run_of_another_version(self, refused, run):
         with closing(sqlite3.connect(run / "ledger.sqlite")) as ledger, ledger:
-            ledger.execute("UPDATE trainings SET request = replace(request, '_steps\": 2', '_steps\": 3')")
+            ledger.execute("UPDATE trials SET trial = replace(trial, 'steps\": 2', 'steps\": 3')")
         refused("training 0 on record is not the one asked for now", "search", "--resume", run, "--in-process")
 
 

@@ -144,23 +144,31 @@ class TestLedger:
     @pytest.mark.parametrize(
         ("column", "text", "told"),
         [
-            ("request", "", "damaged (no JSON"),
-            ("request", "{", "damaged (no JSON"),
-            ("request", "3", "Input should be a valid dictionary"),
-            ("request", '{"seed": "x"}', "seed: Input should be a valid integer, found 'x'"),
-            ("value", "[", "damaged (no JSON"),
-            ("value", "[]", "Input should be a valid dictionary"),
-            ("value", '{"score": null}', "score: Input should be a valid number, found None"),
-            ("value", '{"curve": [1]}', "curve.0: Input should be a valid list, found 1"),
-            ("value", '{"score": 1, "score": 2}', "the key 'score' is given twice"),
-            ("value", None, "nothing, but the training is done"),
+            ("trial", "", "damaged (no JSON"),
+            ("trial", "{", "damaged (no JSON"),
+            ("trial", "3", "Input should be a valid dictionary"),
+            (
+                "trial",
+                '{"loss": {}, "split": "a", "steps": 1, "study": "", "metrics": [], "seed": "x"}',
+                "seed: Input should be a valid",
+            ),
+            ("measurement", "[", "damaged (no JSON"),
+            ("measurement", "[]", "Input should be a valid dictionary"),
+            (
+                "measurement",
+                '{"values": {"dice": {"a": {"b": "x"}}}}',
+                "values.dice.a.b: Input should be a valid number, found 'x'",
+            ),
+            ("measurement", '{"values": {}, "curve": [1]}', "curve.0: Input should be a valid list, found 1"),
+            ("measurement", '{"score": 1, "score": 2}', "the key 'score' is given twice"),
+            ("measurement", None, "nothing, but the training is done"),
             ("status", "perfect", "'perfect', expected one of done"),
         ],
     )
     def test_a_training(self, refused, run, changed, column, text, told):
-        changed(f"UPDATE trainings SET {column} = ? WHERE ticket = 2", text)
+        changed(f"UPDATE trials SET {column} = ? WHERE ticket = 2", text)
         for command in (["hof", run, "--show", "1"], ["search", "--resume", run, "--in-process"]):
-            refused(command, f"{run / 'ledger.sqlite'}: table trainings, ticket 2, column {column}: damaged (", told)
+            refused(command, f"{run / 'ledger.sqlite'}: table trials, ticket 2, column {column}: damaged (", told)
 
     @pytest.mark.parametrize(
         "text",

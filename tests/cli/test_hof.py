@@ -71,7 +71,7 @@ class TestJson:
             assert training["status"] == "done"
             assert training["steps"] == 2
             assert len(training["curve"]) == 2
-            assert training["validation_curve"][-1] == [2, training["score"]]
+            assert training["validation_curve"][-1] == [2, training["means"]["dice"]]
 
 
 class TestShow:
@@ -169,10 +169,10 @@ def test_false_alarms_stand_beside_the_dice(cli, finished, tmp_path):
     best = json.loads((run / "hall_of_fame.json").read_text())[0]["id"]
     with sqlite3.connect(run / "ledger.sqlite") as ledger:
         ledger.execute(
-            "UPDATE trainings SET value = json_set(value, '$.false_voxels', json(?)) WHERE subject = ?",
+            "UPDATE trials SET measurement = json_set(measurement, '$.false_voxels', json(?)) WHERE candidate = ?",
             (json.dumps({"ball_01": {"cyst": 7, "tumour": 0}}), best),
         )
-        (trainings,) = ledger.execute("SELECT COUNT(*) FROM trainings WHERE subject = ?", (best,)).fetchone()
+        (trainings,) = ledger.execute("SELECT COUNT(*) FROM trials WHERE candidate = ?", (best,)).fetchone()
     said = cli("hof", run)
     assert (said.status, said.err) == (0, "")
     assert "false alarms" in said.out

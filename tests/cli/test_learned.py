@@ -34,12 +34,12 @@ def run(finished, tmp_path) -> Path:
         loss={"learned": CROSS_ENTROPY.to_json()},
     )
     with Ledger(folder / "ledger.sqlite") as ledger:
-        trainings = ledger.trainings()
-        ledger.submit(len(trainings), "evaluation", ID, {**trainings[0].request, "loss": network.loss})
+        records = ledger.records()
+        ledger.submit(len(records), "evaluation", ID, {**records[0].trial, "loss": network.loss})
     hall_of_fame.write([network, replace(second, origin=Distilled((ID,), 0.98)), *others], folder)
     config = json.loads((folder / "run.json").read_text())
     del config["space"]
-    (folder / "run.json").write_text(json.dumps({**config, "format": "lossevo.metalearning/1", "settings": {}}))
+    (folder / "run.json").write_text(json.dumps({**config, "format": "lossevo.metalearning/2", "settings": {}}))
     return folder
 
 

@@ -24,7 +24,7 @@ REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity",
 
 def outcomes(folder: Path) -> int:
     with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
-        return sum(training.outcome is not None for training in ledger.trainings())
+        return sum(record.outcome is not None for record in ledger.records())
 
 
 class TestTerminal:

@@ -18,7 +18,7 @@ from lossevo.experiment.ledger import Ledger
 
 def requests(run: Path) -> list:
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
-        return [training.request for training in ledger.trainings()]
+        return [record.trial for record in ledger.records()]
 
 
 @pytest.fixture
@@ -127,7 +127,10 @@ class TestAtOnce:
         for run in runs.values():
             subjects = Subjects.read(run)
             for request in requests(run):
-                assert (request["train"], request["validate"]) == ([*subjects.train], [*subjects.validation])
+                assert (request["split"]["train"], request["split"]["validate"]) == (
+                    [*subjects.train],
+                    [*subjects.validation],
+                )
 
     @pytest.mark.parametrize("command", ["search", "evaluate"])
     def test_of_those_with_one_name_one_runs_and_is_not_disturbed(self, start, space_file, cohort, tmp_path, command):
@@ -209,7 +212,7 @@ class TestMoreOfTheSame:
         run = tmp_path / "run"
         assert cli(*arguments, "--run", run, "--in-process").status == 0
         with Ledger(run / "ledger.sqlite") as ledger, ledger._transaction() as connection:
-            connection.execute("UPDATE trainings SET status = 'timeout', value = NULL WHERE ticket IN (3, 4)")
+            connection.execute("UPDATE trials SET status = 'timeout', measurement = NULL WHERE ticket IN (3, 4)")
         said = cli("search", "--resume", run, "--retry-failed", "--in-process")
         assert said.status == 0
         assert "2 failed trainings are done again." in said.out

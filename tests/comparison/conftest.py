@@ -17,8 +17,9 @@ from lossevo.export.document import document_of
 from lossevo.expression import Expression
 from lossevo.losses.neural import LossNetwork
 from lossevo.search import Run, RunConfig, load_space
-from lossevo.training import TaskSettings, TrainingRequest
+from lossevo.training import TaskSettings
 from tests.networks import CROSS_ENTROPY
+from tests.trials import trial_of
 
 SMALL = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
 SPACING_MM = (4.0, 4.0, 4.0)
@@ -79,9 +80,9 @@ def searched_run(tmp_path: Path) -> SearchedRun:
 def put_on_record(run: Path, loss_id: str, spec: dict[str, object]) -> None:
     """As a search does it when it is about to train with a loss."""
     subjects = Subjects.read(run)
-    request = TrainingRequest(spec, subjects.train, subjects.validation, budget_steps=3, seed=0)
+    request = trial_of(spec, subjects.train, subjects.validation, 3)
     with Ledger(run / "ledger.sqlite") as ledger:
-        ledger.submit(len(ledger.trainings()), "evolution", loss_id, request.to_payload())
+        ledger.submit(len(ledger.records()), "evolution", loss_id, request.to_payload())
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def metalearned_run(searched_run: SearchedRun) -> Callable[[Path], Path]:
         hall_of_fame.write([network, replace(distilled, rank=2, origin=Distilled((network.id,), 0.9))], folder)
         config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         kept = {key: config[key] for key in ("cohort", "labels", "spacing_mm", "task", "seed")}
-        document = {"format": "lossevo.metalearning/1", "settings": {"outer_loss": "dice"}, **kept}
+        document = {"format": "lossevo.metalearning/2", "settings": {"outer_loss": "dice"}, **kept}
         (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
         return folder
 

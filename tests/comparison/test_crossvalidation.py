@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossevo.comparison import Comparison, Event
+from lossevo.comparison import Comparison
 from lossevo.data import MERGED, SEPARATE, splits_json
 from lossevo.errors import LossevoError
-from lossevo.experiment import Subjects
+from lossevo.experiment import Event, Subjects
 from lossevo.search import read_config as read_run_config
-from lossevo.training import TaskSettings
+from lossevo.training import Fidelity, TaskSettings
 from tests.cohorts import write_balls
 
 OUTPUTS = ("cases.csv", "summary.csv", "comparisons.csv", "summary.json", "table.md")
@@ -53,22 +53,21 @@ class TestProtocol:
                     subject
                     for planned in comparison.schedule
                     if (planned.seed, planned.contender.name) == (seed, loss)
-                    for subject in planned.request.validate
+                    for subject in planned.trial.fidelity.split.validate
                 ]
                 assert sorted(tested) == sorted({volume.subject for volume in comparison.data.volumes})
         for planned in comparison.schedule:
-            assert set(planned.request.train).isdisjoint(planned.request.validate)
-            assert len(planned.request.train) + len(planned.request.validate) == 7
+            split = planned.trial.fidelity.split
+            assert set(split.train).isdisjoint(split.validate)
+            assert len(split.train) + len(split.validate) == 7
 
     def test_losses_differ_in_nothing_but_the_loss(self, balls, configured, tmp_path):
         comparison = Comparison.create(tmp_path / "out", configured(balls(6), seeds=2))
-        conditions: dict[tuple[int, int], set[tuple[object, ...]]] = {}
+        conditions: dict[tuple[int, int], set[Fidelity]] = {}
         for planned in comparison.schedule:
-            request = planned.request
-            condition = (request.train, request.validate, request.budget_steps, request.seed)
-            conditions.setdefault((planned.seed, planned.fold), set()).add(condition)
+            conditions.setdefault((planned.seed, planned.fold), set()).add(planned.trial.fidelity)
         assert all(len(same) == 1 for same in conditions.values())
-        seeds = [seed for ((*_, seed),) in conditions.values()]
+        seeds = [fidelity.seed for (fidelity,) in conditions.values()]
         assert len(set(seeds)) == len(seeds)
         assert min(seeds) >= 1_000_000  # no search uses these
 
@@ -79,7 +78,7 @@ class TestProtocol:
         subjects = Subjects.read(run)
         assert comparison.plan.tested == subjects.untouched
         for planned in comparison.schedule:
-            assert {*subjects.train, *subjects.validation} <= set(planned.request.train)
+            assert {*subjects.train, *subjects.validation} <= set(planned.trial.fidelity.split.train)
 
     def test_also_in_a_renamed_copy_of_the_cohort(self, balls, searched_run, configured, tmp_path):
         run = searched_run(balls(12))
@@ -323,7 +322,7 @@ class TestResume:
         killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=120)
         assert killed.returncode == -signal.SIGKILL
         with sqlite3.connect(folder / "ledger.sqlite") as ledger:
-            (finished,) = ledger.execute("SELECT COUNT(*) FROM trainings WHERE status IS NOT NULL").fetchone()
+            (finished,) = ledger.execute("SELECT COUNT(*) FROM trials WHERE status IS NOT NULL").fetchone()
         assert finished == 3
         replayed = []
         Comparison.open(folder).run(in_process, listener=lambda event: replayed.append(event.kind == "replayed"))

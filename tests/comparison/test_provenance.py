@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 
 import pytest
 
 from lossevo.comparison import SearchRecord, contenders_from
 from lossevo.errors import LossevoError
-from lossevo.experiment import hall_of_fame
+from lossevo.experiment import Ledger, hall_of_fame
 from lossevo.export.document import read_document
+from tests.trials import trial_of
 
 
 @pytest.fixture
@@ -40,11 +40,8 @@ def test_so_is_the_ledger_of_another_run(runs):
 def test_so_is_one_training_among_others_on_somebody_untouched(runs):
     run, _ = runs
     untouched = json.loads((run / "subjects.json").read_text())["untouched"]
-    with sqlite3.connect(run / "ledger.sqlite") as ledger:
-        ledger.execute(
-            "INSERT INTO trainings (ticket, phase, subject, request, submitted) VALUES (9, 'tuning', 'x', ?, 0)",
-            (json.dumps({"train": untouched[:1], "validate": untouched[1:2]}),),
-        )
+    with Ledger(run / "ledger.sqlite") as ledger:
+        ledger.submit(9, "tuning", "x", trial_of("dice", untouched[:1], untouched[1:2], 3).to_payload())
     with pytest.raises(LossevoError, match=f"they differ in {', '.join(untouched[:2])}"):
         contenders_from(hof=[f"{run}:1"])
 

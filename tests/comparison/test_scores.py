@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lossevo.cluster import Outcome, Status
 from lossevo.comparison.scores import CaseScore, FalseAlarms, case_scores, false_alarms, subject_scores, to_csv
 from lossevo.errors import LossevoError
+from lossevo.training import Measurement
 from lossevo.training.metrics import dice_per_class, false_voxels_per_class
 from lossevo.training.reference import ReferenceCase, classes_in
 
@@ -25,11 +26,19 @@ def case(name: str, subject: str, *classes: int) -> ReferenceCase:
 
 
 def scores_of(outcome: Outcome, cases: list[ReferenceCase], **given) -> list[CaseScore]:
-    return case_scores(outcome, cases, CLASSES, **{"loss": "dice", "fold": 1, "seed": 0, "training_seed": 7, **given})
+    measurement = Measurement.from_payload(outcome.value) if outcome.value else None
+    return case_scores(
+        outcome.status,
+        measurement,
+        cases,
+        CLASSES,
+        **{"loss": "dice", "fold": 1, "seed": 0, "training_seed": 7, **given},
+    )
 
 
 def done(cases: dict[str, dict[str, float | None]], false_voxels: dict[str, dict[str, int]] | None = None) -> Outcome:
-    return Outcome(Status.DONE, {"cases": cases, "false_voxels": false_voxels or {}}, "", 1.0, "here")
+    measurement = Measurement({"dice": cases}, [], [], 1.0, false_voxels=false_voxels or {})
+    return Outcome(Status.DONE, measurement.to_payload(), "", 1.0, "here")
 
 
 def score(dice: float | None, *, loss="dice", seed=0, subject="s", case="s", class_name="L1") -> CaseScore:

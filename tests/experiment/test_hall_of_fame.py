@@ -142,7 +142,7 @@ class TestFiles:
         (tmp_path / "run.json").write_text("{}")
         with pytest.raises(LossevoError, match=r"no training has ended yet.*lossevo search --resume"):
             read(tmp_path)
-        (tmp_path / "run.json").write_text('{"format": "lossevo.metalearning/1"}')
+        (tmp_path / "run.json").write_text('{"format": "lossevo.metalearning/2"}')
         with pytest.raises(LossevoError, match=r"no training has ended yet.*lossevo metalearn --resume"):
             read(tmp_path)
 

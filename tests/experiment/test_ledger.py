@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sqlite3
@@ -17,10 +18,14 @@ import lossevo
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment.folder import locked
-from lossevo.experiment.ledger import MAY_BRANCH, SCHEMA, Ledger, Training
+from lossevo.experiment.ledger import MAY_BRANCH, SCHEMA, Ledger, Record
+from lossevo.training import Measurement
+from lossevo.training.trial import identity_of
+from tests.trials import trial_of
 
-REQUEST = {"loss": {"name": "dice"}, "train": ["a"], "validate": ["b"], "budget_steps": 3, "seed": 0}
-DONE = Outcome(Status.DONE, {"score": 0.1 + 0.2, "curve": [[1, 0.5]], "cases": {"b": None}}, "", 1.5, "host:1", 2)
+TRIAL = trial_of("dice", ("a",), ("b",), 3).to_payload()
+VALUE = Measurement({"dice": {"b": {"L1": 0.1 + 0.2}}}, [[1, 0.5]], [[3, 0.3]], 1.0).to_payload()
+DONE = Outcome(Status.DONE, VALUE, "", 1.5, "host:1", 2)
 FAILED = Outcome(Status.DIVERGED, None, "FloatingPointError: at step 3 — ∞ (trainer.py:7)", 0.5, "host:2")
 
 
@@ -35,65 +40,59 @@ def ledger(path):
         yield opened
 
 
-def reopened(path: Path) -> list[Training]:
+def reopened(path: Path) -> list[Record]:
     with Ledger(path, read_only=True) as ledger:
-        return ledger.trainings()
+        return ledger.records()
 
 
 class TestRecords:
     def test_a_training_comes_back_as_it_went_in(self, ledger, path):
-        ledger.submit(0, "evolution", "3fa9c1d2", REQUEST)
-        assert ledger.training(0) == Training(0, "evolution", "3fa9c1d2", REQUEST, None)
+        ledger.submit(0, "evolution", "3fa9c1d2", TRIAL)
+        assert ledger.record(0) == Record(0, "evolution", "3fa9c1d2", TRIAL, None)
         ledger.finish(0, DONE)
-        assert ledger.training(0).outcome == DONE
-        assert reopened(path) == ledger.trainings() == [Training(0, "evolution", "3fa9c1d2", REQUEST, DONE)]
+        assert ledger.record(0).outcome == DONE
+        assert reopened(path) == ledger.records() == [Record(0, "evolution", "3fa9c1d2", TRIAL, DONE)]
 
-    @pytest.mark.parametrize("status", set(Status) - {Status.DONE})
+    @pytest.mark.parametrize("status", [status for status in Status if status is not Status.DONE])
     def test_so_does_a_failure(self, ledger, status):
         failed = Outcome(status, None, FAILED.error, 0.5, "host:2", 5)
-        ledger.submit(0, "tuning", "x", REQUEST)
+        ledger.submit(0, "tuning", "x", TRIAL)
         ledger.finish(0, failed)
-        assert ledger.training(0).outcome == failed
+        assert ledger.record(0).outcome == failed
 
     def test_what_was_never_asked_for_is_unknown(self, ledger):
-        assert ledger.training(0) is None
+        assert ledger.record(0) is None
         assert ledger.measured("x") is ledger.simplified("x") is ledger.candidate("x") is None
-        assert ledger.trainings() == []
+        assert ledger.records() == []
 
     def test_trainings_are_listed_in_the_order_of_asking(self, ledger):
         for ticket in (2, 0, 1):
-            ledger.submit(ticket, "evolution", str(ticket), REQUEST)
-        assert [training.ticket for training in ledger.trainings()] == [0, 1, 2]
+            ledger.submit(ticket, "evolution", str(ticket), TRIAL)
+        assert [record.ticket for record in ledger.records()] == [0, 1, 2]
 
     def test_whom_its_trainings_saw(self, ledger, path):
         assert ledger.subjects_used() == (frozenset(), frozenset())
         for ticket, (train, validate) in enumerate([(["a", "ü"], ["b"]), (["a", "ü"], ["b"]), (["c"], ["a"])]):
-            ledger.submit(ticket, "evolution", f"loss{ticket}", {**REQUEST, "train": train, "validate": validate})
+            split = {"train": train, "validate": validate}
+            ledger.submit(ticket, "evolution", f"loss{ticket}", {**TRIAL, "split": split})
         with Ledger(path, read_only=True) as opened:
             assert opened.subjects_used() == ({"a", "ü", "c"}, {"a", "b"})
-            assert opened.has_training_of("loss2")
-            assert not opened.has_training_of("loss")
+            assert opened.has_trial_of("loss2")
+            assert not opened.has_trial_of("loss")
 
     @pytest.mark.parametrize("train", [None, "a", [], [1], [["a"]], {"a": 1}])
     def test_a_training_that_does_not_say_whom_it_saw(self, ledger, train):
-        ledger.submit(0, "evolution", "loss", REQUEST)
-        ledger.submit(1, "evolution", "loss", {**REQUEST, "train": train})
+        ledger.submit(0, "evolution", "loss", TRIAL)
+        ledger.submit(1, "evolution", "loss", {**TRIAL, "split": {"train": train, "validate": ["b"]}})
         with pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged \(.*(no subjects|train)"):
             ledger.subjects_used()
 
-    def test_an_entry_of_the_results(self, ledger):
-        for ticket, value in enumerate([{"score": 0.5, "false_voxels": {"b": {"L1": 3}}}, {"score": 0.4}, None]):
-            ledger.submit(ticket, "evolution", f"loss{ticket}", REQUEST)
-            status = Status.DONE if value else Status.DIVERGED
-            ledger.finish(ticket, Outcome(status, value, "", 1.0, "host:1"))
-        assert ledger.results("false_voxels") == [("loss0", {"b": {"L1": 3}})]
-
     def test_a_ticket_is_used_once(self, ledger):
-        ledger.submit(0, "evolution", "a", REQUEST)
+        ledger.submit(0, "evolution", "a", TRIAL)
         with pytest.raises(sqlite3.IntegrityError):
-            ledger.submit(0, "evolution", "b", REQUEST)
+            ledger.submit(0, "evolution", "b", TRIAL)
         ledger.finish(0, DONE)  # and the ledger goes on
-        assert ledger.training(0).subject == "a"
+        assert ledger.record(0).candidate == "a"
 
     def test_screening_results_and_candidates(self, ledger):
         ledger.remember_measured([("a", "", "f"), ("b", "finite", "")])
@@ -113,22 +112,22 @@ class TestAnotherCourse:
 
     def test_what_is_set_aside_is_off_the_record_and_found_by_its_request(self, ledger):
         for ticket in range(4):
-            ledger.submit(ticket, "evolution", "a", {**REQUEST, "seed": ticket})
+            ledger.submit(ticket, "evolution", "a", {**TRIAL, "seed": ticket})
         ledger.finish(0, DONE)
         ledger.finish(2, DONE)
         ledger.set_aside_from(1)
-        assert [training.ticket for training in ledger.trainings()] == [0]
-        assert ledger.outcome_set_aside({**REQUEST, "seed": 2}) == DONE
-        assert ledger.outcome_set_aside({**REQUEST, "seed": 3}) is None, "it had not ended"
+        assert [record.ticket for record in ledger.records()] == [0]
+        assert ledger.known_outcome(identity_of({**TRIAL, "seed": 2})) == DONE
+        assert ledger.known_outcome(identity_of({**TRIAL, "seed": 3})) is None, "it had not ended"
 
     def test_failures_are_forgotten_but_for_those_of_the_loss(self, ledger):
         statuses = (Status.DONE, Status.DIVERGED, Status.TIMEOUT, Status.DIED, Status.OUT_OF_MEMORY, Status.ERROR)
         for ticket, status in enumerate(statuses):
-            ledger.submit(ticket, "evolution", "a", {**REQUEST, "seed": ticket})
+            ledger.submit(ticket, "evolution", "a", {**TRIAL, "seed": ticket})
             ledger.finish(ticket, DONE if status is Status.DONE else Outcome(status, None, "why", 1.0, "w"))
         assert ledger.fact(MAY_BRANCH) is None
         assert ledger.forget_failures() == 4
-        kept = [training.outcome.status for training in ledger.trainings() if training.outcome]
+        kept = [record.outcome.status for record in ledger.records() if record.outcome]
         assert kept == [Status.DONE, Status.DIVERGED]
         assert ledger.fact(MAY_BRANCH) == 1
         assert ledger.forget_failures() == 0
@@ -146,20 +145,22 @@ class TestDurability:
     def test_a_record_is_there_before_the_call_returns(self, path):
         """Whatever happens to the process then: nothing is flushed at its end."""
         program = (
-            "import os, sys, pathlib\n"
+            "import json, os, sys, pathlib\n"
+            "trial, value = map(json.loads, sys.argv[2:])\n"
             "from lossevo.experiment.ledger import Ledger\n"
             "from lossevo.cluster import Outcome, Status\n"
             "ledger = Ledger(pathlib.Path(sys.argv[1]), create=True)\n"
-            "ledger.submit(0, 'evolution', 'a', {'seed': 0})\n"
-            "ledger.finish(0, Outcome(Status.DONE, {'score': 0.5}, '', 1.0, 'w'))\n"
-            "ledger.submit(1, 'evolution', 'b', {'seed': 0})\n"
+            "ledger.submit(0, 'evolution', 'a', trial)\n"
+            "ledger.finish(0, Outcome(Status.DONE, value, '', 1.0, 'w'))\n"
+            "ledger.submit(1, 'evolution', 'b', trial)\n"
             "os.kill(os.getpid(), 9)\n"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path(lossevo.__file__).parents[1])}
-        ended = subprocess.run([sys.executable, "-c", program, str(path)], env=environment)
+        arguments = [str(path), json.dumps(TRIAL), json.dumps(VALUE)]
+        ended = subprocess.run([sys.executable, "-c", program, *arguments], env=environment)
         assert ended.returncode == -9
         done, open_ = reopened(path)
-        assert done.outcome.value == {"score": 0.5}
+        assert done.outcome.value == VALUE
         assert open_.outcome is None
 
     def test_it_is_written_ahead_and_synchronised(self, ledger, path):
@@ -172,12 +173,12 @@ class TestDurability:
         def read() -> None:
             with Ledger(path, read_only=True) as reader:
                 while not stop.is_set():
-                    seen.append(reader.trainings())
+                    seen.append(reader.records())
 
         thread = threading.Thread(target=read)
         thread.start()
         for ticket in range(150):
-            ledger.submit(ticket, "evolution", "a", REQUEST)
+            ledger.submit(ticket, "evolution", "a", TRIAL)
             ledger.finish(ticket, DONE)
         stop.set()
         thread.join()
@@ -185,12 +186,12 @@ class TestDurability:
         assert counts == sorted(counts)
         assert len(set(counts)) > 3
         for trainings in seen:
-            assert [training.ticket for training in trainings] == list(range(len(trainings)))
-            assert all(training.outcome == DONE for training in trainings[:-1])
+            assert [record.ticket for record in trainings] == list(range(len(trainings)))
+            assert all(record.outcome == DONE for record in trainings[:-1])
 
     def test_a_reader_cannot_write(self, ledger, path):
         with Ledger(path, read_only=True) as reader, pytest.raises(LossevoError, match="readonly"):
-            reader.submit(0, "evolution", "a", REQUEST)
+            reader.submit(0, "evolution", "a", TRIAL)
 
 
 class TestWhatIsNoLedger:
@@ -218,21 +219,22 @@ class TestWhatIsNoLedger:
         with sqlite3.connect(path) as other:
             other.execute(f"PRAGMA user_version={SCHEMA + 1}")
         for read_only in (True, False):
-            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 3, .*upgrade lossevo"):
+            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 4, .*upgrade lossevo"):
                 Ledger(path, read_only=read_only)
 
-    def test_an_older_schema_can_be_read_but_not_go_on(self, path):
+    @pytest.mark.parametrize("read_only", [True, False])
+    @pytest.mark.parametrize("older", [1, 2])
+    def test_an_older_schema(self, path, older, read_only):
         Ledger(path, create=True).close()
         with sqlite3.connect(path) as other:
-            other.execute("PRAGMA user_version=1")
-        Ledger(path, read_only=True).close()
-        with pytest.raises(LossevoError, match=r"an older lossevo \(ledger schema 1, this writes 2\).*cannot go on"):
-            Ledger(path)
+            other.execute(f"PRAGMA user_version={older}")
+        with pytest.raises(LossevoError, match=rf"older lossevo \(ledger schema {older}, this reads 3\).*new run"):
+            Ledger(path, read_only=read_only)
 
     def test_a_damaged_one(self, path):
         with Ledger(path, create=True) as ledger:
             for ticket in range(200):
-                ledger.submit(ticket, "evolution", "a", REQUEST)
+                ledger.submit(ticket, "evolution", "a", TRIAL)
         content = bytearray(path.read_bytes())
         content[8192:] = b"\x5a" * (len(content) - 8192)
         path.write_bytes(content)
@@ -245,7 +247,7 @@ class TestWhatIsNoLedger:
         """Inside a page SQLite itself goes on, and gives tickets twice."""
         with Ledger(path, create=True) as ledger:
             for ticket in range(200):
-                ledger.submit(ticket, "evolution", "a", REQUEST)
+                ledger.submit(ticket, "evolution", "a", TRIAL)
         content = path.read_bytes()
         path.write_bytes(content[:-bytes_lost])
         with pytest.raises(LossevoError, match=r"ledger\.sqlite: (not a lossevo ledger, or )?damaged"):
@@ -254,31 +256,32 @@ class TestWhatIsNoLedger:
     @pytest.mark.parametrize(
         ("column", "content"),
         [
-            ("value", "'{\"score\": 0.'"),
-            ("value", "'7'"),
-            ("value", "CAST(x'7b22ff227d' AS TEXT)"),
-            ("request", "'rubbish'"),
-            ("request", "'[1]'"),
+            ("measurement", "'{\"score\": 0.'"),
+            ("measurement", "'7'"),
+            ("measurement", "CAST(x'7b22ff227d' AS TEXT)"),
+            ("trial", "'rubbish'"),
+            ("trial", "'[1]'"),
             ("status", "'dome'"),
         ],
     )
     def test_what_it_holds_is_not_what_was_written(self, path, column, content):
         with Ledger(path, create=True) as ledger:
-            ledger.submit(0, "evolution", "a", REQUEST)
+            ledger.submit(0, "evolution", "a", TRIAL)
             ledger.finish(0, DONE)
         with closing(sqlite3.connect(path)) as other, other:
-            other.execute(f"UPDATE trainings SET {column} = {content}")
+            other.execute(f"UPDATE trials SET {column} = {content}")
         with Ledger(path) as ledger:
-            for read in (ledger.trainings, lambda: ledger.training(0)):
+            for read in (ledger.records, lambda: ledger.record(0)):
                 with pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged"):
                     read()
 
-    @pytest.mark.parametrize("query", [lambda ledger: ledger.subjects_used(), lambda ledger: ledger.results("cases")])
-    def test_so_is_what_is_looked_up_in_it(self, path, query):
+    @pytest.mark.parametrize("change", ["UPDATE splits SET document = 'rubbish'", "DELETE FROM splits"])
+    @pytest.mark.parametrize("query", [lambda ledger: ledger.subjects_used(), lambda ledger: ledger.records()])
+    def test_so_is_what_is_looked_up_in_it(self, path, query, change):
         with Ledger(path, create=True) as ledger:
-            ledger.submit(0, "evolution", "a", REQUEST)
+            ledger.submit(0, "evolution", "a", TRIAL)
         with closing(sqlite3.connect(path)) as other, other:
-            other.execute("UPDATE trainings SET request = 'rubbish', value = 'rubbish'")
+            other.execute(change)
         with Ledger(path) as ledger, pytest.raises(LossevoError, match=r"ledger\.sqlite: .*damaged"):
             query(ledger)
 
@@ -300,9 +303,9 @@ class TestWhatIsNoLedger:
     def test_tables_that_are_gone(self, path):
         Ledger(path, create=True).close()
         with sqlite3.connect(path) as other:
-            other.execute("DROP TABLE trainings")
+            other.execute("DROP TABLE trials")
         with Ledger(path) as ledger, pytest.raises(LossevoError, match="no such table"):
-            ledger.submit(0, "evolution", "a", REQUEST)
+            ledger.submit(0, "evolution", "a", TRIAL)
 
 
 def outcome_as_nobody(action: Callable[[], object], answer: Connection) -> None:
@@ -336,7 +339,7 @@ class TestReadOnlyFolder:
         folder = tmp_path / "shared"
         folder.mkdir()
         with Ledger(folder / "ledger.sqlite", create=True) as ledger:
-            ledger.submit(0, "evolution", "a", REQUEST)
+            ledger.submit(0, "evolution", "a", TRIAL)
         for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
             parent.chmod(0o755)
         (folder / "ledger.sqlite").chmod(0o444)
@@ -348,7 +351,7 @@ class TestReadOnlyFolder:
         assert self.as_nobody(lambda: len(reopened(folder / "ledger.sqlite"))) == 1
 
     def test_it_cannot_be_written(self, folder):
-        said = self.as_nobody(lambda: Ledger(folder / "ledger.sqlite").submit(1, "evolution", "a", REQUEST))
+        said = self.as_nobody(lambda: Ledger(folder / "ledger.sqlite").submit(1, "evolution", "a", TRIAL))
         assert "ledger.sqlite: cannot be opened, read or written" in said
 
     def test_none_can_be_made(self, folder):

@@ -8,16 +8,17 @@ import pytest
 from lossevo.cluster import Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment.ledger import MAY_BRANCH, Ledger
-from lossevo.experiment.trainings import STEP_LIMIT, OrderedTrainings
-from lossevo.training import TrainingRequest
+from lossevo.experiment.trainings import STEP_LIMIT, OrderedTrainings, Taken
+from lossevo.training import Trial
 from tests.search.synthetic import Killed, SyntheticExecutor
+from tests.trials import trial_of
 
 LOSS = {"expression": {"format": "lossevo.expression/1", "structure": "class_mean(mean(p * y))", "coefficients": []}}
 
 
-def request(number: int) -> TrainingRequest:
-    """A request that its seed tells from others."""
-    return TrainingRequest(LOSS, ("a",), ("b",), 10, seed=number)
+def trial(number: int) -> Trial:
+    """A trial that its seed tells from others."""
+    return trial_of(LOSS, ("a",), ("b",), 10, seed=number)
 
 
 def no_executor() -> SyntheticExecutor:
@@ -32,11 +33,11 @@ def ledger(tmp_path):
 
 def submit(trainings: OrderedTrainings, *numbers: int) -> None:
     for number in numbers:
-        trainings.submit(request(number), phase="evolution", subject=f"s{number}")
+        trainings.submit(trial(number), phase="evolution", candidate=f"s{number}")
 
 
-def scores(*outcomes: Outcome) -> list[float]:
-    return [outcome.value["score"] for outcome in outcomes]
+def scores(*taken: Taken) -> list[float]:
+    return [each.measurement.mean("dice") for each in taken]
 
 
 class TestOrder:
@@ -61,8 +62,7 @@ class TestOrder:
         trainings = OrderedTrainings(ledger, lambda: executor, arrived=arrived.append)
         submit(trainings, *range(4))
         for _ in range(4):
-            outcome = trainings.take()
-            assert outcome in arrived
+            assert trainings.take().outcome in arrived
         assert len(arrived) == trainings.computed == 4
 
     def test_in_flight_counts_what_was_not_taken(self, ledger):
@@ -80,18 +80,18 @@ class TestLedger:
         trainings = OrderedTrainings(
             ledger,
             lambda: executor,
-            arrived=lambda outcome: recorded.append(ledger.trainings()[executor.delivered[-1]]),
+            arrived=lambda outcome: recorded.append(ledger.records()[executor.delivered[-1]]),
         )
         submit(trainings, 0, 1, 2)
         taken = [trainings.take() for _ in range(3)]
-        assert all(training.outcome is not None for training in recorded)
-        assert [training.outcome for training in ledger.trainings()] == taken
-        assert [(t.phase, t.subject) for t in ledger.trainings()] == [("evolution", f"s{n}") for n in range(3)]
+        assert all(record.outcome is not None for record in recorded)
+        assert [record.outcome for record in ledger.records()] == [each.outcome for each in taken]
+        assert [(r.phase, r.candidate) for r in ledger.records()] == [("evolution", f"s{n}") for n in range(3)]
 
-    def test_a_request_is_on_record_before_it_runs(self, ledger):
+    def test_a_trial_is_on_record_before_it_runs(self, ledger):
         class Looking(SyntheticExecutor):
             def submit(self, job):
-                assert ledger.trainings()[-1].request == job.payload
+                assert ledger.records()[-1].trial == job.payload
                 return super().submit(job)
 
         submit(OrderedTrainings(ledger, Looking), 0, 1)
@@ -102,7 +102,9 @@ class TestLedger:
         taken = [first.take() for _ in range(3)]
         again = OrderedTrainings(ledger, no_executor)
         submit(again, 0, 1, 2)
-        assert [again.take() for _ in range(3)] == taken
+        replayed = [again.take() for _ in range(3)]
+        assert [each.outcome for each in replayed] == [each.outcome for each in taken]
+        assert [each.replayed for each in (*taken, *replayed)] == [False] * 3 + [True] * 3
         assert (again.computed, again.started, again.workers, again.busy_share, again.per_hour) == (0, None, 0, 0, 0)
         again.close()
 
@@ -115,23 +117,32 @@ class TestLedger:
         executor = SyntheticExecutor()
         again = OrderedTrainings(ledger, lambda: executor)
         submit(again, 0, 1, 2, 3)
-        outcomes, replayed = [], []
-        for _ in range(4):
-            outcomes.append(again.take())
-            replayed.append(again.replayed)
-        assert all(outcome.status is Status.DONE for outcome in outcomes)
-        assert {number for number in range(4) if replayed[number]} == set(killed.delivered)
+        taken = [again.take() for _ in range(4)]
+        assert all(each.outcome.status is Status.DONE for each in taken)
+        assert {number for number in range(4) if taken[number].replayed} == set(killed.delivered)
         ran = {payload["seed"] for payload in executor.submitted}
         assert ran == {0, 1, 2, 3} - set(killed.delivered)
         assert again.computed == 2
 
-    def test_another_request_in_its_place_is_refused(self, ledger):
+    def test_another_trial_in_its_place_is_refused(self, ledger):
         submit(OrderedTrainings(ledger, SyntheticExecutor), 0, 1)
         again = OrderedTrainings(ledger, SyntheticExecutor)
         submit(again, 0)
         with pytest.raises(LossevoError, match=r"ledger\.sqlite: training 1 on record is not the one asked for now"):
             submit(again, 7)
-        assert [training.request["seed"] for training in ledger.trainings()] == [0, 1]
+        assert [record.trial["seed"] for record in ledger.records()] == [0, 1]
+
+    def test_a_trial_that_is_on_record_elsewhere_is_not_trained_again(self, ledger):
+        """The identity counts, not the place or the phase."""
+        executor = SyntheticExecutor()
+        trainings = OrderedTrainings(ledger, lambda: executor)
+        submit(trainings, 0, 1)
+        first = [trainings.take() for _ in range(2)]
+        trainings.submit(trial(1), phase="confirmation", candidate="another")
+        again = trainings.take()
+        assert (again.outcome, again.replayed) == (first[1].outcome, True)
+        assert [payload["seed"] for payload in executor.submitted] == [0, 1]
+        assert [record.outcome for record in ledger.records()] == [each.outcome for each in (*first, again)]
 
 
 class TestWorkers:
@@ -151,8 +162,9 @@ class TestWorkers:
     def test_a_failure_is_an_outcome(self, ledger):
         trainings = OrderedTrainings(ledger, lambda: SyntheticExecutor(fate=lambda payload: Status.DIED))
         submit(trainings, 0)
-        assert trainings.take().status is Status.DIED
-        assert ledger.training(0).outcome.status is Status.DIED
+        taken = trainings.take()
+        assert (taken.outcome.status, taken.measurement, taken.problem) == (Status.DIED, None, "died: it died")
+        assert ledger.record(0).outcome.status is Status.DIED
 
 
 class Looking(SyntheticExecutor):
@@ -174,7 +186,7 @@ class Looking(SyntheticExecutor):
 class TestTimeLimit:
     def take_all(self, trainings: OrderedTrainings, count: int, *, calibrating: int) -> None:
         for number in range(count):
-            trainings.submit(request(number), phase="", subject="", calibrating=number == calibrating)
+            trainings.submit(trial(number), phase="", candidate="", calibrating=number == calibrating)
         for _ in range(count):
             trainings.take()
 
@@ -214,6 +226,6 @@ class TestAnotherCourse:
         again = OrderedTrainings(ledger, lambda: executor)
         submit(again, 0, 7, 2, 3, 8)
         outcomes = [again.take() for _ in range(5)]
-        assert [outcomes[n] for n in (0, 2, 3)] == [taken[n] for n in (0, 2, 3)]
+        assert [outcomes[n].outcome for n in (0, 2, 3)] == [taken[n].outcome for n in (0, 2, 3)]
         assert [payload["seed"] for payload in executor.submitted] == [7, 8], "nothing is trained twice"
-        assert [training.request["seed"] for training in ledger.trainings()] == [0, 7, 2, 3, 8]
+        assert [record.trial["seed"] for record in ledger.records()] == [0, 7, 2, 3, 8]

@@ -16,12 +16,12 @@ from lossevo.cluster import Executor, Job, Outcome, Status, WorkerSpec
 from lossevo.cluster.inprocess import InProcessExecutor
 from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
-from lossevo.experiment import CohortSource, Ledger, Subjects, hall_of_fame, read_study
+from lossevo.experiment import CohortSource, Event, Ledger, Subjects, hall_of_fame, read_study
 from lossevo.experiment.folder import locked
 from lossevo.experiment.origin import HandCrafted, MetaLearned
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
-from lossevo.metalearning import Event, MetaConfig, MetaRun
+from lossevo.metalearning import MetaConfig, MetaRun
 from lossevo.report.metalearning_figures import metalearning_pictures
 from lossevo.training.seeds import comparison_seed, confirmation_seed, selection_seed
 from tests.cohorts import write_balls
@@ -118,7 +118,7 @@ def test_its_losses_enter_a_comparison_with_what_they_have_seen(finished: Path) 
 
 def test_its_seeds_are_no_search_s_and_no_comparison_s(finished: Path, config: MetaConfig) -> None:
     with Ledger(finished / "ledger.sqlite", read_only=True) as ledger:
-        seeds = {training.request["seed"] for training in ledger.trainings()}
+        seeds = {record.trial["seed"] for record in ledger.records()}
     assert len(seeds) == SETTINGS.evaluation_seeds + SETTINGS.confirmation_seeds
     for other in (selection_seed, confirmation_seed, comparison_seed):
         assert seeds.isdisjoint(other(config.seed, number) for number in range(500))
@@ -213,7 +213,7 @@ def test_a_folder_in_use_or_of_a_search_is_refused(tmp_path: Path, config: MetaC
     with pytest.raises(LossevoError, match="go on with 'lossevo metalearn --resume"):
         MetaRun.create(run.folder, config)
     document = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**document, "format": "lossevo.run/1"}))
+    (run.folder / "run.json").write_text(json.dumps({**document, "format": "lossevo.run/2"}))
     with pytest.raises(LossevoError, match="goes on with 'lossevo search --resume"):
         MetaRun.open(run.folder)
 

@@ -17,10 +17,10 @@ from lossevo.losses.neural import LearnedLoss, LossNetwork
 from lossevo.metalearning.networks import random_network, tensors, with_weights
 from lossevo.metalearning.tasks import MetaTask, unpacked
 from lossevo.metalearning.worker import MetaWorker, run_task
-from lossevo.training import TrainingRequest
 from lossevo.training.network import build_network
 from lossevo.training.trainer import Trainer
 from tests.metalearning.conftest import TASK
+from tests.trials import trial_of
 
 
 def network(*inputs: str) -> LossNetwork:
@@ -80,7 +80,7 @@ def test_it_is_the_training_that_the_trainer_does(trainer: Trainer) -> None:
         return made
 
     subjects = task(trainer).inner
-    request = TrainingRequest({"learned": network().to_json()}, subjects, task(trainer).outer, TASK.budget_steps, 11)
+    request = trial_of({"learned": network().to_json()}, subjects, task(trainer).outer, TASK.budget_steps, 11)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lossevo.training.trainer.build_network", watched)
         trainer.train(request)
@@ -138,8 +138,8 @@ def test_the_worker_does_both_tasks_and_trainings(trainer: Trainer) -> None:
     worker = MetaWorker(trainer.data)
     done = worker(task(trainer).to_payload())
     assert {*done} == {"before", "after", "gradient", "state", "seconds"}
-    request = TrainingRequest({"name": "dice"}, task(trainer).inner, task(trainer).outer, 2, 0)
-    assert "score" in worker(request.to_payload())
+    request = trial_of("dice", task(trainer).inner, task(trainer).outer, 2)
+    assert "values" in worker(request.to_payload())
 
 
 def test_a_learned_loss_s_weights_are_left_alone(trainer: Trainer) -> None:

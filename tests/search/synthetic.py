@@ -25,6 +25,7 @@ from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.search.engine import Problem, Search
 from lossevo.search.space import SearchSpace, load_space
+from lossevo.training import Split
 
 TARGET = Expression.parse(
     "1 - foreground_mean(sum(p * y) / (sum(p * y) + 0.2 * sum(p * (1 - y)) + 0.8 * sum((1 - p) * y)))"
@@ -127,10 +128,9 @@ def outcome_of(payload: Mapping[str, Any], status: Status) -> Outcome:
     if status is not Status.DONE:
         return Outcome(status, None, f"it {status}", 0.001, "synthetic:1", attempts=1)
     value = {
-        "score": score(payload),
-        "cases": {"b": {"vertebra": 0.5}},
+        "values": {"dice": {"b": {"vertebra": score(payload)}}},
         "curve": [[1, 0.9], [2, 0.5]],
-        "validation_curve": [[payload["budget_steps"], 0.5]],
+        "validation_curve": [[payload["steps"], 0.5]],
         "seconds": 0.001,
     }
     return Outcome(Status.DONE, value, "", 0.001, "synthetic:1")
@@ -162,7 +162,7 @@ def run_search(
     with Ledger(ledger, create=not ledger.exists()) as opened:
         search = Search(
             space=space,
-            problem=Problem(("a",), ("b",), classes, 10),
+            problem=Problem(Split(("a",), ("b",)), classes, 10),
             seed=seed,
             ledger=opened,
             trainings=OrderedTrainings(opened, lambda: executor),

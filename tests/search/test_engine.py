@@ -20,7 +20,7 @@ from lossevo.cluster import Status
 from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
 from lossevo.experiment.candidate import Candidate
-from lossevo.experiment.ledger import Ledger, Training
+from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
 from lossevo.expression import Expression
 from lossevo.search import engine
@@ -44,9 +44,9 @@ SPACES = {
 }
 
 
-def requests(path: Path) -> list[Training]:
+def requests(path: Path) -> list[Record]:
     with Ledger(path, read_only=True) as ledger:
-        return ledger.trainings()
+        return ledger.records()
 
 
 @pytest.fixture(scope="module", params=SPACES)
@@ -73,8 +73,8 @@ class TestCourse:
         found = run_search(tmp_path / "ledger.sqlite", SPACES[name], seed=3, executor=executor)
         assert executor.delivered != sorted(executor.delivered)
         assert found.entries == expected.entries
-        assert [(t.phase, t.subject, t.request) for t in requests(tmp_path / "ledger.sqlite")] == [
-            (t.phase, t.subject, t.request) for t in requests(path)
+        assert [(t.phase, t.candidate, t.trial) for t in requests(tmp_path / "ledger.sqlite")] == [
+            (t.phase, t.candidate, t.trial) for t in requests(path)
         ]
 
     def test_another_seed_is_another_search(self, searched, tmp_path):
@@ -148,7 +148,7 @@ class TestResuming:
         assert lives == math.ceil(len(requests(expected_path)) / every)
         assert delivered == len(requests(expected_path)), "a finished training was done again"
         assert found.entries == expected.entries
-        assert [t.request for t in requests(path)] == [t.request for t in requests(expected_path)]
+        assert [t.trial for t in requests(path)] == [t.trial for t in requests(expected_path)]
 
     @pytest.mark.parametrize(("write", "done"), [(1, True), (2, False), (40, True), (77, False)])
     def test_killed_while_something_is_written_down(self, undisturbed, tmp_path, monkeypatch, write, done):
@@ -203,9 +203,9 @@ class TestFailures:
         assert found.events[-1].progress.failed == len(failed)
         by_id = {candidate.id: candidate for candidate in found.search.candidates.values()}
         for training in failed:
-            candidate = by_id[training.subject]
+            candidate = by_id[training.candidate]
             scores = candidate.confirmations if training.phase == "confirmation" else candidate.scores
-            assert scores[training.request["seed"]] == 0.0
+            assert scores[training.trial["seed"]] == 0.0
         told = [event.message for event in found.events if event.kind == "training"]
         assert any("diverged: it diverged" in message for message in told)
 
@@ -318,7 +318,7 @@ class TestBudget:
 class TestEvolution:
     def test_every_seed_is_trained_first(self, searched):
         path, found = searched
-        new = list(dict.fromkeys(training.subject for training in requests(path)))
+        new = list(dict.fromkeys(training.candidate for training in requests(path)))
         by_id = {candidate.id: candidate for candidate in found.search.candidates.values()}
         assert [by_id[subject].origin.name for subject in new[: len(SEEDS)]] == list(SEEDS)
 
@@ -344,9 +344,9 @@ class TestEvolution:
         """With one for all, luck with that seed would be inherited and selected for."""
         path, _ = searched
         evolution = [t for t in requests(path) if t.phase == "evolution"]
-        first = {t.subject: t.request["seed"] for t in reversed(evolution)}
+        first = {t.candidate: t.trial["seed"] for t in reversed(evolution)}
         assert len(set(first.values())) == len(first)
-        pairs = {(t.subject, t.request["seed"]) for t in requests(path) if t.phase != "confirmation"}
+        pairs = {(t.candidate, t.trial["seed"]) for t in requests(path) if t.phase != "confirmation"}
         assert len({seed for _, seed in pairs}) == len(pairs), "no two candidates share a seed"
         of_run = range(selection_seed(2, 0), confirmation_seed(2, 0))
         assert all(seed in of_run for _, seed in pairs)
@@ -362,13 +362,13 @@ class TestEvolution:
 
     def test_elites_take_no_more_than_their_share(self, searched):
         path, found = searched
-        evolution = [training.subject for training in requests(path) if training.phase == "evolution"]
+        evolution = [training.candidate for training in requests(path) if training.phase == "evolution"]
         again = len(evolution) - len(set(evolution))
         assert 0 < again <= found.search.space.strategy.elite_share * len(evolution) + 1
 
     def test_no_elites_are_trained_again_when_one_seed_is_enough(self, tmp_path):
         run_search(tmp_path / "ledger.sqlite", small_space(trainings=32, strategy={"elite_seeds": 1}))
-        evolution = [t.subject for t in requests(tmp_path / "ledger.sqlite") if t.phase == "evolution"]
+        evolution = [t.candidate for t in requests(tmp_path / "ledger.sqlite") if t.phase == "evolution"]
         assert len(evolution) == len(set(evolution))
 
     def test_more_seeds_than_a_generation_holds(self, tmp_path):
@@ -382,7 +382,7 @@ class TestEvolution:
 class TestTuning:
     def test_what_was_trained_before_is_not_trained_again(self, undisturbed):
         _, path, _ = undisturbed
-        asked = Counter((t.subject, t.request["seed"]) for t in requests(path))
+        asked = Counter((t.candidate, t.trial["seed"]) for t in requests(path))
         assert set(asked.values()) == {1}
 
     def test_it_tunes_the_best_structures(self, searched):
@@ -407,7 +407,7 @@ class TestTuning:
 class TestConfirmation:
     def test_its_seeds_were_never_selected_on(self, undisturbed):
         name, path, _ = undisturbed
-        seeds = {phase: {t.request["seed"] for t in requests(path) if t.phase == phase} for phase in
+        seeds = {phase: {t.trial["seed"] for t in requests(path) if t.phase == phase} for phase in
                  ("evolution", "tuning", "confirmation")}  # fmt: skip
         assert len(seeds["confirmation"]) == SPACES[name].budget.confirmation_seeds
         assert not seeds["confirmation"] & (seeds["evolution"] | seeds["tuning"])
@@ -475,9 +475,11 @@ class TestHallOfFame:
         for entry in found.entries:
             assert str(entry.expression) == entry.formula
             assert entry.complexity == entry.expression.complexity
-            training = next(t for t in requests(path) if t.subject == entry.id)
-            assert training.request["loss"] == entry.loss
-            assert outcome_of(training.request, Status.DONE).value["score"] == score(training.request)
+            training = next(t for t in requests(path) if t.candidate == entry.id)
+            assert training.trial["loss"] == entry.loss
+            assert outcome_of(training.trial, Status.DONE).value["values"]["dice"]["b"]["vertebra"] == score(
+                training.trial
+            )
 
     def test_a_new_leader_is_announced(self, searched):
         _, found = searched

@@ -223,10 +223,10 @@ class TestSearch:
         Run.open(folder).search(lambda spec: SyntheticExecutor())
         subjects = Subjects.read(folder)
         with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
-            for training in ledger.trainings():
-                assert training.request["train"] == list(subjects.train)
-                assert training.request["validate"] == list(subjects.validation)
-                assert training.request["budget_steps"] == 3
+            for record in ledger.records():
+                assert record.trial["split"]["train"] == list(subjects.train)
+                assert record.trial["split"]["validate"] == list(subjects.validation)
+                assert record.trial["steps"] == 3
 
     def test_only_one_process_at_a_time(self, folder):
         run = Run.open(folder)
@@ -250,7 +250,7 @@ class TestSearch:
 
 def trained(folder: Path) -> list:
     with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
-        return [(training.phase, training.subject, training.request) for training in ledger.trainings()]
+        return [(record.phase, record.candidate, record.trial) for record in ledger.records()]
 
 
 class TestMoreBudget:

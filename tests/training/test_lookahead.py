@@ -14,11 +14,12 @@ from lossevo.errors import LossevoError
 from lossevo.losses import create, signed_distance_map
 from lossevo.losses.base import one_hot
 from lossevo.losses.learnable import LEARNABLE
-from lossevo.training import TrainingData, TrainingRequest, make_training_data
+from lossevo.training import TrainingData, Trial, make_training_data
 from lossevo.training import trainer as trainer_module
 from lossevo.training.batches import Batch
 from lossevo.training.lookahead import OUTER, LearningLoss, hyper_gradient, look_ahead
 from lossevo.training.trainer import Trainer
+from tests.trials import trial_of
 
 CPU = torch.device("cpu")
 WRAPPED = [*LEARNABLE, {"name": "focal", "parameters": {"alpha": 0.25}}, ["dice", "boundary"]]
@@ -189,9 +190,9 @@ def test_a_step_that_cannot_be_looked_ahead_is_refused(make):
 SUBJECTS = tuple(f"ball-{number:02d}" for number in range(8))
 
 
-def request(name: str, parameters=None, *, steps: int = 12) -> TrainingRequest:
+def request(name: str, parameters=None, *, steps: int = 12) -> Trial:
     spec = {"name": name, "parameters": parameters or {}}
-    return TrainingRequest(loss=spec, train=SUBJECTS[2:], validate=SUBJECTS[:2], budget_steps=steps, seed=0)
+    return trial_of(spec, SUBJECTS[2:], SUBJECTS[:2], steps)
 
 
 def payload(result) -> dict:
@@ -259,7 +260,7 @@ def test_several_classes_and_batch_norm(make_balls, small_settings):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_learns_on_cuda(balls: TrainingData):
     result = Trainer(balls, device=torch.device("cuda")).train(request("adaptive", {"loss": "tversky"}, steps=100))
-    assert result.score > 0.8
+    assert result.mean("dice") > 0.8
     assert len(result.trajectory) == 20
 
 

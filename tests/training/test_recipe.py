@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from lossevo.data.augmentation import Augmentation, context_size, draw
-from lossevo.training import TaskSettings, TrainingRequest, make_training_data
+from lossevo.training import TaskSettings, make_training_data
 from lossevo.training.batches import draw_order
 from lossevo.training.inference import predict
 from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
 from lossevo.training.task import RECIPE_VERSION
 from lossevo.training.trainer import train
 from tests.training.conftest import prepared_balls
+from tests.trials import trial_of
 
 # The weight decay is strong enough to be seen in a few steps.
 TASK = TaskSettings(
@@ -37,9 +38,9 @@ def training(loss: str, **settings: object) -> list[float]:
         replace(prepared_balls(6, classes=3), class_names=SIDES), TASK.model_copy(update=settings)
     )
     subjects = [volume.subject for volume in data.volumes]
-    request = TrainingRequest({"name": loss}, tuple(subjects[:4]), tuple(subjects[4:]), STEPS, seed=5)
+    request = trial_of(loss, subjects[:4], subjects[4:], STEPS, seed=5)
     result = train(request, data)
-    return [*(value for _, value in result.curve), result.score]
+    return [*(value for _, value in result.curve), result.mean("dice")]
 
 
 def batches() -> list[float]:
@@ -225,6 +226,6 @@ def test_the_recipe_gives_what_it_gave(what: str):
     assert golden is not None, f"put what recipe {RECIPE_VERSION} gives into GOLDEN: {what!r}: {found}"
     # Another recipe differs by far more.
     assert found == pytest.approx(golden[what], rel=off, abs=2 * off), (
-        "the same request gives another result: raise RECIPE_VERSION in lossevo/training/task.py, and put what the new "
+        "the same trial gives another result: raise RECIPE_VERSION in lossevo/training/task.py, and put what the new "
         "recipe gives into GOLDEN"
     )

@@ -12,21 +12,17 @@ from torch import nn
 
 from lossevo.errors import LossevoError
 from lossevo.losses import names
-from lossevo.training import TrainingData, TrainingRequest, make_training_data
+from lossevo.training import TrainingData, Trial, make_training_data
 from lossevo.training.trainer import LossCurve, Trainer, train
+from tests.trials import trial_of
 
 CPU = torch.device("cpu")
 SUBJECTS = tuple(f"ball-{number:02d}" for number in range(8))
 
 
-def request(loss: str = "dice_ce", *, steps: int = 6, seed: int = 0, validate: int = 2) -> TrainingRequest:
-    return TrainingRequest(
-        loss={"name": loss, "parameters": {}},
-        train=SUBJECTS[validate:],
-        validate=SUBJECTS[:validate],
-        budget_steps=steps,
-        seed=seed,
-    )
+def request(loss: str = "dice_ce", *, steps: int = 6, seed: int = 0, validate: int = 2) -> Trial:
+    spec = {"name": loss, "parameters": {}}
+    return trial_of(spec, SUBJECTS[validate:], SUBJECTS[:validate], steps, seed)
 
 
 class Recorder(nn.Module):
@@ -72,11 +68,11 @@ def train_recording(monkeypatch, balls):
 def test_learns_a_bright_ball(balls, loss: str):
     result = Trainer(balls, device=CPU).train(request(loss, steps=100))
 
-    assert result.score > 0.8
+    assert result.mean("dice") > 0.8
     assert [step for step, _ in result.validation_curve] == [34, 67, 100]
-    assert result.validation_curve[-1][1] == result.score
-    assert set(result.cases) == set(SUBJECTS[:2])
-    assert result.score == pytest.approx(np.mean([case["ball1"] for case in result.cases.values()]))
+    assert result.validation_curve[-1][1] == result.mean("dice")
+    assert set(result.values["dice"]) == set(SUBJECTS[:2])
+    assert result.mean("dice") == pytest.approx(np.mean([case["ball1"] for case in result.values["dice"].values()]))
     assert len(result.curve) <= 60
     assert result.curve[-1][0] == 100
     assert result.curve[-1][1] < result.curve[0][1]
@@ -88,7 +84,7 @@ def test_learns_with_the_se_norm_network_and_spline_voting(make_balls, small_set
     )
     data = make_training_data(make_balls(shape=(18, 30, 24)), settings)
 
-    assert Trainer(data, device=CPU).train(request(steps=60)).score > 0.8
+    assert Trainer(data, device=CPU).train(request(steps=60)).mean("dice") > 0.8
 
 
 def test_two_channels_three_classes_and_volumes_that_fit_neither_stride_nor_patch(make_balls, small_settings):
@@ -96,8 +92,8 @@ def test_two_channels_three_classes_and_volumes_that_fit_neither_stride_nor_patc
 
     result = Trainer(data, device=CPU).train(request(steps=120))
 
-    assert all(set(case) == {"ball1", "ball2"} for case in result.cases.values())
-    assert result.score > 0.6
+    assert all(set(case) == {"ball1", "ball2"} for case in result.values["dice"].values())
+    assert result.mean("dice") > 0.6
 
 
 def payload_without_time(result) -> dict:
@@ -225,7 +221,7 @@ def test_the_shortest_budgets_train(balls, steps: int):
 
 
 def test_an_unknown_subject_loss_or_empty_validation_is_refused(balls, make_balls, small_settings):
-    unknown = TrainingRequest(loss={"name": "dice"}, train=("ball-99",), validate=SUBJECTS[:1], budget_steps=1, seed=0)
+    unknown = trial_of("dice", ("ball-99",), SUBJECTS[:1], 1)
     with pytest.raises(LossevoError, match=r"no subject 'ball-99'.*did you mean"):
         train(unknown, balls)
     with pytest.raises(LossevoError, match="dise"):
@@ -248,14 +244,18 @@ def test_whether_a_case_counts_is_decided_by_its_label_whatever_is_predicted(mak
     results = [trainer.train(request(steps=steps, validate=3)) for steps in (1, 60)]
 
     for result in results:
-        undefined = {case: [name for name, dice in of.items() if dice is None] for case, of in result.cases.items()}
+        undefined = {
+            case: [name for name, dice in of.items() if dice is None] for case, of in result.values["dice"].items()
+        }
         assert undefined == {"ball-00": ["ball2"], "ball-01": ["ball1", "ball2"], "ball-02": []}
         assert {case: [*of] for case, of in result.false_voxels.items()} == {
             "ball-00": ["ball2"],
             "ball-01": ["ball1", "ball2"],
         }
-        whole = result.cases["ball-02"]
-        assert result.score == pytest.approx((result.cases["ball-00"]["ball1"] + sum(whole.values()) / 2) / 2)
+        whole = result.values["dice"]["ball-02"]
+        assert result.mean("dice") == pytest.approx(
+            (result.values["dice"]["ball-00"]["ball1"] + sum(whole.values()) / 2) / 2
+        )
     first, trained = (result.false_voxels["ball-01"] for result in results)
     assert first != trained, "the two predictions differ, and what is averaged over does not"
 
@@ -277,4 +277,4 @@ def test_every_loss_of_the_catalogue_trains(balls, name: str):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_learns_on_cuda(balls: TrainingData):
-    assert Trainer(balls, device=torch.device("cuda")).train(request(steps=100)).score > 0.8
+    assert Trainer(balls, device=torch.device("cuda")).train(request(steps=100)).mean("dice") > 0.8

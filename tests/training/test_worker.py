@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lossevo.training import TrainingRequest
 from lossevo.training.worker import TrainingWorker
+from tests.trials import trial_of
 
 SUBJECTS = tuple(f"ball-{number:02d}" for number in range(8))
 
@@ -28,8 +28,8 @@ def test_a_training_takes_one_thread_and_leaves_as_many_as_there_were(balls, two
         torch.optim.AdamW, "step", lambda *given, **options: threads.append(torch.get_num_threads()) or step(*given)
     )
     loss = {"name": "dice_ce", "parameters": {}}
-    done = TrainingRequest(loss=loss, train=SUBJECTS[2:], validate=SUBJECTS[:2], budget_steps=3, seed=0).to_payload()
-    assert worker(done)["score"] >= 0
+    done = trial_of(loss, SUBJECTS[2:], SUBJECTS[:2], 3).to_payload()
+    assert worker(done)["values"]["dice"]
     assert threads == [1, 1, 1]
     assert torch.get_num_threads() == 2
     with pytest.raises(Exception, match="budget_steps"):

@@ -1,0 +1,100 @@
+"""What is asked of one training: plain data that crosses process boundaries as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lossevo.errors import LossevoError
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Who is trained on, and who is validated on.
+
+    Raises:
+        LossevoError: nobody on one side, or somebody on both.
+    """
+
+    train: tuple[str, ...]
+    validate: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.train or not self.validate:
+            raise LossevoError("a training needs at least one training and one validation subject")
+        if both := sorted(set(self.train) & set(self.validate)):
+            raise LossevoError(f"subjects {both} are both trained and validated on; give each to one side")
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How a loss is measured by one training: more steps, seeds or subjects say more, and cost more.
+
+    Args:
+        steps: number of optimiser steps, at least 1.
+        seed: non-negative; decides initial weights, batch order and augmentation, and nothing else does.
+        split: who is trained and validated on.
+
+    Raises:
+        LossevoError: no step, or a negative seed.
+    """
+
+    steps: int
+    seed: int
+    split: Split
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise LossevoError(f"steps is {self.steps}; a training needs at least 1 optimiser step")
+        if self.seed < 0:
+            raise LossevoError(f"seed is {self.seed}; give a non-negative integer")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training: a loss at a fidelity, in a study.
+
+    Args:
+        loss: loss spec as taken by :func:`lossevo.losses.from_spec`.
+        fidelity: steps, seed and split.
+        study: fingerprint of the task and the data (:attr:`lossevo.training.TrainingData.fingerprint`); empty for
+            those that the worker has.
+        metrics: what is measured on the validation subjects at the last step.
+    """
+
+    loss: Mapping[str, Any]
+    fidelity: Fidelity
+    study: str = ""
+    metrics: tuple[str, ...] = ("dice",)
+
+    @property
+    def identity(self) -> str:
+        """sha256 (hex) over all of it: two trials of one identity have one result."""
+        return identity_of(self.to_payload())
+
+    def to_payload(self) -> dict[str, Any]:
+        """JSON-able form."""
+        split = self.fidelity.split
+        return {
+            "loss": dict(self.loss),
+            "steps": self.fidelity.steps,
+            "seed": self.fidelity.seed,
+            "split": {"train": list(split.train), "validate": list(split.validate)},
+            "study": self.study,
+            "metrics": list(self.metrics),
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> Trial:
+        """Inverse of :meth:`to_payload`."""
+        split = Split(tuple(payload["split"]["train"]), tuple(payload["split"]["validate"]))
+        fidelity = Fidelity(payload["steps"], payload["seed"], split)
+        return cls(payload["loss"], fidelity, payload["study"], tuple(payload["metrics"]))
+
+
+def identity_of(payload: Mapping[str, Any]) -> str:
+    """The identity of the trial with this JSON-able form."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()

@@ -35,6 +35,9 @@ SILENCE_S: Final = 60.0
 """A worker that has not answered so long after its job's limit is lost. Networks are cut off for less."""
 CONTROL_S: Final = 2.0
 """How long a worker has to stay alive, where no job was done yet that could show that workers can live."""
+CONTROLS: Final = 3
+"""Controls that must be lost before the cluster is called sick: what ended the accused job's worker, such as Ray's
+memory monitor, may have ended the worker of the first control with it."""
 
 _TICK_S: Final = 1.0
 _PATIENCE_S: Final = 5.0
@@ -117,6 +120,7 @@ class RayExecutor:
         self._accused: tuple[_Task, Outcome] | None = None
         self._done: Job | None = None
         self._control: _Slot | None = None
+        self._controls_lost = 0
         self._submitted = 0
         self._outstanding = 0
         self._failed_starts = 0
@@ -375,9 +379,15 @@ class RayExecutor:
     def _on_control(self, slot: _Slot, future: Any) -> None:
         """A fresh worker has done again what one did before, or has not: whether the accused job is to blame."""
         assert self._accused is not None
-        (task, failure), self._accused, self._control = self._accused, None, None
+        task, failure = self._accused
+        self._control = None
         if future.exception() is not None:
-            raise self._sick(failure.error)
+            self._controls_lost += 1
+            if self._controls_lost == CONTROLS:
+                raise self._sick(failure.error)
+            self._replace(slot)
+            return
+        self._accused, self._controls_lost = None, 0
         if self._done is not None:
             if future.result().status is not Status.DONE:
                 raise self._sick(failure.error)

@@ -9,7 +9,8 @@ operator or a preemption ended it, a node was cut off. A score must not depend o
 3. A suspect that has lost :data:`BLAMED_AFTER` fresh workers while it ran alone is accused. It is blamed if a fresh
    worker then does again the last job that was done (the *control*). Before any job was done, others are tried first;
    a second one that is accused means that the cluster is sick. If there are no others, the control is a worker that
-   does nothing. The loss of a node is not counted here.
+   does nothing. A control that is lost is tried again, since what ended the suspect's worker may have ended others with
+   it. The loss of a node is not counted here.
 4. Workers that are lost again and again without one job done in between mean that the cluster is sick. Then nobody is
    blamed, and the run stops; it can be resumed.
 """

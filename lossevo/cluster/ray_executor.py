@@ -78,6 +78,7 @@ class _Slot:
 
     actor: Any = None
     ready: bool = False
+    started: float = 0.0
     name: str = ""
     node_id: str = ""
     fresh: bool = True
@@ -244,7 +245,7 @@ class RayExecutor:
 
     def _start(self, slot: _Slot) -> None:
         slot.actor = self._new_actor.remote()
-        slot.ready, slot.fresh = False, True
+        slot.ready, slot.fresh, slot.started = False, True, time.monotonic()
         self._watch(slot, slot.actor.start.remote(self._factory, self._payload, dict(installation())), self._on_started)
 
     def _replace(self, slot: _Slot) -> None:
@@ -292,11 +293,23 @@ class RayExecutor:
         for slot in idle[: len(self._waiting)]:
             self._run(slot, self._waiting.popleft())
         if self._suspects and idle and not any(slot.task for slot in self._slots):
-            fresh = next((slot for slot in idle if slot.fresh), None)
+            fresh = self._fresh()
             if fresh is not None:
                 self._run(fresh, self._suspects.popleft())
-            elif len(idle) == len(self._slots):  # else one is starting, and will be fresh
-                self._replace(idle[0])
+
+    def _fresh(self) -> _Slot | None:
+        """A worker that has done nothing and has become ready since a worker was last lost; None until there is one.
+
+        What was ready before may have been lost with the other, unnoticed: Ray's memory monitor ends several at once.
+        No job may run.
+        """
+        ready = [slot for slot in self._slots if slot.ready]
+        fresh = next((slot for slot in ready if slot.fresh), None)
+        latest = time.monotonic() - START_TIMEOUT_S
+        starting = any(not slot.ready and slot.started > latest for slot in self._slots)
+        if ready and fresh is None and not starting:
+            self._replace(ready[0])  # which gives up its room, to itself or to one that waits for room
+        return fresh
 
     def _run(self, slot: _Slot, task: _Task) -> None:
         slot.task, slot.fresh = task, False
@@ -353,6 +366,8 @@ class RayExecutor:
         self, slot: _Slot, task: _Task, status: Status, message: str, seconds: float, *, with_node: bool = False
     ) -> None:
         verdict = self._retries.lost(task.record, with_node=with_node)
+        for other in self._slots:
+            other.fresh = other.fresh and not other.ready
         self._replace(slot)
         if verdict is Verdict.SICK or (verdict is Verdict.BLAMED and (self._accused or status is Status.MACHINE)):
             raise self._sick(message)
@@ -365,8 +380,7 @@ class RayExecutor:
             self._waiting.appendleft(task)
 
     def _try_control(self) -> None:
-        slot = next((slot for slot in self._slots if slot.ready and slot.fresh), None)
-        if slot is not None and self._control is None:
+        if self._control is None and (slot := self._fresh()) is not None:
             self._control, slot.fresh = slot, False
             self._time(slot, self._done.timeout_s if self._done else CONTROL_S)
             call = slot.actor.run.remote(self._done) if self._done else slot.actor.idle.remote(CONTROL_S)

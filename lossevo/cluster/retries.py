@@ -5,7 +5,7 @@ operator or a preemption ended it, a node was cut off. A score must not depend o
 
 1. A job whose worker is lost runs again on a fresh worker.
 2. A job that has lost :data:`SUSPECT_AFTER` workers, or that ran out of memory, is a *suspect*. It waits until nothing
-   else runs, and then runs alone on a fresh worker.
+   else runs, and then runs alone on a fresh worker: one that has done nothing, and became ready after the last loss.
 3. A suspect that has lost :data:`BLAMED_AFTER` fresh workers while it ran alone is accused. It is blamed if a fresh
    worker then does again the last job that was done (the *control*). Before any job was done, others are tried first;
    a second one that is accused means that the cluster is sick. If there are no others, the control is a worker that

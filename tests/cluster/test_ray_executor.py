@@ -46,6 +46,11 @@ def wait_for_lines(path: Path, count: int, *, meanwhile: Callable[[], object] = 
     return path.read_text().splitlines()
 
 
+def wait_until_all_are_ready(executor: Executor) -> None:
+    while not all(slot.ready for slot in executor._slots):
+        time.sleep(0.05)
+
+
 def test_a_job_whose_worker_is_killed_runs_again(pool, tmp_path, drain, gone):
     squares = [{"do": "square", "x": x, "sleep_s": 0.05} for x in range(6)]
     killed, *others = drain(pool, {"do": "kill", "path": str(tmp_path / "pid")}, *squares).values()
@@ -141,6 +146,49 @@ def test_a_machine_that_kills_whatever_trains_blames_nobody(tmp_path, drain):
             executor.submit(Job(job))
         with pytest.raises(ResumableError, match="no training is to blame: its worker died"):
             list(executor.completed())
+
+
+def test_a_job_that_takes_idle_workers_with_it_is_blamed_none_the_less(tmp_path):
+    """What was started before the loss says nothing: a suspect and a control need a worker that was started after."""
+    with open_executor(WorkerSpec("example_workers:Peer", str(tmp_path / "pids")), workers=2) as executor:
+        wait_for_lines(tmp_path / "pids", 2)
+        executor.submit(Job({"do": "kill_all"}))
+        ((_, outcome),) = executor.completed()
+    assert (outcome.status, outcome.attempts) == (Status.DIED, SUSPECT_AFTER + BLAMED_AFTER)
+
+
+@pytest.mark.timeout(120)
+def test_a_control_finds_a_worker_where_others_have_run_meanwhile(tmp_path, monkeypatch):
+    """The only worker did another job after the accusation, so it is not fresh any more."""
+    monkeypatch.setattr("lossevo.cluster.ray_executor.SILENCE_S", 0.2)
+    mark = tmp_path / "pids"
+    with open_executor(TOY, workers=1) as executor:
+        accused = executor.submit(Job({"do": "deaf", "path": str(mark), "times": 99}, timeout_s=0.2))
+        wait_for_lines(mark, SUSPECT_AFTER + BLAMED_AFTER)
+        executor.submit(Job({"do": "square", "x": 2}))
+        outcomes = dict(executor.completed())
+    assert outcomes.pop(accused).status is Status.TIMEOUT
+    assert [outcome.status for outcome in outcomes.values()] == [Status.DONE]
+
+
+@pytest.mark.timeout(120)
+def test_a_suspect_does_not_wait_for_a_worker_that_never_starts(tmp_path, monkeypatch):
+    """A lost node takes its room with it: here somebody else takes the CPU of the worker that was lost."""
+    import ray
+
+    monkeypatch.setattr("lossevo.cluster.retries.SUSPECT_AFTER", 1)
+    mark = tmp_path / "pids"
+    with open_executor(TOY, workers=int(ray.available_resources()["CPU"])) as executor:
+        wait_until_all_are_ready(executor)
+        taker = ray.remote(Blocker).options(num_cpus=1).remote()  # the first in the queue
+        executor.submit(Job({"do": "mark_and_sleep", "path": str(mark), "sleep_s": 3.0}))
+        (pid,) = wait_for_lines(mark, 1)
+        monkeypatch.setattr("lossevo.cluster.ray_executor.START_TIMEOUT_S", 5.0)
+        os.kill(int(pid), signal.SIGKILL)
+        ray.get(taker.ready.remote(), timeout=60)
+        ((_, outcome),) = executor.completed()
+        ray.kill(taker)
+    assert (outcome.status, outcome.attempts) == (Status.DONE, 2)
 
 
 def test_a_disk_that_fails_is_never_a_job_s_fault(tmp_path, drain):

@@ -258,8 +258,8 @@ class TestResume:
 
     def test_a_newer_run(self, refused, run):
         document = json.loads((run / "run.json").read_text())
-        (run / "run.json").write_text(json.dumps({**document, "format": "lossevo.run/2"}))
-        refused(r"run\.json: format 'lossevo\.run/2', but this lossevo reads", "search", "--resume", run)
+        (run / "run.json").write_text(json.dumps({**document, "format": "lossevo.run/9"}))
+        refused(r"run\.json: format 'lossevo\.run/9', but this lossevo reads", "search", "--resume", run)
 
     @pytest.mark.parametrize("name", ["ledger.sqlite", "subjects.json"])
     def test_a_file_that_is_gone(self, refused, run, name):

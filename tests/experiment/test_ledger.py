@@ -211,7 +211,7 @@ class TestWhatIsNoLedger:
     def test_another_database(self, path):
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE mine (x)")
-        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 2\)"):
+        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 3\)"):
             Ledger(path)
 
     def test_a_newer_schema(self, path):
@@ -340,7 +340,7 @@ class TestReadOnlyFolder:
         folder.mkdir()
         with Ledger(folder / "ledger.sqlite", create=True) as ledger:
             ledger.submit(0, "evolution", "a", TRIAL)
-        for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        for parent in (tmp_path, *list(tmp_path.parents)[:3]):
             parent.chmod(0o755)
         (folder / "ledger.sqlite").chmod(0o444)
         folder.chmod(0o555)

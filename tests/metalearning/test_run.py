@@ -18,6 +18,7 @@ from lossevo.comparison import contenders_from
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource, Event, Ledger, Subjects, hall_of_fame, read_study
 from lossevo.experiment.folder import locked
+from lossevo.experiment.kinds import SEARCH
 from lossevo.experiment.origin import HandCrafted, MetaLearned
 from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
@@ -213,9 +214,17 @@ def test_a_folder_in_use_or_of_a_search_is_refused(tmp_path: Path, config: MetaC
     with pytest.raises(LossevoError, match="go on with 'lossevo metalearn --resume"):
         MetaRun.create(run.folder, config)
     document = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**document, "format": "lossevo.run/2"}))
-    with pytest.raises(LossevoError, match="goes on with 'lossevo search --resume"):
+    (run.folder / "run.json").write_text(json.dumps({**document, "format": SEARCH.format}))
+    with pytest.raises(LossevoError, match="'lossevo search --resume .*' goes on with it"):
         MetaRun.open(run.folder)
+
+
+TRAINED = {
+    "values": {"dice": {"b": {"vertebra": 0.5}}},
+    "curve": [[6, 0.5]],
+    "validation_curve": [[6, 0.5]],
+    "seconds": 0.1,
+}
 
 
 class Failing:
@@ -230,7 +239,7 @@ class Failing:
     def submit(self, job: Job) -> int:
         failed = "meta" in job.payload
         status = Status.DIVERGED if failed else Status.DONE
-        value = None if failed else {"score": 0.5}
+        value = None if failed else TRAINED
         error = "outer loss is nan after step 2" if failed else ""
         outcome = Outcome(status, value=value, error=error, seconds=0.1, worker="w", attempts=1)
         self._waiting.append((self._count, outcome))

@@ -177,7 +177,7 @@ class TestOpen:
     @pytest.mark.parametrize(
         ("change", "complains"),
         [
-            ({"format": "lossevo.run/2"}, r"run\.json: format 'lossevo\.run/2', but this lossevo reads"),
+            ({"format": "lossevo.run/9"}, r"run\.json: format 'lossevo\.run/9', but this lossevo reads"),
             ({"format": None}, r"run\.json: format None"),
             ({"labels": "both"}, r"run\.json: labels\.classes: "),
             ({"surprise": 1}, r"run\.json: unknown key 'surprise'"),

@@ -32,6 +32,6 @@ def test_a_training_takes_one_thread_and_leaves_as_many_as_there_were(balls, two
     assert worker(done)["values"]["dice"]
     assert threads == [1, 1, 1]
     assert torch.get_num_threads() == 2
-    with pytest.raises(Exception, match="budget_steps"):
-        worker(done | {"budget_steps": -1})
+    with pytest.raises(Exception, match="steps is -1"):
+        worker(done | {"steps": -1})
     assert torch.get_num_threads() == 2

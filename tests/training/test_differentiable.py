@@ -12,12 +12,11 @@ from lossevo.training.differentiable import (
     UPDATES,
     DifferentiableTraining,
     MetaGradient,
-    Rates,
     State,
     Tensors,
     meta_gradient,
-    one_cycle,
 )
+from lossevo.training.schedule import Rates, rates_of
 
 STEPS = 4
 
@@ -81,7 +80,7 @@ def test_steps_are_those_of_pytorch(optimiser: str) -> None:
 
 def test_the_rates_are_those_of_the_trainer_s_schedule() -> None:
     settings = TaskSettings()
-    rates = one_cycle(settings, 40)
+    rates = rates_of(settings, 40)
     assert len(rates) == 40
     assert max(rate.learning_rate for rate in rates) == pytest.approx(settings.learning_rate, rel=1e-2)
     assert rates[0].learning_rate == pytest.approx(settings.learning_rate / 25)

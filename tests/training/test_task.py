@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lossevo.errors import LossevoError
 from lossevo.training import TaskSettings, load_task, make_training_data
+from lossevo.training.task import RECIPE_VERSION
 
 
 def test_settings_survive_json():
@@ -37,6 +38,31 @@ def test_fingerprint_tells_settings_and_data_apart_but_not_the_default_budget():
     assert settings.fingerprint("data") != TaskSettings(augmentation="full").fingerprint("data")
     # How cases are prepared is part of the data's own fingerprint.
     assert settings.fingerprint("data") == TaskSettings(preprocessing={"crop": "body"}).fingerprint("data")
+
+
+def test_fingerprint_of_a_task_without_the_newer_settings_is_what_it_was():
+    """Results of before may be compared with those of now: the training is the same."""
+    recipe_4 = "d1db21573ccd2e4e013ad38ad1da920f41297b658c83fef1ed8d42a0a7886d48"
+    assert RECIPE_VERSION != 4 or TaskSettings().fingerprint("data") == recipe_4
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "differs"),
+    [
+        ({}, {"schedule": "constant"}, True),
+        ({}, {"weights": "ema"}, True),
+        ({}, {"warmup_steps": 20, "loss_horizon_steps": 20, "ema_decay": 0.5}, False),
+        ({"schedule": "constant"}, {"warmup_steps": 20}, True),
+        ({"schedule": "constant"}, {"loss_horizon_steps": 20}, True),
+        ({"schedule": "constant"}, {"warmup_share": 0.5}, False),
+        ({"weights": "ema"}, {"ema_decay": 0.5}, True),
+        ({"weights": "ema"}, {"warmup_share": 0.5}, True),
+    ],
+    ids=str,
+)
+def test_fingerprint_knows_what_applies_to_the_schedule_and_the_weights(settings, change, differs: bool):
+    before, after = (TaskSettings(**given).fingerprint("data") for given in (settings, settings | change))
+    assert (before != after) is differs
 
 
 def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):

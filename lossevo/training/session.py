@@ -142,7 +142,8 @@ class Session:
     def validate(self) -> dict[str, Validated]:
         """Each validation case, whole, as it is predicted at this step; its mean Dice joins the validation curve."""
         cases = validate(self._averaged or self._network, self._volumes, self._data, self._device)
-        self.validation_curve.append([self.steps, mean_dice(case.dice for case in cases.values())])
+        point = [self.steps, mean_dice(case.dice for case in cases.values())]
+        self.validation_curve = [*(known for known in self.validation_curve if known[0] != self.steps), point]
         return cases
 
     def trajectory(self) -> list[dict[str, float]]:

@@ -129,6 +129,18 @@ def test_a_state_does_not_move_with_its_session_and_can_be_returned_to() -> None
     assert session.state() == late
 
 
+def test_the_validation_curve_goes_on_and_has_each_step_once() -> None:
+    shared, wanted = trainer(), request()
+    session = Session(wanted, shared)
+    session.advance(2)
+    session.validate()
+    session = continued(session, wanted, shared)
+    assert session.validate() == session.validate()
+    session.advance(1)
+    session.validate()
+    assert [step for step, _ in session.validation_curve] == [2, 3]
+
+
 # --- how far it goes ---
 
 

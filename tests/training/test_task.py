@@ -115,13 +115,18 @@ def test_a_missing_task_file_is_named(tmp_path):
         load_task(tmp_path / "none.yaml")
 
 
-def test_the_example_in_the_documentation_is_a_task(tmp_path):
+def test_the_examples_in_the_documentation_are_tasks(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text(encoding="utf-8")
     file = tmp_path / "example.yaml"
-    file.write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
-
-    task = load_task(file)
-    assert (task.network, task.fusion, task.learning_rate) == ("se_norm_unet", "bspline", 3e-3)
+    tasks = []
+    for block in text.split("```yaml\n")[1:]:
+        file.write_text(block.partition("```")[0], encoding="utf-8")
+        tasks.append(load_task(file))
+    wide, open_ended = tasks
+    assert (wide.network, wide.fusion, wide.learning_rate) == ("se_norm_unet", "bspline", 3e-3)
+    assert (open_ended.schedule, open_ended.weights) == ("constant", "ema")
+    # What is shown beside them are the defaults.
+    assert open_ended == TaskSettings(schedule="constant", weights="ema")
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path):

@@ -30,7 +30,7 @@ def test_a_training_takes_one_thread_and_leaves_as_many_as_there_were(balls, two
     loss = {"name": "dice_ce", "parameters": {}}
     done = TrainingRequest(loss=loss, train=SUBJECTS[2:], validate=SUBJECTS[:2], budget_steps=3, seed=0).to_payload()
     assert worker(done)["score"] >= 0
-    assert threads == [1, 1, 1]
+    assert set(threads) == {1}
     assert torch.get_num_threads() == 2
     with pytest.raises(Exception, match="budget_steps"):
         worker(done | {"budget_steps": -1})

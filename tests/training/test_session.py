@@ -28,6 +28,7 @@ CONSTANT = {"schedule": "constant", "loss_horizon_steps": 30}
 OPEN_ENDED = {**CONSTANT, "weights": "ema"}
 SUBJECTS = tuple(f"ball-{number:02d}" for number in range(6))
 LEARNING = {"name": "adaptive", "parameters": {"loss": "dice_focal", "every": 2}}
+SELDOM_LEARNING = {"name": "adaptive", "parameters": {"loss": "dice_focal", "every": 13}}
 TIMED = {"expression": Expression.parse("(0.5 + t) * class_mean(mean(square(p - y)))").to_json()}
 
 
@@ -144,7 +145,7 @@ def test_the_validation_curve_goes_on_and_has_each_step_once() -> None:
 # --- how far it goes ---
 
 
-@pytest.mark.parametrize("loss", ["dice_ce", "generalized_dice_boundary", LEARNING], ids=str)
+@pytest.mark.parametrize("loss", ["generalized_dice_boundary", SELDOM_LEARNING], ids=str)
 def test_a_longer_training_continues_a_shorter_one(loss: str | Mapping[str, Any]) -> None:
     shared = trainer(**OPEN_ENDED, validations=1)
     short = Session(request(loss, steps=40), shared)

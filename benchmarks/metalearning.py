@@ -40,8 +40,9 @@ def measure(network: str, inner_steps: int, patch: tuple[int, int, int], batch_s
     from lossevo.metalearning.networks import random_network
     from lossevo.training import TaskSettings
     from lossevo.training.batches import Batch
-    from lossevo.training.differentiable import DifferentiableTraining, Tensors, meta_gradient, one_cycle
+    from lossevo.training.differentiable import DifferentiableTraining, Tensors, meta_gradient
     from lossevo.training.network import build_network
+    from lossevo.training.schedule import rates_of
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +60,7 @@ def measure(network: str, inner_steps: int, patch: tuple[int, int, int], batch_s
 
     training = DifferentiableTraining(unet, inner)
     outer_loss, outer_batch = create("dice_ce"), a_batch()
-    state, rates = training.initial(), one_cycle(settings, inner_steps + 1)
+    state, rates = training.initial(), rates_of(settings, inner_steps + 1)
     batches = [a_batch() for _ in range(inner_steps)]
 
     def task() -> None:

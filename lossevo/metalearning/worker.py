@@ -20,8 +20,9 @@ from lossevo.metalearning.networks import tensors
 from lossevo.metalearning.tasks import MetaOutcome, MetaTask, packed, unpacked
 from lossevo.training import TrainingData
 from lossevo.training.batches import Batch, draw_order
-from lossevo.training.differentiable import DifferentiableTraining, Rates, Tensors, meta_gradient, one_cycle
+from lossevo.training.differentiable import DifferentiableTraining, Tensors, meta_gradient
 from lossevo.training.network import build_network
+from lossevo.training.schedule import Rates, rates_of
 from lossevo.training.threads import one_thread
 from lossevo.training.trainer import Trainer
 from lossevo.training.worker import TrainingWorker
@@ -97,7 +98,7 @@ def run_task(task: MetaTask, trainer: Trainer) -> MetaOutcome:
 
     with torch.no_grad():
         before = sum(float(outer(batch, state.weights)) for batch in outer_batches) / len(outer_batches)
-    rates = one_cycle(data.settings, task.length)[now]
+    rates = rates_of(data.settings, task.length)[now]
     looks = [partial(outer, batch) for batch in outer_batches]
     weights = tuple(weight.to(device) for weight in tensors(network))
     found = meta_gradient(training, state, batches, cooling(rates) if task.cool_down else rates, weights, looks)
@@ -145,10 +146,10 @@ def _batches(
         seed=seed,
         flip_probability=trainer.flip_probability,
     )
-    batches = trainer.patches.batches
-    if settings.augmentation != "full":
-        return list(batches(order[which], flips[which], with_distance=loss.uses_distance_map))
-    # An augmentation knows its step from the beginning, and a draw of more steps begins with that of fewer.
-    draws = draw(seed, steps=which.stop, batch_size=settings.batch_size)
-    made = batches(order[: which.stop], flips[: which.stop], with_distance=loss.uses_distance_map, draws=draws)
-    return list(made)[which.start :]
+    full = settings.augmentation == "full"
+    draws = draw(seed, steps=which.stop, batch_size=settings.batch_size) if full else None
+    return list(
+        trainer.patches.batches(
+            order[which], flips[which], with_distance=loss.uses_distance_map, draws=draws, first=which.start
+        )
+    )

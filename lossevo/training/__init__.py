@@ -1,7 +1,7 @@
 """The training task: a trial (loss, steps, seed, subjects) becomes a measurement.
 
-``lossevo.training.trainer`` and ``lossevo.training.worker`` import MONAI, which takes seconds, and are therefore
-not imported here: a driver that only sends trials does not need them.
+``lossevo.training.session``, ``.trainer`` and ``.worker`` import MONAI, which takes seconds, and are therefore not
+imported here: a driver that only sends trials does not need them.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -79,13 +79,27 @@ class PatchStore:
             bank.read([0], "label")  # a worker without the shared disk fails now, not in every training
 
     def batches(
-        self, rows: NDArray[np.int64], flips: NDArray[np.bool_], *, with_distance: bool, draws: Draws | None = None
-    ) -> Iterator[Batch]:
-        """One batch per line of ``rows`` and ``flips`` (steps, batch_size); ``draws`` are for the augmentation."""
+        self,
+        rows: NDArray[np.int64],
+        flips: NDArray[np.bool_],
+        *,
+        with_distance: bool,
+        draws: Draws | None = None,
+        first: int = 0,
+    ) -> Generator[Batch]:
+        """One batch per line of ``rows`` and ``flips`` (steps, batch_size).
+
+        Args:
+            rows: patch indices.
+            flips: which of them are mirrored.
+            with_distance: read distance maps too.
+            draws: of the whole training, for the augmentation.
+            first: the step that the first line belongs to, 0, 1, …
+        """
         names: tuple[ArrayName, ...] = ("image", "label", "distance_mm") if with_distance else ("image", "label")
         mirrored = torch.from_numpy(flips).to(self.device)[:, :, None, None, None, None]
         with closing(self._picked(rows, names)) as picked:
-            for step, (parts, mirror) in enumerate(zip(picked, mirrored, strict=True)):
+            for step, (parts, mirror) in enumerate(zip(picked, mirrored, strict=True), start=first):
                 image, label, *rest = (
                     torch.where(mirror, self._in_mirror(name, part.flip(LEFT_RIGHT_AXIS)), part)
                     for name, part in zip(names, parts, strict=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lossevo.training.batches import Batch
-from lossevo.training.task import TaskSettings
+from lossevo.training.schedule import Rates
 
 Tensors = tuple[Tensor, ...]
 InnerLoss = Callable[[Tensor, Batch, Tensors], Tensor]
@@ -46,36 +46,6 @@ class State:
         """With other tensors, in the order of :attr:`tensors`."""
         count = len(self.weights)
         return State(tuple(tensors[:count]), tuple(tensors[count : 2 * count]), tuple(tensors[2 * count :]), steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What the optimiser is told for one step."""
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    weight_decay: float = 0.0
-    eps: float = 1e-8
-
-
-def one_cycle(settings: TaskSettings, steps: int) -> list[Rates]:
-    """The rates of each step of a training of the task, as :class:`~lossevo.training.trainer.Trainer` makes it."""
-    weight = torch.zeros(1, requires_grad=True)
-    weight.grad = torch.zeros(1)
-    optimiser = torch.optim.AdamW([weight], lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=settings.learning_rate, total_steps=steps, pct_start=settings.warmup_share
-    )
-    rates = []
-    for step in range(steps):
-        group = optimiser.param_groups[0]
-        beta1, beta2 = group["betas"]
-        rates.append(Rates(group["lr"], beta1, beta2, group["weight_decay"], group["eps"]))
-        optimiser.step()
-        if step + 1 < steps:
-            schedule.step()
-    return rates
 
 
 def adam(state: State, gradients: Sequence[Tensor], rates: Rates) -> State:

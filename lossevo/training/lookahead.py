@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from lossevo.errors import LossevoError
 from lossevo.losses import create
 from lossevo.training.batches import Batch
-from lossevo.training.differentiable import DifferentiableTraining, InnerLoss, Rates, State, Tensors
+from lossevo.training.differentiable import DifferentiableTraining, InnerLoss, State, Tensors
+from lossevo.training.schedule import Rates
 
 OUTER = create("dice_ce", batch=True, absent="skip")
 """What a step is judged by: soft Dice, mean over the foreground classes in the batch, and cross-entropy, as losses.

@@ -56,9 +56,25 @@ class TaskSettings(BaseModel):
         0.5, ge=0, le=1, description="chance of mirroring a patch left-right (axis X), which exchanges sides; 0: never"
     )
     batch_size: int = Field(2, ge=1)
-    learning_rate: float = Field(1e-2, gt=0, description="peak of the one-cycle schedule")
+    learning_rate: float = Field(1e-2, gt=0, description="peak of the schedule")
     weight_decay: float = Field(1e-2, ge=0)
-    warmup_share: float = Field(0.3, gt=0, lt=1, description="share of the steps before the peak")
+    schedule: Literal["one_cycle", "constant"] = Field(
+        "one_cycle",
+        description="of the learning rate: one_cycle rises and falls over a training of known length; constant stays "
+        "at its peak after a warm-up, so that a longer training continues a shorter one",
+    )
+    warmup_share: float = Field(0.3, gt=0, lt=1, description="one_cycle: share of the steps before the peak")
+    warmup_steps: int = Field(8, ge=0, description="constant: steps of linear rise to the peak")
+    loss_horizon_steps: int = Field(
+        150,
+        ge=1,
+        description="constant: steps in which a loss with a schedule of its own goes through 100 epochs; it goes on at "
+        "this pace. With one_cycle it goes through them in a training of any length",
+    )
+    weights: Literal["last", "ema"] = Field(
+        "last", description="what is validated: the weights of the last step, or their exponential moving average"
+    )
+    ema_decay: float = Field(0.9, gt=0, lt=1, description="ema: what the average keeps of itself at each step")
     budget_steps: int = Field(75, ge=1, description="optimiser steps of a search's candidate training")
     step_limit_s: float | None = Field(
         None,
@@ -90,9 +106,16 @@ class TaskSettings(BaseModel):
         """sha256 (hex) over these settings, the data and the recipe: equal means that results may be compared.
 
         ``budget_steps`` is left out: it is a default for trials, and each trial states its own; so are
-        ``preprocessing``, which is part of ``data_fingerprint``, and ``step_limit_s``, which no score depends on.
+        ``preprocessing``, which is part of ``data_fingerprint``, ``step_limit_s``, which no score depends on, and what
+        does not apply to the schedule and the weights chosen.
         """
-        settings = self.model_dump_json(exclude={"budget_steps", "preprocessing", "step_limit_s"})
+        left_out = {"budget_steps", "preprocessing", "step_limit_s"}
+        # One-cycle and the last weights are not named, either: tasks had nothing else once.
+        left_out |= (
+            {"schedule", "warmup_steps", "loss_horizon_steps"} if self.schedule == "one_cycle" else {"warmup_share"}
+        )
+        left_out |= {"weights", "ema_decay"} if self.weights == "last" else set()
+        settings = self.model_dump_json(exclude=left_out)
         return hashlib.sha256(f"{RECIPE_VERSION}\n{data_fingerprint}\n{settings}".encode()).hexdigest()
 
 

@@ -215,7 +215,7 @@ def test_a_folder_in_use_or_of_a_search_is_refused(tmp_path: Path, config: MetaC
         MetaRun.create(run.folder, config)
     document = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**document, "format": SEARCH.format}))
-    with pytest.raises(LossevoError, match="'lossevo search --resume .*' goes on with it"):
+    with pytest.raises(LossevoError, match=r"'lossevo search --resume .*' goes on with it"):
         MetaRun.open(run.folder)
 
 

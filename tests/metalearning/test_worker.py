@@ -82,7 +82,7 @@ def test_it_is_the_training_that_the_trainer_does(trainer: Trainer) -> None:
     subjects = task(trainer).inner
     request = trial_of({"learned": network().to_json()}, subjects, task(trainer).outer, TASK.budget_steps, 11)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lossevo.training.trainer.build_network", watched)
+        patch.setattr("lossevo.training.session.build_network", watched)
         trainer.train(request)
     # The hook last saw them in the validation, after the last step. A bias before a norm has a gradient of rounding
     # alone, which Adam makes a step of: what counts is what the network says.

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -150,22 +151,24 @@ class TestResuming:
         assert found.entries == expected.entries
         assert [t.trial for t in requests(path)] == [t.trial for t in requests(expected_path)]
 
-    @pytest.mark.parametrize(("write", "done"), [(1, True), (2, False), (40, True), (57, False)])
+    @pytest.mark.parametrize(("write", "done"), [(1, True), (2, False), (40, True), (77, False)])
     def test_killed_while_something_is_written_down(self, undisturbed, tmp_path, monkeypatch, write, done):
         """Just before or just after a record: candidate, screening result, request or outcome."""
         name, _, expected = undisturbed
-        writes, original = itertools.count(1), Ledger._write
+        writes, original = itertools.count(1), Ledger._transaction
 
-        def dying(self, *what):
+        @contextmanager
+        def dying(self):
             number = next(writes)
             if number == write and not done:
                 raise Killed
-            original(self, *what)
+            with original(self) as connection:
+                yield connection
             if number == write:
                 raise Killed
 
         with monkeypatch.context() as patched:
-            patched.setattr(Ledger, "_write", dying)
+            patched.setattr(Ledger, "_transaction", dying)
             with pytest.raises(Killed):
                 run_search(tmp_path / "ledger.sqlite", SPACES[name], seed=3)
         assert run_search(tmp_path / "ledger.sqlite", SPACES[name], seed=3).entries == expected.entries

@@ -6,18 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossevo.training import TaskSettings
 from lossevo.training.batches import Batch
 from lossevo.training.differentiable import (
     UPDATES,
     DifferentiableTraining,
     MetaGradient,
-    Rates,
     State,
     Tensors,
     meta_gradient,
-    one_cycle,
 )
+from lossevo.training.schedule import Rates
 
 STEPS = 4
 
@@ -77,18 +75,6 @@ def test_steps_are_those_of_pytorch(optimiser: str) -> None:
         torch_optimiser.step()
     for ours, their in zip(state.weights, theirs.parameters(), strict=True):
         torch.testing.assert_close(ours, their.detach(), rtol=1e-9, atol=1e-12)
-
-
-def test_the_rates_are_those_of_the_trainer_s_schedule() -> None:
-    settings = TaskSettings()
-    rates = one_cycle(settings, 40)
-    assert len(rates) == 40
-    assert max(rate.learning_rate for rate in rates) == pytest.approx(settings.learning_rate, rel=1e-2)
-    assert rates[0].learning_rate == pytest.approx(settings.learning_rate / 25)
-    assert rates[-1].learning_rate < 1e-6
-    # OneCycleLR turns Adam's momentum against the learning rate.
-    assert min(rate.beta1 for rate in rates) == pytest.approx(0.85, abs=1e-3)
-    assert {rate.weight_decay for rate in rates} == {settings.weight_decay}
 
 
 def outer_loss(training: DifferentiableTraining, weights: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -15,7 +15,7 @@ from lossevo.losses import create, signed_distance_map
 from lossevo.losses.base import one_hot
 from lossevo.losses.learnable import LEARNABLE
 from lossevo.training import TrainingData, Trial, make_training_data
-from lossevo.training import trainer as trainer_module
+from lossevo.training import session as session_module
 from lossevo.training.batches import Batch
 from lossevo.training.lookahead import OUTER, LearningLoss, hyper_gradient, look_ahead
 from lossevo.training.trainer import Trainer
@@ -220,16 +220,16 @@ def test_a_training_learns_the_parameters_and_is_deterministic(balls: TrainingDa
 
 def test_the_step_is_judged_on_the_next_batch_of_the_training_subjects(balls: TrainingData, monkeypatch):
     seen = []
-    real = trainer_module.look_ahead
+    real = session_module.look_ahead
 
     def spy(loss, module, optimiser, batch, following, steps):
         seen.append((batch, following, steps))
         real(loss, module, optimiser, batch, following, steps)
 
-    monkeypatch.setattr(trainer_module, "look_ahead", spy)
+    monkeypatch.setattr(session_module, "look_ahead", spy)
     Trainer(balls, device=CPU).train(request("adaptive", {"every": 1}, steps=4))
     assert [steps for *_, steps in seen] == [1, 2]
-    assert seen[1][0] is seen[0][1]
+    assert torch.equal(seen[1][0].image, seen[0][1].image)
     assert isinstance(balls.bank, PatchBank)
     theirs = torch.from_numpy(balls.bank.image[balls.bank.of_subjects(SUBJECTS[2:])])
     for _, following, _ in seen:
@@ -241,7 +241,7 @@ def test_other_losses_are_left_alone(balls: TrainingData, monkeypatch):
     def refuse(*arguments):
         raise AssertionError
 
-    monkeypatch.setattr(trainer_module, "look_ahead", refuse)
+    monkeypatch.setattr(session_module, "look_ahead", refuse)
     trainer = Trainer(balls, device=CPU)
     assert trainer.train(request("dice_ce", steps=3)).trajectory == []
     weights = trainer.train(request("softadapt", steps=3)).trajectory

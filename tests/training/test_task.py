@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lossevo.errors import LossevoError
 from lossevo.training import TaskSettings, load_task, make_training_data
+from lossevo.training.task import RECIPE_VERSION
 
 
 def test_settings_survive_json():
@@ -37,6 +38,31 @@ def test_fingerprint_tells_settings_and_data_apart_but_not_the_default_budget():
     assert settings.fingerprint("data") != TaskSettings(augmentation="full").fingerprint("data")
     # How cases are prepared is part of the data's own fingerprint.
     assert settings.fingerprint("data") == TaskSettings(preprocessing={"crop": "body"}).fingerprint("data")
+
+
+def test_fingerprint_of_a_task_without_the_newer_settings_is_what_it_was():
+    """Results of before may be compared with those of now: the training is the same."""
+    recipe_4 = "d1db21573ccd2e4e013ad38ad1da920f41297b658c83fef1ed8d42a0a7886d48"
+    assert RECIPE_VERSION != 4 or TaskSettings().fingerprint("data") == recipe_4
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "differs"),
+    [
+        ({}, {"schedule": "constant"}, True),
+        ({}, {"weights": "ema"}, True),
+        ({}, {"warmup_steps": 20, "loss_horizon_steps": 20, "ema_decay": 0.5}, False),
+        ({"schedule": "constant"}, {"warmup_steps": 20}, True),
+        ({"schedule": "constant"}, {"loss_horizon_steps": 20}, True),
+        ({"schedule": "constant"}, {"warmup_share": 0.5}, False),
+        ({"weights": "ema"}, {"ema_decay": 0.5}, True),
+        ({"weights": "ema"}, {"warmup_share": 0.5}, True),
+    ],
+    ids=str,
+)
+def test_fingerprint_knows_what_applies_to_the_schedule_and_the_weights(settings, change, differs: bool):
+    before, after = (TaskSettings(**given).fingerprint("data") for given in (settings, settings | change))
+    assert (before != after) is differs
 
 
 def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):
@@ -89,13 +115,18 @@ def test_a_missing_task_file_is_named(tmp_path):
         load_task(tmp_path / "none.yaml")
 
 
-def test_the_example_in_the_documentation_is_a_task(tmp_path):
+def test_the_examples_in_the_documentation_are_tasks(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text(encoding="utf-8")
     file = tmp_path / "example.yaml"
-    file.write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
-
-    task = load_task(file)
-    assert (task.network, task.fusion, task.learning_rate) == ("se_norm_unet", "bspline", 3e-3)
+    tasks = []
+    for block in text.split("```yaml\n")[1:]:
+        file.write_text(block.partition("```")[0], encoding="utf-8")
+        tasks.append(load_task(file))
+    wide, open_ended = tasks
+    assert (wide.network, wide.fusion, wide.learning_rate) == ("se_norm_unet", "bspline", 3e-3)
+    assert (open_ended.schedule, open_ended.weights) == ("constant", "ema")
+    # What is shown beside them are the defaults.
+    assert open_ended == TaskSettings(schedule="constant", weights="ema")
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path):

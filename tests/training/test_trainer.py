@@ -13,7 +13,8 @@ from torch import nn
 from lossevo.errors import LossevoError
 from lossevo.losses import names
 from lossevo.training import TrainingData, Trial, make_training_data
-from lossevo.training.trainer import LossCurve, Trainer, train
+from lossevo.training.curve import LossCurve
+from lossevo.training.trainer import Trainer, train
 from tests.trials import trial_of
 
 CPU = torch.device("cpu")
@@ -58,7 +59,7 @@ def train_recording(monkeypatch, balls):
     """Trains with a Recorder in place of what the request's spec names."""
 
     def run(recorder: Recorder, steps: int = 6, seed: int = 0):
-        monkeypatch.setattr("lossevo.training.trainer.from_spec", lambda spec: recorder)
+        monkeypatch.setattr("lossevo.training.session.from_spec", lambda spec: recorder)
         return Trainer(balls, device=CPU).train(request(steps=steps, seed=seed))
 
     return run

@@ -30,7 +30,7 @@ def test_a_training_takes_one_thread_and_leaves_as_many_as_there_were(balls, two
     loss = {"name": "dice_ce", "parameters": {}}
     done = trial_of(loss, SUBJECTS[2:], SUBJECTS[:2], 3).to_payload()
     assert worker(done)["values"]["dice"]
-    assert threads == [1, 1, 1]
+    assert set(threads) == {1}
     assert torch.get_num_threads() == 2
     with pytest.raises(Exception, match="steps is -1"):
         worker(done | {"steps": -1})

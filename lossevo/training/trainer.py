@@ -17,10 +17,10 @@ from lossevo.data.augmentation import Augmentation, draw
 from lossevo.data.cohort import AnyVolume
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
+from lossevo.metrics import dice_per_class, false_voxels_per_class, mean_over_cases
 from lossevo.training.batches import PatchStore, draw_order
 from lossevo.training.inference import predict
 from lossevo.training.lookahead import LearningLoss, look_ahead
-from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
 from lossevo.training.network import build_network
 from lossevo.training.request import TrainingRequest, TrainingResult
 from lossevo.training.task import TrainingData
@@ -129,7 +129,7 @@ class Trainer:
             if step in checkpoints:
                 curve.check()
                 cases = {volume.case_id: self._validate(network, volume) for volume in volumes}
-                validation_curve.append([step, mean_dice(case.dice for case in cases.values())])
+                validation_curve.append([step, mean_over_cases(case.dice for case in cases.values())])
 
         foreground = self.data.class_names[1:]
         return TrainingResult(

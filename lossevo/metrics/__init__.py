@@ -11,7 +11,7 @@ from lossevo.metrics.field_of_view import FieldOfView
 from lossevo.metrics.metric import KINDS, Metric, WorstValue, fine_tolerances, parse_metric, parse_metrics
 from lossevo.metrics.objective import Objective
 from lossevo.metrics.overlap import dice_per_class, false_voxels_per_class
-from lossevo.metrics.surface import SurfaceDistances, surface_distances
+from lossevo.metrics.surface import IMPLEMENTATION, SurfaceDistances, surface_distances
 
 __all__ = [
     "evaluate",
@@ -31,6 +31,7 @@ __all__ = [
     "mean_over_cases",
     "dice_per_class",
     "false_voxels_per_class",
+    "IMPLEMENTATION",
     "SurfaceDistances",
     "surface_distances",
 ]

@@ -21,6 +21,12 @@ from scipy.spatial import cKDTree
 
 from lossevo.metrics.surface_elements import element_areas, neighbour_codes
 
+IMPLEMENTATION = (
+    "lossevo.metrics: surface elements between voxel centres (marching cubes), weighted by area; distances between "
+    "their centres in mm; a mask has a surface where it touches the border; as google-deepmind/surface-distance 0.1"
+)
+"""What a table says of its surface metrics."""
+
 # A file stores 0.4 mm as 0.4000000059: five such voxels are within a tolerance of 2 mm.
 TOLERANCE_SLACK = 1e-5
 _SHARE_SLACK = 1e-9  # sums of areas are rounded: their order must not decide which element is at 95 %

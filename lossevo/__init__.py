@@ -11,20 +11,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lossevo import losses
+    from lossevo import losses, metrics
     from lossevo.export import load
     from lossevo.expression import Expression
 
 __version__ = "0.1.0"
 
-__all__ = ["Expression", "__version__", "load", "losses"]
+__all__ = ["Expression", "__version__", "load", "losses", "metrics"]
 
 if not TYPE_CHECKING:
     # Imported when first used: PyTorch takes seconds to import, which `lossevo --help` need not wait for.
     def __getattr__(name: str) -> object:
         match name:
-            case "losses":
-                return import_module("lossevo.losses")
+            case "losses" | "metrics":
+                return import_module(f"lossevo.{name}")
             case "load":
                 return import_module("lossevo.export").load
             case "Expression":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lossevo.training.metrics import mean_dice
+from lossevo.metrics import mean_over_cases
 
 Values = dict[str, dict[str, float | None]]
 """Case id -> class name -> value; None where the label lacks the class."""
@@ -44,7 +44,7 @@ class Measurement:
         """
         if metric not in self.values:
             raise ValueError(f"{metric} was not measured, but {', '.join(self.values)}")
-        return mean_dice(classes.values() for classes in self.values[metric].values())
+        return mean_over_cases(classes.values() for classes in self.values[metric].values())
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-able form."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,10 @@ from lossevo.data.augmentation import Draws, draw
 from lossevo.data.cohort import AnyVolume
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
+from lossevo.metrics import mean_over_cases, parse_metrics
 from lossevo.training.batches import Batch, draw_order
 from lossevo.training.curve import LossCurve
 from lossevo.training.lookahead import LearningLoss, look_ahead
-from lossevo.training.metrics import mean_dice
 from lossevo.training.network import build_network
 from lossevo.training.schedule import Rates, rates_of
 from lossevo.training.snapshot import damaged, pack, unpack
@@ -140,10 +140,16 @@ class Session:
                 self._step(batch, following)
         self.curve.check()
 
-    def validate(self) -> dict[str, Validated]:
-        """Each validation case, whole, as it is predicted at this step; its mean Dice joins the validation curve."""
-        cases = validate(self._averaged or self._network, self._volumes, self._data, self._device)
-        point = [self.steps, mean_dice(case.dice for case in cases.values())]
+    def validate(self, metrics: Iterable[str] = ()) -> Validated:
+        """Dice and ``metrics`` of each validation case, whole, at this step; its mean Dice joins the validation curve.
+
+        Raises:
+            LossevoError: there is no such metric.
+        """
+        measured = parse_metrics(dict.fromkeys(("dice", *metrics)))
+        cases = validate(self._averaged or self._network, self._volumes, self._data, self._device, measured)
+        dice = ([found.values["dice"] for found in case.values()] for case in cases.values())
+        point = [self.steps, mean_over_cases(dice)]
         self.validation_curve = [*(known for known in self.validation_curve if known[0] != self.steps), point]
         return cases
 

@@ -41,7 +41,8 @@ class Trainer:
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
     def train(self, trial: Trial) -> Measurement:
-        """Train and validate by the Dice of the argmax over whole volumes, at evenly spaced steps.
+        """Train, and validate the argmax over whole volumes: by Dice at evenly spaced steps, by all the trial's metrics
+        at the last.
 
         Trainings with the same seed, subjects and budget differ in the loss only: initial weights, batches,
         augmentation and learning rates are the same. On a CPU the result is the same bit for bit whenever and wherever
@@ -54,29 +55,35 @@ class Trainer:
         """
         started = time.perf_counter()
         session = Session(trial, self)
-        cases: dict[str, Validated] = {}
-        for step in _checkpoints(trial.fidelity.steps, self.data.settings.validations):
+        *before, last = _checkpoints(trial.fidelity.steps, self.data.settings.validations)
+        for step in before:
             session.advance(step - session.steps)
-            cases = session.validate()
-        foreground = self.data.class_names[1:]
+            session.validate()
+        session.advance(last - session.steps)
+        cases = session.validate(trial.metrics)
         return Measurement(
             values={
-                "dice": {case_id: dict(zip(foreground, case.dice, strict=True)) for case_id, case in cases.items()}
+                metric: {
+                    case_id: {name: found.values[metric] for name, found in case.items()}
+                    for case_id, case in cases.items()
+                }
+                for metric in trial.metrics
             },
             curve=session.curve.thinned(CURVE_POINTS),
             validation_curve=session.validation_curve,
             seconds=time.perf_counter() - started,
             trajectory=session.trajectory(),
-            false_voxels={
-                case_id: {
-                    name: voxels
-                    for name, voxels in zip(foreground, case.false_voxels, strict=True)
-                    if voxels is not None
-                }
-                for case_id, case in cases.items()
-                if None in case.dice
-            },
+            false_voxels=_false_voxels(cases),
         )
+
+
+def _false_voxels(cases: Validated) -> dict[str, dict[str, int]]:
+    """The voxels of classes that the label lacks, of cases that lack any."""
+    counted = {
+        case_id: {name: found.false_voxels for name, found in case.items() if found.false_voxels is not None}
+        for case_id, case in cases.items()
+    }
+    return {case_id: voxels for case_id, voxels in counted.items() if voxels}
 
 
 def _checkpoints(steps: int, count: int) -> list[int]:

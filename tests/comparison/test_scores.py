@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lossevo.cluster import Outcome, Status
 from lossevo.comparison.scores import CaseScore, FalseAlarms, case_scores, false_alarms, subject_scores, to_csv
 from lossevo.errors import LossevoError
+from lossevo.metrics import dice_per_class, false_voxels_per_class
 from lossevo.training import Measurement
-from lossevo.training.metrics import dice_per_class, false_voxels_per_class
 from lossevo.training.reference import ReferenceCase, classes_in
 
 CLASSES = ("background", "L1", "L2")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from lossevo.data.augmentation import Augmentation, context_size, draw
+from lossevo.metrics import dice_per_class, false_voxels_per_class, mean_over_cases
 from lossevo.training import TaskSettings, make_training_data
 from lossevo.training.batches import draw_order
 from lossevo.training.inference import predict
-from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
 from lossevo.training.task import RECIPE_VERSION
 from lossevo.training.trainer import train
 from tests.training.conftest import prepared_balls
@@ -98,7 +98,7 @@ def score() -> list[float]:
     dice = [dice_per_class(*pair, 4) for pair in zip(predictions, labels, strict=True)]
     alarms = [false_voxels_per_class(*pair, 4) for pair in zip(predictions, labels, strict=True)]
     cells = [-1.0 if value is None else float(value) for part in (dice, alarms) for case in part for value in case]
-    return [mean_dice(dice), *cells]
+    return [mean_over_cases(dice), *cells]
 
 
 # What is pinned, and how far other processors may be off.

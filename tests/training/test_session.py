@@ -153,7 +153,7 @@ def test_a_longer_training_continues_a_shorter_one(loss: str | Mapping[str, Any]
     straight = shared.train(request(loss, steps=100))
     cases = longer.validate()
     assert longer.validation_curve[-1] == [100, straight.mean("dice")]
-    assert {case: list(found.dice) for case, found in cases.items()} == {
+    assert {case: [found.values["dice"] for found in classes.values()] for case, classes in cases.items()} == {
         case: list(found.values()) for case, found in straight.values["dice"].items()
     }
     assert longer.curve.thinned(60) == straight.curve

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.metrics.meandice import compute_dice
 
-from lossevo.training.metrics import dice_per_class, false_voxels_per_class, mean_dice
+from lossevo.metrics import dice_per_class, false_voxels_per_class
 from lossevo.training.reference import classes_in
 
 
@@ -65,9 +65,3 @@ def test_labels_out_of_range_and_differing_shapes_are_refused(prediction: list[i
         dice_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)
     with pytest.raises(ValueError, match=r"reach 3|shape"):
         false_voxels_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)
-
-
-def test_mean_is_over_classes_then_cases_and_skips_the_undefined():
-    assert mean_dice([(1.0, 0.5), (None, 0.25), (None, None)]) == pytest.approx((0.75 + 0.25) / 2)
-    with pytest.raises(ValueError, match="no case has a labelled foreground class"):
-        mean_dice([(None, None)])

@@ -6,8 +6,6 @@ the reference lacks has none. What a prediction shows of such a class is a false
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,19 +47,6 @@ def false_voxels_per_class(
     confusion = _confusion(prediction, label, class_count)
     labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     return tuple(None if labelled[c] else int(predicted[c]) for c in range(1, class_count))
-
-
-def mean_dice(cases: Iterable[Iterable[float | None]]) -> float:
-    """Mean over classes within each case, then over cases; classes that are None count in neither.
-
-    Raises:
-        ValueError: no case has a defined class.
-    """
-    defined = ([dice for dice in case if dice is not None] for case in cases)
-    means = [sum(values) / len(values) for values in defined if values]
-    if not means:
-        raise ValueError("no case has a labelled foreground class: its Dice is undefined")
-    return sum(means) / len(means)
 
 
 def _confusion(prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_count: int) -> NDArray[np.int64]:

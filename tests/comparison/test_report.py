@@ -201,7 +201,7 @@ class TestTables:
         assert r"cross\_entropy" in text
         assert r"a\|b" in text
         widths = {line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("| ")}
-        assert len(widths) == 2  # of the two tables
+        assert len(widths) == 3  # of the three tables
 
     @pytest.mark.parametrize(
         ("p", "text"), [(1.0, "1"), (0.0499, "0.05"), (0.0123, "0.012"), (0.001, "0.001"), (1e-9, "<0.001")]

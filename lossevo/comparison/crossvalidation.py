@@ -287,7 +287,7 @@ class Comparison:
         write_text(self.folder / "comparisons.csv", tables.comparisons_csv(report))
         write_text(self.folder / "pairs.csv", tables.pairs_csv(report))
         write_text(self.folder / "ranks.csv", tables.ranks_csv(report))
-        write_text(self.folder / "challenger.csv", challenger_csv(scores))
+        write_text(self.folder / "challenger.csv", challenger_csv(scores, report.protocol.cohort))
         write_text(self.folder / "claims_reloaded.csv", claims_reloaded_csv(scores))
         write_text(self.folder / "table.md", tables.markdown(report))
         write_json(self.folder / "summary.json", tables.to_document(report))

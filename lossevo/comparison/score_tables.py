@@ -14,17 +14,18 @@ from lossevo.csv_files import csv_text
 _CHALLENGER_COLUMNS = ("task", "case", "algorithm", "metric_value")
 
 
-def challenger_csv(scores: Iterable[CaseScore]) -> str:
+def challenger_csv(scores: Iterable[CaseScore], cohort: str) -> str:
     """The text of ``challenger.csv``, for the R package challengeR: a row per task, case and algorithm.
 
-    A task is a class, a case a subject, an algorithm a loss; the value is the mean Dice over the subject's cases and
+    A task is a class of a cohort, so that the files of several cohorts can be joined. A case is a subject, an
+    algorithm a loss; the value is the mean Dice over the subject's cases and
     the seeds. Where a label lacks the class there is no row, for any loss.
     """
     by_class: dict[str, list[CaseScore]] = defaultdict(list)
     for score in scores:
         by_class[score.class_name].append(score)
     rows = [
-        {"task": name, "case": subject, "algorithm": loss, "metric_value": value}
+        {"task": f"{cohort}: {name}", "case": subject, "algorithm": loss, "metric_value": value}
         for name, found in by_class.items()
         for loss, subjects in subject_scores(found).items()
         for subject, value in subjects.items()

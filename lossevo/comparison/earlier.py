@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from lossevo.comparison.configuration import CONFIG_FILE, ComparisonConfig
 from lossevo.comparison.leakage import FoldPlan, seen_subjects
 from lossevo.comparison.provenance import SearchRecord, named
 from lossevo.documents import parse_json, read_json, read_text
-from lossevo.errors import LossevoError, shown
+from lossevo.errors import LossevoError, is_text, shown
 from lossevo.search import CohortSource, Subjects
 from lossevo.writing import append_line
 
@@ -31,7 +31,14 @@ FOLDS_FILE, EARLIER_FILE = "folds.json", "earlier.json"
 _RESULTS = ("cases.csv", "summary.json")
 _ADVICE = "name a new file, or one that 'lossevo evaluate --registry' made"
 
-_Text = Annotated[str, StringConstraints(max_length=4096)]
+
+def _writable(text: str) -> str:
+    if not is_text(text):
+        raise ValueError("no text that can be written")
+    return text
+
+
+_Text = Annotated[str, StringConstraints(max_length=100_000), AfterValidator(_writable)]
 
 
 class _Data(BaseModel):
@@ -149,7 +156,7 @@ def record_look(
                     comparison=look.comparison, began=look.began, evolved=look.evolved, subjects=tuple(sorted(same))
                 )
             )
-    if config.registry is not None and all(look.id != this.id for look in read_registry(config.registry)):
+    if config.registry is not None:
         append_line(config.registry, this.model_dump_json(), advice=_ADVICE)
     return tuple(earlier)
 
@@ -160,11 +167,15 @@ def read_registry(path: Path) -> tuple[Look, ...]:
     Raises:
         LossevoError: a link, a folder, no text, too large, or no line of it is a registry's.
     """
-    if path.is_symlink():
+    try:
+        link, found, place = path.is_symlink(), path.exists(), path.parent.is_dir()
+    except OSError as problem:
+        raise LossevoError(f"{path}: cannot be read ({problem.strerror or problem}); {_ADVICE}") from None
+    if link:
         raise LossevoError(f"{path}: a registry that is a symbolic link is not followed; name the file itself")
-    if not path.exists():
-        if not path.parent.is_dir():
-            raise LossevoError(f"{path}: there is no folder {path.parent}; make it, or name a file elsewhere")
+    if not found and not place:
+        raise LossevoError(f"{path}: there is no folder {path.parent}; make it, or name a file elsewhere")
+    if not found:
         return ()
     looks, problems = [], []
     for number, line in enumerate(read_text(path, kind="a registry").splitlines(), start=1):
@@ -206,9 +217,15 @@ def looks_told(earlier: Sequence[EarlierComparison], tested: Sequence[str], regi
     what = f"{losses} evolved loss{'es' if losses != 1 else ''}" if losses else "hand-crafted losses alone"
     return [
         f"{who} were looked at by {count} earlier comparison{'s' if count > 1 else ''} of {what} "
-        f"({named({Path(look.comparison).name for look in earlier})}). A loss or setting that was chosen by them is "
+        f"({named({_name(look) for look in earlier})}). A loss or setting that was chosen by them is "
         "not tested afresh here, and no p or interval accounts for it."
     ]
+
+
+def _name(look: EarlierComparison) -> str:
+    """Of its folder, in one line: a registry may say anything."""
+    name = Path(look.comparison).name
+    return "".join(sign if sign.isprintable() else "?" for sign in name[:60]) or "unnamed"
 
 
 def _beside(folder: Path) -> list[Look]:
@@ -225,7 +242,7 @@ def _beside(folder: Path) -> list[Look]:
                 continue
             config, folds = read_json(other / CONFIG_FILE), read_json(other / FOLDS_FILE)
             if not isinstance(config, dict) or not isinstance(folds, dict):
-                raise ValueError("expected an object in each file")
+                raise ValueError("expected an object of keys and values in each file")
             looks.append(Look.of(other, config, folds))
         except (LossevoError, ValueError, OSError) as problem:
             problems.append(_reason(problem, other.name))

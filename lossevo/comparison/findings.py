@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lossevo.comparison.statistics import PairPower, Ranking, SignalToNoise, Statistics
+from lossevo.comparison.statistics import ALPHA, PairPower, Ranking, SignalToNoise, Statistics
 
 _LEADERS_TOLD = 3
 
@@ -27,9 +27,27 @@ def findings(found: Statistics) -> tuple[str, ...]:
         )
     if powers := [against.power for against in found.against.values() if against.power is not None]:
         told.append(_power(powers))
+    if doubtful := _doubtful(found):
+        told.append(
+            f"Told apart from {found.reference} by p, yet by less than the smallest difference that could have been "
+            f"found: {', '.join(doubtful)}. p does not count the luck of trainings; other seeds may turn this."
+        )
     if found.signal_to_noise is not None:
         told.append(_signal(found.signal_to_noise))
     return tuple(told)
+
+
+def _doubtful(found: Statistics) -> list[str]:
+    """The losses told apart from the reference whose difference the luck of trainings alone might make."""
+    doubtful = []
+    for pair in found.pairs:
+        if found.reference not in (pair.better, pair.worse) or pair.p_holm >= ALPHA:
+            continue
+        other = pair.worse if pair.better == found.reference else pair.better
+        power = found.against[other].power
+        if power is not None and power.sd_training and pair.difference < power.smallest:
+            doubtful.append(other)
+    return doubtful
 
 
 def _ranking(ranking: Ranking) -> str:

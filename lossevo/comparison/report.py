@@ -179,7 +179,13 @@ def make_report(
     differences = [
         paired_difference(per_subject[reference], per_subject[other], seed=protocol.seed) for other in others
     ]
-    statistics = statistics_of(seed_scores(scores), reference=reference, rope=protocol.rope, seed=protocol.seed)
+    statistics = statistics_of(
+        seed_scores(scores),
+        reference=reference,
+        rope=protocol.rope,
+        seed=protocol.seed,
+        folds={subject: fold for fold, subjects in enumerate(plan.test) for subject in subjects},
+    )
     adjusted = holm([difference.p for difference in differences])
     pairs = tuple(
         PairResult(
@@ -318,10 +324,10 @@ def _how_to_read(pairs: Sequence[PairResult], statistics: Statistics) -> list[st
         f"(Claims Reloaded, arXiv 2505.04720). Better / same / worse: by more than {statistics.rope:g}, within it, and "
         "the other way round, from the same t (Benavoli et al. 2017). Both take the mean difference for normally "
         "distributed.",
-        "Smallest difference: t-test with the variance between subjects, between seeds and of the rest, all taken for "
-        "independent and normal"
+        "Smallest difference: t-test with the variance between subjects, between trainings and of the rest, all taken "
+        "for independent and normal"
         + (
-            "; with one seed, the luck of a training that meets all subjects alike is not known and not counted."
+            "; with one seed, the luck of a training, which meets all subjects of a fold alike, is not known."
             if statistics.signal_to_noise is not None and statistics.signal_to_noise.seeds == 1
             else ". More subjects are taken to be like these, in as many folds. Failed trainings count as noise."
         ),

@@ -46,6 +46,16 @@ def test_where_neither_more_subjects_nor_more_seeds_are_enough():
     assert "it takes more subjects and more seeds: neither alone is enough" in text
 
 
+def test_a_small_p_that_other_trainings_may_turn_is_told():
+    """All subjects agree, since they share the networks; the networks of three seeds do not."""
+    networks = np.array([0.04, 0.01, 0.025])[:, np.newaxis] + np.random.default_rng(4).normal(0, 0.001, size=(3, 20))
+    text = told(np.stack([0.7 + networks, np.full((3, 20), 0.7)], axis=1))
+    assert "l0 is the best" in text
+    assert "Told apart from l0 by p, yet by less than the smallest difference that could have been found: l1." in text
+    firm = told(np.stack([0.9 + networks, np.full((3, 20), 0.7)], axis=1))
+    assert "yet by less" not in firm
+
+
 def test_a_difference_that_can_be_found_needs_nothing():
     assert "So 0.005 could be found." in told(scores(2, 2, 20, sd=0.001))
 

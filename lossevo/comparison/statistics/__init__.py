@@ -12,7 +12,7 @@ from __future__ import annotations
 from lossevo.comparison.statistics.bootstrap import bootstrap_interval, bootstrap_intervals
 from lossevo.comparison.statistics.claims import Relevance, false_claim_probability, relevance
 from lossevo.comparison.statistics.friedman import Friedman, critical_difference, friedman
-from lossevo.comparison.statistics.groups import Pair, all_pairs, not_told_apart, verdict
+from lossevo.comparison.statistics.groups import ALPHA, Pair, all_pairs, not_told_apart, verdict
 from lossevo.comparison.statistics.overall import Against, Statistics, statistics_of
 from lossevo.comparison.statistics.pairs import (
     Mean,
@@ -38,6 +38,7 @@ __all__ = [
     "paired_difference",
     "signed_rank",
     "holm",
+    "ALPHA",
     "Pair",
     "all_pairs",
     "not_told_apart",

@@ -30,6 +30,7 @@ class Against:
 class Statistics:
     """What is None needs more losses, subjects or seeds; see the function that makes it."""
 
+    reference: str
     rope: float
     verdict: str
     friedman: Friedman | None
@@ -40,12 +41,19 @@ class Statistics:
 
 
 def statistics_of(
-    by_seed: Mapping[int, Scores], *, reference: str, rope: float, seed: int, higher_is_better: bool = True
+    by_seed: Mapping[int, Scores],
+    *,
+    reference: str,
+    rope: float,
+    seed: int,
+    higher_is_better: bool = True,
+    folds: Mapping[str, int] | None = None,
 ) -> Statistics:
     """The statistics of seed → loss → subject → value of a metric.
 
     ``rope`` is the largest difference without practical relevance, in the metric's unit; the sizes that a comparison
-    needs are for a difference of just as much. ``seed`` draws the resamples.
+    needs are for a difference of just as much. ``seed`` draws the resamples. ``folds`` is the fold of each subject:
+    those of one were segmented by the same network. Without it they are all in one.
 
     Raises:
         ValueError: no loss or subject, other losses or subjects in another seed, or a value that is no finite number.
@@ -58,16 +66,18 @@ def statistics_of(
     mean = ScoreTable(first.losses, first.subjects, utilities.mean(axis=0))
     pairs = all_pairs(mean, rope=rope, seed=seed)
     place = first.losses.index(reference)
+    fold_of = [folds[subject] for subject in first.subjects] if folds else None
     against = {
         loss: Against(
             false_claim=false_claim_probability(mean.utilities[place] - mean.utilities[other]),
             relevance=relevance(mean.utilities[place] - mean.utilities[other], rope),
-            power=pair_power(utilities[:, place] - utilities[:, other], rope),
+            power=pair_power(utilities[:, place] - utilities[:, other], rope, fold_of),
         )
         for other, loss in enumerate(first.losses)
         if loss != reference
     }
     return Statistics(
+        reference=reference,
         rope=rope,
         verdict=verdict(pairs) if pairs else "",
         friedman=friedman(mean),

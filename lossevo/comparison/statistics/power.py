@@ -1,19 +1,21 @@
 """What a comparison can find: variance of a paired difference by its sources, and what follows for its size.
 
-The difference of two losses for subject i and seed r is modelled as δ + subjectᵢ + seedᵣ + restᵢᵣ, all independent and
-normal. Their variances come from the mean squares of the two-way layout (Searle, Casella and McCulloch, Variance
-Components, 1992, section 4.5), cut off at 0. The mean over n subjects and R seeds has the variance
-σ²_subject/n + σ²_seed/R + σ²_rest/(nR).
+The subjects of a fold are segmented by the same network in each repetition (seed). The difference of two losses for
+subject i of fold f and seed r is modelled as δ + subjectᵢ + training_{fr} + rest_{ir}, all independent and normal. The
+variances come from the mean squares of the two-way layouts within the folds, pooled (Searle, Casella and McCulloch,
+Variance Components, 1992, chapter 4), cut off at 0. The mean over n subjects, F folds of one size and R seeds has the
+variance σ²_subject/n + σ²_training/(FR) + σ²_rest/(nR).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from lossevo.comparison.statistics.table import Array, Scores, score_table
@@ -31,11 +33,12 @@ class PairPower:
     Attributes:
         smallest: the smallest difference that it could have found.
         target: the difference that the next two are for.
-        subjects_needed: with as many seeds; None if no number of subjects is enough.
+        subjects_needed: with as many folds and seeds; None if no number of subjects is enough.
         seeds_needed: with as many subjects; None if no number of seeds is enough, or with one seed, which does not
             tell the luck of trainings from what is peculiar to a subject.
         sd_subject: standard deviation of the difference between subjects; with one seed that of the rest is in it.
-        sd_seed: between seeds, for all subjects alike; None with one seed.
+        sd_training: between trainings, for all subjects of a fold alike; None with one seed. If every subject is a fold
+            of its own it is in the rest, and 0.
         sd_rest: what is left; None with one seed.
         subjects: number of subjects.
         seeds: number of seeds.
@@ -46,7 +49,7 @@ class PairPower:
     subjects_needed: int | None
     seeds_needed: int | None
     sd_subject: float
-    sd_seed: float | None
+    sd_training: float | None
     sd_rest: float | None
     subjects: int
     seeds: int
@@ -69,11 +72,12 @@ class SignalToNoise:
     seeds: int
 
 
-def pair_power(differences: Array, target: float) -> PairPower | None:
+def pair_power(differences: Array, target: float, folds: Sequence[int] | None = None) -> PairPower | None:
     """Power of the comparison with the paired ``differences`` (seeds, subjects); None for one subject.
 
-    It is that of the t-test on n - 1 degrees of freedom with the variance above. More subjects are taken to be like
-    these, and trainings with them to be as good.
+    ``folds`` is the fold of each subject; without it they are all in one. The power is that of the t-test on n - 1
+    degrees of freedom with the variance above. More subjects are taken to be like these, in as many folds, and
+    trainings with them to be as good.
 
     Raises:
         ValueError: ``target`` is negative.
@@ -83,10 +87,12 @@ def pair_power(differences: Array, target: float) -> PairPower | None:
     seeds, subjects = differences.shape
     if subjects < 2:
         return None
-    subject, seed, rest = _components(differences)
+    members = _members(subjects, folds)
+    subject, training, rest = _components(differences, members)
+    networks = 1 / float(((members.sum(axis=1) / subjects) ** 2).sum())  # the number of folds, if they are of one size
 
     def smallest(n: int, repetitions: int) -> float:
-        variance = subject / n + seed / repetitions + rest / (n * repetitions)
+        variance = subject / n + training / (networks * repetitions) + rest / (n * repetitions)
         return _noncentrality(n - 1) * math.sqrt(variance)
 
     several = seeds > 1
@@ -96,7 +102,7 @@ def pair_power(differences: Array, target: float) -> PairPower | None:
         subjects_needed=_least(lambda n: smallest(n, seeds) <= target, 2),
         seeds_needed=_least(lambda repetitions: smallest(subjects, repetitions) <= target, 1) if several else None,
         sd_subject=math.sqrt(subject),
-        sd_seed=math.sqrt(seed) if several else None,
+        sd_training=math.sqrt(training) if several else None,
         sd_rest=math.sqrt(rest) if several else None,
         subjects=subjects,
         seeds=seeds,
@@ -117,17 +123,31 @@ def signal_to_noise(by_seed: Mapping[int, Scores]) -> SignalToNoise | None:
     return SignalToNoise(between, within, between / within if within else None, seeds)
 
 
-def _components(differences: Array) -> tuple[float, float, float]:
-    """Variances between subjects, between seeds, and of the rest; with one seed all of it is between subjects."""
-    seeds, subjects = differences.shape
-    by_subject, by_seed = differences.mean(axis=0), differences.mean(axis=1)
+def _members(subjects: int, folds: Sequence[int] | None) -> NDArray[np.bool_]:
+    """(folds, subjects): who is in which fold."""
+    of_subject = np.zeros(subjects, dtype=int) if folds is None else np.array(folds)
+    return np.array([of_subject == fold for fold in np.unique(of_subject)])
+
+
+def _components(differences: Array, members: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Variances between subjects, between trainings, and of the rest; with one seed all of it is between subjects."""
+    (seeds, subjects), count = differences.shape, len(members)
     if seeds == 1:
-        return float(by_subject.var(ddof=1)), 0.0, 0.0
-    residual = differences - by_subject - by_seed[:, np.newaxis] + differences.mean()
-    rest = float((residual**2).sum()) / ((seeds - 1) * (subjects - 1))
-    subject = (seeds * float(by_subject.var(ddof=1)) - rest) / seeds
-    seed = (subjects * float(by_seed.var(ddof=1)) - rest) / subjects
-    return max(0.0, subject), max(0.0, seed), rest
+        return float(differences[0].var(ddof=1)), 0.0, 0.0
+    if count == subjects:
+        rest = float(differences.var(axis=0, ddof=1).mean())
+        return max(0.0, float(differences.mean(axis=0).var(ddof=1)) - rest / seeds), 0.0, rest
+    of_subjects = of_trainings = of_rest = 0.0
+    for member in members:
+        part = differences[:, member]
+        by_subject, by_training = part.mean(axis=0), part.mean(axis=1, keepdims=True)
+        of_subjects += seeds * float(((by_subject - part.mean()) ** 2).sum())
+        of_trainings += by_subject.size * float(((by_training - part.mean()) ** 2).sum())
+        of_rest += float(((part - by_subject - by_training + part.mean()) ** 2).sum())
+    rest = of_rest / ((seeds - 1) * (subjects - count))
+    subject = (of_subjects / (subjects - count) - rest) / seeds
+    training = (of_trainings / ((seeds - 1) * count) - rest) * count / subjects
+    return max(0.0, subject), max(0.0, training), rest
 
 
 @lru_cache(maxsize=4096)

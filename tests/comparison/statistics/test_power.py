@@ -10,11 +10,11 @@ from statsmodels.stats.power import TTestPower
 from lossevo.comparison.statistics import pair_power, signal_to_noise
 
 
-def simulated(rng, *, comparisons, seeds, subjects, sd_subject, sd_seed, sd_rest) -> np.ndarray:
+def simulated(rng, *, comparisons, seeds, subjects, folds=1, sd_subject, sd_training, sd_rest) -> np.ndarray:
     """Differences (comparisons, seeds, subjects) with no difference of the means."""
     return (
         rng.normal(0, sd_subject, size=(comparisons, 1, subjects))
-        + rng.normal(0, sd_seed, size=(comparisons, seeds, 1))
+        + rng.normal(0, sd_training, size=(comparisons, seeds, folds)).repeat(subjects // folds, axis=2)
         + rng.normal(0, sd_rest, size=(comparisons, seeds, subjects))
     )
 
@@ -44,36 +44,57 @@ class TestOneSeed:
 
     def test_cannot_tell_what_seeds_would_give(self):
         power = pair_power(np.random.default_rng(3).normal(size=(1, 9)), 0.005)
-        assert power.seeds_needed is power.sd_seed is power.sd_rest is None
+        assert power.seeds_needed is power.sd_training is power.sd_rest is None
 
 
-SOURCES = {"sd_subject": 0.02, "sd_seed": 0.01, "sd_rest": 0.03}
+SOURCES = {"sd_subject": 0.02, "sd_training": 0.01, "sd_rest": 0.03}
 
 
 class TestSeveralSeeds:
-    def test_components_are_found_again(self):
+    @pytest.mark.parametrize("folds", [1, 3, 150])
+    def test_components_are_found_again(self, folds):
         rng = np.random.default_rng(4)
-        (differences,) = simulated(rng, comparisons=1, seeds=300, subjects=300, **SOURCES)
-        power = pair_power(differences, 0.005)
+        (differences,) = simulated(rng, comparisons=1, seeds=300, subjects=300, folds=folds, **SOURCES)
+        power = pair_power(differences, 0.005, np.repeat(range(folds), 300 // folds))
         assert power.sd_subject == pytest.approx(0.02, rel=0.1)
-        assert power.sd_seed == pytest.approx(0.01, rel=0.1)
+        assert power.sd_training == pytest.approx(0.01, rel=0.1)
         assert power.sd_rest == pytest.approx(0.03, rel=0.02)
 
-    def test_the_variance_is_that_of_simulated_means(self):
+    @pytest.mark.parametrize("folds", [1, 3, 30])
+    def test_the_variance_is_that_of_simulated_means(self, folds):
         rng = np.random.default_rng(5)
-        many = simulated(rng, comparisons=2000, seeds=4, subjects=30, **SOURCES)
-        smallest = [pair_power(differences, 0.005).smallest for differences in many]
+        many = simulated(rng, comparisons=2000, seeds=4, subjects=30, folds=folds, **SOURCES)
+        of_subject = np.repeat(range(folds), 30 // folds)
+        smallest = [pair_power(differences, 0.005, of_subject).smallest for differences in many]
         noncentrality = TTestPower().solve_power(nobs=30, power=0.8, alpha=0.05) * math.sqrt(30)
         variances = (np.array(smallest) / noncentrality) ** 2
         assert variances.mean() == pytest.approx(many.mean(axis=(1, 2)).var(), rel=0.1)
 
+    def test_the_luck_of_the_networks_of_folds_is_not_taken_for_that_of_subjects(self):
+        """Without the folds it would be in the rest, of which 30 subjects have 30 draws; it has 2 a seed."""
+        rng = np.random.default_rng(12)
+        sources = {"sd_subject": 0.001, "sd_training": 0.05, "sd_rest": 0.001}
+        many = simulated(rng, comparisons=300, seeds=3, subjects=30, folds=2, **sources)
+        known = np.mean([pair_power(one, 0.005, np.repeat(range(2), 15)).smallest ** 2 for one in many])
+        noncentrality = TTestPower().solve_power(nobs=30, power=0.8, alpha=0.05) * math.sqrt(30)
+        assert known == pytest.approx(noncentrality**2 * 0.05**2 / 6, rel=0.15)
+
+    def test_folds_of_different_sizes(self):
+        rng = np.random.default_rng(13)
+        of_subject = np.repeat(range(3), (4, 10, 16))
+        training = rng.normal(0, 0.03, size=(2000, 4, 3))[:, :, of_subject]
+        many = training + rng.normal(0, 0.01, size=(2000, 4, 30))
+        found = np.mean([pair_power(one, 0.005, of_subject).smallest ** 2 for one in many])
+        noncentrality = TTestPower().solve_power(nobs=30, power=0.8, alpha=0.05) * math.sqrt(30)
+        assert found / noncentrality**2 == pytest.approx(many.mean(axis=(1, 2)).var(), rel=0.1)
+
     def test_needed_numbers_are_the_least_that_are_enough(self):
         rng = np.random.default_rng(6)
-        (differences,) = simulated(rng, comparisons=1, seeds=5, subjects=40, **(SOURCES | {"sd_seed": 0.001}))
+        (differences,) = simulated(rng, comparisons=1, seeds=5, subjects=40, **(SOURCES | {"sd_training": 0.001}))
         power = pair_power(differences, 0.006)
 
         def variance(subjects: int, seeds: int) -> float:
-            return power.sd_subject**2 / subjects + power.sd_seed**2 / seeds + power.sd_rest**2 / (subjects * seeds)
+            return power.sd_subject**2 / subjects + power.sd_training**2 / seeds + power.sd_rest**2 / (subjects * seeds)
 
         def found(subjects: int, seeds: int) -> float:
             effect = 0.006 / math.sqrt(subjects * variance(subjects, seeds))

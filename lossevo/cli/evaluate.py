@@ -62,6 +62,18 @@ def evaluate(
         bool,
         typer.Option("--allow-leakage", help="Test losses on subjects their search has seen; every output says so."),
     ] = False,
+    rope: Annotated[
+        float | None,
+        typer.Option("--rope", help="Largest difference in Dice without practical relevance.", show_default="0.005"),
+    ] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(
+            "--registry",
+            help="JSON lines: counts how often the same subjects were looked at; each comparison appends one.",
+            show_default=False,
+        ),
+    ] = None,
     labels: options.Labels = None,
     levels: options.Levels = None,
     spacing: options.Spacing = None,
@@ -84,8 +96,9 @@ def evaluate(
     Same folds, initial weights, batches and steps for every loss. Folds are drawn over the subjects that the searches
     of the evolved losses have never seen; everybody else is only trained on. Cohort, labels, spacing and task that are
     not given are those of the runs that the losses come from. With no run and no --data the embedded phantom is used.
-    Writes cases.csv, summary.csv, comparisons.csv, summary.json, table.md, and the folds as splits_final.json; of
-    losses that adapt trajectories.csv and figures/trajectory-LOSS.png and .svg.
+    Writes cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, summary.json, table.md, scores for other tools
+    as challenger.csv and claims_reloaded.csv, and the folds as splits_final.json; of losses that adapt trajectories.csv
+    and figures/trajectory-LOSS.png and .svg.
 
     \b
     Examples:
@@ -117,6 +130,8 @@ def evaluate(
         "--seed": seed,
         "--test-on": test_on,
         "--allow-leakage": allow_leakage or None,
+        "--rope": rope,
+        "--registry": registry,
         "--labels": labels,
         "--levels": levels,
         "--spacing": spacing,
@@ -149,6 +164,8 @@ def evaluate(
             seed,
             test_on,
             allow_leakage,
+            rope,
+            registry,
             options.label_scheme(labels, levels),
             spacing,
         )
@@ -186,10 +203,13 @@ def _configuration(
     seed: int | None,
     test_on: Literal["untouched", "all"] | None,
     allow_leakage: bool,
+    rope: float | None,
+    registry: Path | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
     from lossevo.comparison import cohort_of_runs, configure, contenders_with_specs
+    from lossevo.comparison.configuration import DEFAULT_ROPE
     from lossevo.experiment import CohortSource
     from lossevo.training import load_task
 
@@ -213,6 +233,8 @@ def _configuration(
         allow_leakage=allow_leakage,
         labels=labels,
         spacing_mm=spacing,
+        rope=DEFAULT_ROPE if rope is None else rope,
+        registry=registry,
     )
 
 
@@ -249,18 +271,22 @@ def _describe(screen: Console, comparison: Comparison) -> None:
 
 def _print(screen: Console, comparison: Comparison, report: Report) -> None:
     from lossevo.cli.tables import rows_table
-    from lossevo.comparison import comparison_rows, summary_rows
+    from lossevo.comparison import claim_rows, comparison_rows, summary_rows
 
     screen.print(f"\n{report.title}", highlight=False, markup=False)
     screen.print(rows_table(summary_rows(report)))
+    for sentence in report.findings:
+        screen.print(sentence, highlight=False, markup=False)
     if report.pairs:
         screen.print(f"{report.reference} against the others, paired by subject", highlight=False, markup=False)
         screen.print(rows_table(comparison_rows(report)))
+        screen.print(rows_table(claim_rows(report)))
     for note in report.notes:
         screen.print(f"- {note}", style="dim", highlight=False, markup=False)
     more = ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
     screen.print(
-        f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, summary.json{more}",
+        f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, "
+        f"challenger.csv, claims_reloaded.csv, summary.json{more}",
         highlight=False,
         markup=False,
     )

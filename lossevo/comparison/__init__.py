@@ -12,7 +12,7 @@ from lossevo.comparison.provenance import SearchRecord
 from lossevo.comparison.report import LossResult, PairResult, Protocol, Report
 from lossevo.comparison.run_settings import cohort_of_runs
 from lossevo.comparison.specs import contenders_with_specs, read_specs
-from lossevo.comparison.tables import comparison_rows, markdown, summary_rows, to_document
+from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, summary_rows, to_document
 from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Protocol",
     "Report",
     "LossTrajectory",
+    "claim_rows",
     "comparison_rows",
     "markdown",
     "summary_rows",

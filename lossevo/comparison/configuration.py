@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import TestOn
@@ -18,6 +18,9 @@ from lossevo.experiment import CohortSource
 from lossevo.experiment.kinds import COMPARISON, read_document
 from lossevo.training import TaskSettings
 from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
+
+DEFAULT_ROPE = 0.005
+"""Half a point of Dice."""
 
 
 class ComparisonConfig(BaseModel):
@@ -37,6 +40,8 @@ class ComparisonConfig(BaseModel):
     test_on: TestOn = "untouched"
     allow_leakage: bool = False
     splits: tuple[CaseFold, ...] | Literal["cohort"] | None = None
+    rope: float = Field(default=DEFAULT_ROPE, ge=0)
+    registry: Path | None = None
 
     @property
     def departures(self) -> tuple[str, ...]:
@@ -60,13 +65,16 @@ def configure(
     spacing_mm: tuple[float, float, float] | None = None,
     task: TaskSettings | None = None,
     splits: Path | Literal["cohort"] | None = None,
+    rope: float = DEFAULT_ROPE,
+    registry: Path | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``steps`` not given are twice those of ``task``, a search's trainings.
 
     ``labels``, ``spacing_mm`` and ``task`` not given are those of the runs that the evolved losses come from, else
     merged labels, the automatic spacing and the default task. Steps, and validation at the last step alone, come on
     top of the task. ``splits`` takes the place of ``folds``: nnU-Net's ``splits_final.json``, or ``"cohort"`` for the
-    folds that the data set itself states.
+    folds that the data set itself states. ``rope`` is the largest difference in Dice without practical relevance;
+    ``registry`` is a file that counts how often subjects were looked at (:mod:`lossevo.comparison.earlier`).
 
     Raises:
         LossevoError: a number out of range, runs that disagree about labels, spacing or task, or no such splits.
@@ -77,6 +85,8 @@ def configure(
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
             raise LossevoError(f"--{option} is {value}; give at least {least}")
+    if not 0 <= rope <= 1:
+        raise LossevoError(f"--rope is {rope}; give a difference in Dice from 0 to 1, such as {DEFAULT_ROPE}")
     if seed > MAX_RUN_SEED:
         raise LossevoError(f"--seed is {seed}; give at most {MAX_RUN_SEED}")
     folds = len(given) if isinstance(given, tuple) else folds
@@ -98,6 +108,8 @@ def configure(
         test_on=test_on,
         allow_leakage=allow_leakage,
         splits=given,
+        rope=rope,
+        registry=registry.absolute() if registry else None,
     )
 
 

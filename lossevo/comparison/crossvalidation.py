@@ -7,7 +7,10 @@
     splits_final.json    the same folds in cases, for nnU-Net
     ledger.sqlite        every training and its outcome, written before it is used
     cases.csv            one row per loss, training, test case and class; complete up to the last training in order
+    earlier.json         the comparisons that tested the same subjects before
     summary.csv, comparisons.csv, summary.json, table.md       the report, when all trainings are done
+    pairs.csv, ranks.csv                                       all pairs of losses, and their ranks; likewise
+    challenger.csv, claims_reloaded.csv                        scores for other tools; likewise
     trajectories.csv     what moved in losses that adapt, if there are any; likewise (their figures: lossevo.report)
 
 Every loss is trained with the same folds, initial weights, batches and steps. Of a fold's test subjects nothing is
@@ -27,10 +30,12 @@ from lossevo.cluster import Executor, Status, WorkerSpec
 from lossevo.comparison import tables
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
+from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
+from lossevo.comparison.score_tables import challenger_csv, claims_reloaded_csv
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
 from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
 from lossevo.data import (
@@ -61,7 +66,7 @@ from lossevo.training import (
 from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
 from lossevo.training.seeds import comparison_seed
 
-_FOLDS, _LEDGER = "folds.json", "ledger.sqlite"
+_FOLDS, _LEDGER = FOLDS_FILE, "ledger.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class Comparison:
                 that is not allowed.
         """
         with new_folder(folder, made_by=COMPARISON.command, configuration=COMPARISON.file):
+            looks = find_looks(folder, config.registry)
             cohort = config.cohort.open(config.spacing_mm, config.labels)
             config = _with_folds(config, cohort)
             given = _given_folds(config, cohort)
@@ -124,6 +130,8 @@ class Comparison:
             write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
             write_text(folder / "splits_final.json", splits_json(comparison.plan.test, _subject_of_case(cohort)))
             write_json(folder / "preprocessing.json", prepared.recipe)
+            earlier = record_look(folder, config, comparison.plan, prepared.subject_hashes, looks)
+            write_json(folder / EARLIER_FILE, {"earlier": [look.model_dump(mode="json") for look in earlier]})
             write_json(folder / COMPARISON.file, config.model_dump(mode="json"))  # last: it makes it a comparison's
         return comparison
 
@@ -281,12 +289,19 @@ class Comparison:
             train_only=self.plan.train_only,
             unscored=self.unscored,
             departures=config.departures,
+            rope=config.rope,
+            registry=config.registry,
+            earlier=read_earlier(self.folder),
         )
 
     def _write(self, scores: list[CaseScore], report: Report) -> None:
         write_text(self.folder / "cases.csv", to_csv(scores))
         write_text(self.folder / "summary.csv", tables.summary_csv(report))
         write_text(self.folder / "comparisons.csv", tables.comparisons_csv(report))
+        write_text(self.folder / "pairs.csv", tables.pairs_csv(report))
+        write_text(self.folder / "ranks.csv", tables.ranks_csv(report))
+        write_text(self.folder / "challenger.csv", challenger_csv(scores, report.protocol.cohort))
+        write_text(self.folder / "claims_reloaded.csv", claims_reloaded_csv(scores))
         write_text(self.folder / "table.md", tables.markdown(report))
         write_json(self.folder / "summary.json", tables.to_document(report))
         if report.trajectories:

@@ -7,13 +7,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lossevo.cluster import Status
+from lossevo.comparison.configuration import DEFAULT_ROPE
 from lossevo.comparison.contenders import Contender
+from lossevo.comparison.earlier import EarlierComparison, looks_told
+from lossevo.comparison.findings import findings
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.provenance import named
-from lossevo.comparison.scores import CaseScore, FalseAlarms, false_alarms, subject_scores
-from lossevo.comparison.statistics import Mean, PairedDifference, describe, holm, paired_difference
+from lossevo.comparison.scores import CaseScore, FalseAlarms, false_alarms, seed_scores, subject_scores
+from lossevo.comparison.statistics import (
+    Against,
+    Mean,
+    PairedDifference,
+    Statistics,
+    describe,
+    holm,
+    paired_difference,
+    statistics_of,
+)
 from lossevo.comparison.trajectories import LossTrajectory
 
 Failures = dict[tuple[str, int, int], str]
@@ -45,13 +58,15 @@ class LossResult:
 class PairResult:
     """The reference against another loss, in Dice; ``p_holm`` is adjusted over all pairs of the report.
 
-    The false alarms of both stand beside, since no Dice counts them.
+    ``against`` says what the claim that the reference is better risks. The false alarms of both stand beside, since no
+    Dice counts them.
     """
 
     reference: str
     loss: str
     difference: PairedDifference
     p_holm: float
+    against: Against
     leakage: bool
     reference_false_alarms: int
     false_alarms: int
@@ -59,7 +74,11 @@ class PairResult:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What was done, the same for every loss. ``unscored`` are those of ``tested`` whose labels are empty."""
+    """What was done, the same for every loss. ``unscored`` are those of ``tested`` whose labels are empty.
+
+    ``rope`` is the largest difference without practical relevance. ``earlier`` are the comparisons that tested the same
+    subjects before, as far as they are known here or from ``registry``.
+    """
 
     cohort: str
     class_names: tuple[str, ...]
@@ -72,6 +91,9 @@ class Protocol:
     train_only: tuple[str, ...]
     unscored: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
+    rope: float = DEFAULT_ROPE
+    registry: Path | None = None
+    earlier: tuple[EarlierComparison, ...] = ()
 
     @property
     def voxel_mm3(self) -> float:
@@ -106,14 +128,17 @@ class Protocol:
 class Report:
     """The result of a comparison: losses and pairs by falling mean Dice.
 
-    ``leakage`` is empty, or the sentence that every output must repeat. ``notes`` are for the reader of the tables.
-    ``trajectories`` are those of losses that adapt, a training each, in order.
+    ``findings`` are the ``statistics`` in plain sentences, the verdict first. ``leakage`` is empty, or the sentence
+    that every output must repeat. ``notes`` are for the reader of the tables. ``trajectories`` are those of losses that
+    adapt, a training each, in order.
     """
 
     protocol: Protocol
     losses: tuple[LossResult, ...]
     reference: str
     pairs: tuple[PairResult, ...]
+    statistics: Statistics
+    findings: tuple[str, ...]
     leakage: str
     notes: tuple[str, ...]
     trajectories: tuple[LossTrajectory, ...] = ()
@@ -154,6 +179,13 @@ def make_report(
     differences = [
         paired_difference(per_subject[reference], per_subject[other], seed=protocol.seed) for other in others
     ]
+    statistics = statistics_of(
+        seed_scores(scores),
+        reference=reference,
+        rope=protocol.rope,
+        seed=protocol.seed,
+        folds={subject: fold for fold, subjects in enumerate(plan.test) for subject in subjects},
+    )
     adjusted = holm([difference.p for difference in differences])
     pairs = tuple(
         PairResult(
@@ -161,6 +193,7 @@ def make_report(
             other,
             difference,
             p_holm,
+            statistics.against[other],
             leakage=bool({reference, other} & plan.leaked.keys()),
             reference_false_alarms=alarms[reference].false_alarms,
             false_alarms=alarms[other].false_alarms,
@@ -169,14 +202,25 @@ def make_report(
     )
     notes = (
         *protocol.departures,
+        *looks_told(protocol.earlier, protocol.tested, protocol.registry),
         *_who(contenders, reference),
         *_failed(failures, losses),
         *_scored(scores, protocol),
         f"Dice is the mean over classes ({', '.join(protocol.class_names[1:])}), on labels resampled to "
         f"{protocol.voxel_size}, not at native resolution. No boundary metric (NSD, HD95) is measured.",
-        *_how_to_read(pairs),
+        *_how_to_read(pairs, statistics),
     )
-    return Report(protocol, tuple(losses), reference, pairs, _leakage(plan), notes, tuple(trajectories))
+    return Report(
+        protocol,
+        tuple(losses),
+        reference,
+        pairs,
+        statistics,
+        findings(statistics),
+        _leakage(plan),
+        notes,
+        tuple(trajectories),
+    )
 
 
 def _loss_result(
@@ -262,24 +306,38 @@ def _scored(scores: Sequence[CaseScore], protocol: Protocol) -> list[str]:
     return notes
 
 
-def _how_to_read(pairs: Sequence[PairResult]) -> list[str]:
+def _how_to_read(pairs: Sequence[PairResult], statistics: Statistics) -> list[str]:
     notes = [
-        "Subjects are the unit of analysis; classes, cases and seeds are averaged per subject first. CI: percentile "
-        "bootstrap of the mean over subjects, somewhat too narrow below 20. Subjects of a fold share a trained "
-        "network, and trainings share subjects, which neither CI nor p accounts for: more seeds and a second cohort "
-        "say more than a smaller p."
+        "Subjects are the unit of analysis; classes, cases and seeds are averaged per subject first. CI: BCa bootstrap "
+        "of the mean over subjects, somewhat too narrow below 20, and of no width where all values are the same. "
+        "Subjects of a fold share a trained network, and trainings share subjects, which neither CI nor p accounts "
+        "for: more seeds and a second cohort say more than a smaller p."
     ]
-    if pairs:
+    if not pairs:
+        return notes
+    notes += [
+        "p: two-sided Wilcoxon signed-rank test over subjects, adjusted by Holm over all pairs shown. r: "
+        "matched-pairs rank-biserial correlation, 1 if the reference is better for every subject.",
+        "Told apart: p < 0.05 in the signed-rank test between the best mean and another loss, adjusted by Holm over "
+        "all pairs of losses (pairs.csv). Not told apart does not mean equal.",
+        "False claim: probability that the reference is not better, from Student's t of the paired differences "
+        f"(Claims Reloaded, arXiv 2505.04720). Better / same / worse: by more than {statistics.rope:g}, within it, and "
+        "the other way round, from the same t (Benavoli et al. 2017). Both take the mean difference for normally "
+        "distributed.",
+        "Smallest difference: t-test with the variance between subjects, between trainings and of the rest, all taken "
+        "for independent and normal"
+        + (
+            "; with one seed, the luck of a training, which meets all subjects of a fold alike, is not known."
+            if statistics.signal_to_noise is not None and statistics.signal_to_noise.seeds == 1
+            else ". More subjects are taken to be like these, in as many folds. Failed trainings count as noise."
+        ),
+    ]
+    subjects = max(pair.difference.subjects for pair in pairs)
+    least = min(1.0, len(pairs) * 2.0 ** (1 - subjects))
+    if least > _SIGNIFICANT:
         notes.append(
-            "p: two-sided Wilcoxon signed-rank test over subjects, adjusted by Holm over all pairs shown. r: "
-            "matched-pairs rank-biserial correlation, 1 if the reference is better for every subject."
+            f"With {subjects} subjects and {len(pairs)} comparisons the smallest possible "
+            f"adjusted p is {least:.2g}: these tests cannot find a difference, whatever the losses are; look at "
+            "the intervals, or test more subjects."
         )
-        subjects = max(pair.difference.subjects for pair in pairs)
-        least = min(1.0, len(pairs) * 2.0 ** (1 - subjects))
-        if least > _SIGNIFICANT:
-            notes.append(
-                f"With {subjects} subjects and {len(pairs)} comparisons the smallest possible "
-                f"adjusted p is {least:.2g}: these tests cannot find a difference, whatever the losses are; look at "
-                "the intervals, or test more subjects."
-            )
     return notes

@@ -131,6 +131,18 @@ def subject_scores(scores: Iterable[CaseScore]) -> dict[str, dict[str, float]]:
     return {loss: dict(sorted(subjects.items())) for loss, subjects in means.items()}
 
 
+def seed_scores(scores: Iterable[CaseScore]) -> dict[int, dict[str, dict[str, float]]]:
+    """Seed → loss → subject → Dice, as :func:`subject_scores` of each repetition alone.
+
+    Raises:
+        LossevoError: as :func:`subject_scores`.
+    """
+    by_seed: dict[int, list[CaseScore]] = defaultdict(list)
+    for score in scores:
+        by_seed[score.seed].append(score)
+    return {seed: subject_scores(found) for seed, found in sorted(by_seed.items())}
+
+
 def _require_the_same_cells(scores: Iterable[CaseScore]) -> None:
     """Every loss must have a Dice in the same cases and classes, in every repetition: else means compare subjects."""
     cells: dict[tuple[str, int], set[tuple[str, str, str]]] = {}

@@ -44,6 +44,8 @@ def test_folds_of_nnunet(cli, cohort, splits):
     [
         (["--splits", "SPLITS", "--folds", "3"], "--folds is 3, but the folds are given by --splits"),
         (["--splits", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--rope", "-0.1"], "--rope is -0.1; give a difference in Dice from 0 to 1"),
+        (["--registry", "nowhere/looks.jsonl"], "there is no folder"),
         (["--splits", "cohort"], "the data set states 0 fold(s), expected at least 2"),
     ],
 )
@@ -52,6 +54,23 @@ def test_refused(cli, cohort, splits, more, message):
     assert said.status == 2
     assert message in said.err
     assert not Path("cmp").exists()
+
+
+def test_verdict_and_what_was_looked_at(cli, cohort):
+    arguments = ("--losses", "dice,cross_entropy", "--registry", "looks.jsonl", "--rope", "0.02")
+    assert evaluate(cli, cohort, *arguments).status == 0
+    said = evaluate(cli, cohort, *arguments, "--seeds", "2", "--out", "again")
+    assert (said.status, said.err) == (0, "")
+    words = " ".join(said.out.split())
+    assert "cannot be told apart from the best" in words or "can be told apart from" in words
+    assert "better / same / worse by 0.02" in words
+    assert "Signal to noise of the task: " in words
+    assert "looked at by 1 earlier comparison of hand-crafted losses alone (cmp)" in words
+    assert json.loads(Path("again/comparison.json").read_text())["rope"] == 0.02
+    assert json.loads(Path("again/summary.json").read_text())["statistics"]["rope"] == 0.02
+    assert len(Path("looks.jsonl").read_text().splitlines()) == 2
+    refused = cli("evaluate", "--resume", "again", "--rope", "0.01")
+    assert (refused.status, "--rope cannot be given with --resume" in refused.err) == (2, True)
 
 
 def test_folds_that_the_cohort_states(cli, cohort, tmp_path):

@@ -19,7 +19,10 @@ from lossevo.search import read_config as read_run_config
 from lossevo.training import Fidelity, TaskSettings
 from tests.cohorts import write_balls
 
-OUTPUTS = ("cases.csv", "summary.csv", "comparisons.csv", "summary.json", "table.md")
+OUTPUTS = (
+    *("cases.csv", "summary.csv", "comparisons.csv", "pairs.csv", "ranks.csv", "challenger.csv"),
+    *("claims_reloaded.csv", "summary.json", "table.md"),
+)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

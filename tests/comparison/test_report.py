@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from lossevo.cluster import Status
-from lossevo.comparison import comparison_rows, markdown, summary_rows, to_document
+from lossevo.comparison import claim_rows, comparison_rows, markdown, summary_rows, to_document
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.report import Protocol, Report, make_report
 from lossevo.comparison.scores import CaseScore, FalseAlarms
-from lossevo.comparison.tables import comparisons_csv, p_text, summary_csv
+from lossevo.comparison.tables import comparisons_csv, pairs_csv, ranks_csv, summary_csv
 
 SUBJECTS = ("a", "b", "c", "d", "e", "f", "g", "h")
 
@@ -191,6 +191,50 @@ class TestTables:
         assert float(pairs[1]["p_holm"]) == report.pairs[1].p_holm
         assert pairs[1]["loss"] == "focal"
 
+    def test_all_pairs_and_ranks_can_be_read_back(self):
+        report = report_of(DICE, evolved=("focal",))
+        pairs = list(csv.DictReader(io.StringIO(pairs_csv(report))))
+        assert [(row["better"], row["worse"]) for row in pairs] == [
+            ("evolved", "dice"),
+            ("evolved", "focal"),
+            ("dice", "focal"),
+        ]
+        assert float(pairs[0]["p_better"]) == 1.0  # by 0.02 for every subject, and rope is 0.005
+        assert float(pairs[0]["p_nemenyi"]) == report.statistics.friedman.nemenyi["dice"]["evolved"]
+        ranks = list(csv.DictReader(io.StringIO(ranks_csv(report))))
+        assert [(row["loss"], row["rank"], float(row["share_1"])) for row in ranks] == [
+            ("evolved", "1", 1.0),
+            ("dice", "2", 0.0),
+            ("focal", "3", 0.0),
+        ]
+        assert [float(row["average_rank"]) for row in ranks] == [1, 2, 3]
+
+    def test_the_claim_that_the_reference_is_better(self):
+        report = report_of(DICE, evolved=("dice",))
+        better, worse = claim_rows(report)[::-1]
+        assert (better["dice against"], better["false claim"]) == ("focal", "<0.1 %")
+        assert (worse["dice against"], worse["false claim"]) == ("evolved", ">99.9 %")
+        assert worse["better / same / worse by 0.005"] == "0 / 0 / 100 %"
+        (first, _) = csv.DictReader(io.StringIO(comparisons_csv(report)))
+        assert (float(first["false_claim"]), float(first["p_worse"])) == (1.0, 1.0)
+
+    def test_ranks_stand_with_the_losses(self):
+        assert [row["rank"] for row in summary_rows(report_of(DICE))] == ["1 [1, 1]", "2 [2, 2]", "3 [3, 3]"]
+
+    def test_the_verdict_is_in_every_output(self):
+        report = report_of(DICE)
+        assert report.findings[0] == "evolved is the best: it can be told apart from all others."
+        assert report.findings[0] in markdown(report)
+        assert to_document(report)["findings"][0] == report.findings[0]
+
+    def test_one_loss_has_tables_too(self):
+        report = report_of({"dice": BASE})
+        assert list(csv.DictReader(io.StringIO(pairs_csv(report)))) == []
+        assert list(csv.DictReader(io.StringIO(ranks_csv(report)))) == []
+        assert summary_rows(report)[0]["rank"] == "–"
+        assert report.findings == ()
+        json.dumps(to_document(report), allow_nan=False)
+
     def test_the_document_is_json(self):
         document = to_document(report_of(DICE, evolved=("evolved",)))
         assert json.loads(json.dumps(document, allow_nan=False))["reference"] == "evolved"
@@ -201,13 +245,7 @@ class TestTables:
         assert r"cross\_entropy" in text
         assert r"a\|b" in text
         widths = {line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("| ")}
-        assert len(widths) == 2  # of the two tables
-
-    @pytest.mark.parametrize(
-        ("p", "text"), [(1.0, "1"), (0.0499, "0.05"), (0.0123, "0.012"), (0.001, "0.001"), (1e-9, "<0.001")]
-    )
-    def test_p_shows_no_more_than_it_knows(self, p, text):
-        assert p_text(p) == text
+        assert len(widths) == 3  # of the three tables
 
 
 def test_says_what_dice_was_measured_on():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lossevo.comparison.statistics import bootstrap_interval, describe, holm, paired_difference, signed_rank
+from lossevo.comparison.statistics import describe, holm, paired_difference, signed_rank
 
 
 class TestHolm:
@@ -33,41 +33,6 @@ class TestHolm:
             assert p <= p_holm <= min(1.0, len(p_values) * p) + 1e-15
         by_p = [adjusted[index] for index in np.argsort(p_values, kind="stable")]
         assert by_p == sorted(by_p)
-
-
-class TestBootstrap:
-    def test_agrees_with_the_normal_interval_for_many_values(self):
-        values = np.random.default_rng(1).normal(0.8, 0.05, size=400)
-        low, high = bootstrap_interval(values, np.random.default_rng(2))
-        se = values.std() / math.sqrt(values.size)
-        assert low == pytest.approx(values.mean() - 1.96 * se, abs=0.1 * se)
-        assert high == pytest.approx(values.mean() + 1.96 * se, abs=0.1 * se)
-
-    def test_of_two_values_is_exact(self):
-        # Means are 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4: both tails are wider than 2.5 %.
-        assert bootstrap_interval(np.array([0.0, 1.0]), np.random.default_rng(0)) == (0.0, 1.0)
-
-    def test_tails_of_ten_coins(self):
-        # The mean of ten resampled coins is binomial; its 2.5 and 97.5 % quantiles are 2 and 8 of 10.
-        coins = np.array([0.0, 1.0] * 5)
-        assert bootstrap_interval(coins, np.random.default_rng(0)) == pytest.approx((0.2, 0.8))
-
-    def test_one_value_says_nothing_about_spread(self):
-        assert bootstrap_interval(np.array([0.7]), np.random.default_rng(0)) == (None, None)
-
-    def test_constant_values_have_no_spread(self):
-        assert bootstrap_interval(np.full(9, 0.25), np.random.default_rng(0)) == (0.25, 0.25)
-
-    def test_is_drawn_in_pieces_when_there_are_many_values(self):
-        values = np.random.default_rng(3).normal(size=2000)
-        low, high = bootstrap_interval(values, np.random.default_rng(4))
-        assert low < values.mean() < high
-        assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(values.size), rel=0.05)
-
-    def test_the_generator_alone_decides(self):
-        values = np.random.default_rng(5).normal(size=20)
-        first, second = (bootstrap_interval(values, np.random.default_rng(6)) for _ in range(2))
-        assert first == second
 
 
 class TestSignedRank:
@@ -182,3 +147,13 @@ class TestDescribe:
 
     def test_one_subject(self):
         assert describe({"a": 0.7}, seed=0).sd is None
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_what_is_no_finite_number_is_refused(self, value):
+        with pytest.raises(ValueError, match="subject b: the score is"):
+            describe({"a": 0.7, "b": value}, seed=0)
+
+
+def test_where_lower_is_better_the_lower_one_wins():
+    pair = paired_difference({"a": 2.0, "b": 3.0}, {"a": 4.0, "b": 4.0}, seed=0, higher_is_better=False)
+    assert (pair.difference, pair.wins, pair.losses) == (1.5, 2, 0)

@@ -1,11 +1,4 @@
-"""What a comparison may claim: means with their uncertainty, and paired differences, with subjects as the unit of
-analysis.
-
-Classes, cases and seeds are averaged per subject first, since a second case or seed of a person is no second person.
-Folds are not analysed as if they were repetitions: their trainings share most of their subjects. What remains
-dependent, that the subjects of a fold were segmented by the same trained network, no test here corrects for; more
-seeds make it smaller.
-"""
+"""Means with their uncertainty, and paired differences with their tests."""
 
 from __future__ import annotations
 
@@ -14,15 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-TIE_DECIMALS = 9
-"""Differences are rounded to this: equal Dice values that were averaged in another way are ties."""
+from lossevo.comparison.statistics.bootstrap import bootstrap_interval
+from lossevo.comparison.statistics.table import TIE_DECIMALS, Array, require_finite, score_table
 
-_CHUNK = 2**22
 _LARGEST_EXACT = 200
 
 
@@ -39,7 +28,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Reference minus other, over the subjects, who are the same for both.
+    """Reference minus other in utility, over the subjects, who are the same for both.
 
     Attributes:
         difference: mean difference; above 0 the reference is better.
@@ -73,29 +62,29 @@ def describe(scores: Mapping[str, float], *, seed: int) -> Mean:
     """Mean, SD and bootstrap interval over subjects.
 
     Raises:
-        ValueError: no subject.
+        ValueError: no subject, or a score that is no finite number.
     """
-    values = np.array([scores[subject] for subject in sorted(scores)])
-    if values.size == 0:
+    if not scores:
         raise ValueError("no subject has a defined score")
+    require_finite(scores)
+    values = np.array([scores[subject] for subject in sorted(scores)])
     sd = float(values.std(ddof=1)) if values.size > 1 else None
     low, high = bootstrap_interval(values, np.random.default_rng(seed))
     return Mean(float(values.mean()), sd, low, high, values.size)
 
 
-def paired_difference(reference: Mapping[str, float], other: Mapping[str, float], *, seed: int) -> PairedDifference:
+def paired_difference(
+    reference: Mapping[str, float], other: Mapping[str, float], *, seed: int, higher_is_better: bool = True
+) -> PairedDifference:
     """Compare two losses subject by subject.
 
     Raises:
-        ValueError: no subject, or not the same ones: leaving some out would choose them by what a loss predicted.
+        ValueError: no subject, a score that is no finite number, or not the same subjects: leaving some out would
+            choose them by what a loss predicted.
     """
-    pairs = sorted(reference)
-    if not pairs:
-        raise ValueError("no subject has a defined score")
-    if alone := sorted(reference.keys() ^ other.keys()):
-        raise ValueError(f"only one of the two losses has a score of subject {alone[0]}; give both the same subjects")
-    differences = np.round([reference[subject] - other[subject] for subject in pairs], TIE_DECIMALS)
-    count = len(pairs)
+    scores = score_table({"reference": reference, "other": other}, higher_is_better=higher_is_better).utilities
+    differences = np.round(scores[0] - scores[1], TIE_DECIMALS)
+    count = differences.size
     low, high = bootstrap_interval(differences, np.random.default_rng(seed))
     p, rank_biserial = signed_rank(differences)
     untied = int(np.count_nonzero(differences))
@@ -114,30 +103,7 @@ def paired_difference(reference: Mapping[str, float], other: Mapping[str, float]
     )
 
 
-def bootstrap_interval(
-    values: NDArray[np.float64], generator: np.random.Generator, *, resamples: int = RESAMPLES
-) -> tuple[float | None, float | None]:
-    """95 % percentile bootstrap interval of the mean: resample the values with replacement ``resamples`` times.
-
-    With n values it is about √((n-1)/n) times as wide as it should be, and ignores the heavier tails of few values:
-    below some 20 subjects read it as a lower bound of the uncertainty. (None, None) for fewer than two values, which
-    say nothing about spread.
-    """
-    if values.size < 2:
-        return None, None
-    chunk = max(1, _CHUNK // values.size)
-    means = np.concatenate(
-        [
-            values[generator.integers(values.size, size=(min(chunk, resamples - start), values.size))].mean(axis=1)
-            for start in range(0, resamples, chunk)
-        ]
-    )
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
+def signed_rank(differences: Array) -> tuple[float, float]:
     """Two-sided p of the Wilcoxon signed-rank test, zeros dropped, and the matched-pairs rank-biserial correlation.
 
     Up to 200 differences p is exact, also where their sizes tie (SciPy's exact p is not); beyond that it is SciPy's

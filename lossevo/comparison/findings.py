@@ -1,0 +1,113 @@
+"""The statistics of a comparison in a few plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lossevo.comparison.statistics import ALPHA, PairPower, Ranking, SignalToNoise, Statistics
+
+_LEADERS_TOLD = 3
+
+
+def p_text(p: float) -> str:
+    """Two significant digits, and none below 0.001."""
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def findings(found: Statistics) -> tuple[str, ...]:
+    """The verdict first, then how firm the ranking is, and what the comparison could have found."""
+    told = [found.verdict] if found.verdict else []
+    if found.ranking is not None:
+        told.append(_ranking(found.ranking))
+    if found.friedman is not None:
+        test = found.friedman
+        told.append(
+            f"Friedman's test over all losses: p {_equals(test.p)}. By Nemenyi's test, average ranks that differ by "
+            f"less than {test.critical_difference:.2g} cannot be told apart."
+        )
+    if powers := [against.power for against in found.against.values() if against.power is not None]:
+        told.append(_power(powers))
+    if doubtful := _doubtful(found):
+        told.append(
+            f"Told apart from {found.reference} by p, yet by less than the smallest difference that could have been "
+            f"found: {', '.join(doubtful)}. p does not count the luck of trainings; other seeds may turn this."
+        )
+    if found.signal_to_noise is not None:
+        told.append(_signal(found.signal_to_noise))
+    return tuple(told)
+
+
+def _doubtful(found: Statistics) -> list[str]:
+    """The losses told apart from the reference whose difference the luck of trainings alone might make."""
+    doubtful = []
+    for pair in found.pairs:
+        if found.reference not in (pair.better, pair.worse) or pair.p_holm >= ALPHA:
+            continue
+        other = pair.worse if pair.better == found.reference else pair.better
+        power = found.against[other].power
+        if power is not None and power.sd_training and pair.difference < power.smallest:
+            doubtful.append(other)
+    return doubtful
+
+
+def _ranking(ranking: Ranking) -> str:
+    first = sorted(ranking.ranks, key=lambda loss: -ranking.ranks[loss].shares[0])
+    leaders = [loss for loss in first if ranking.ranks[loss].shares[0] >= 0.005][:_LEADERS_TOLD]
+    shares = ", ".join(f"{loss} in {ranking.ranks[loss].shares[0]:.0%}" for loss in leaders)
+    told = f"Of resamples of the subjects, rank 1 has {shares}."
+    if ranking.tau is None:
+        return told
+    return (
+        f"{told} Kendall's τ of their rankings with the one shown: {ranking.tau:.2f} "
+        f"[{ranking.tau_low:.2f}, {ranking.tau_high:.2f}]."
+    )
+
+
+def _power(powers: Iterable[PairPower]) -> str:
+    """Of the pair in the middle: a loss that fails must not speak for all."""
+    ordered = sorted(powers, key=lambda power: power.smallest)
+    low, high = ordered[0].smallest, ordered[-1].smallest
+    middle = ordered[(len(ordered) - 1) // 2]
+    span = f", the middle one of {len(ordered)} pairs from {low:.2g} to {high:.2g}" if len(ordered) > 1 else ""
+    told = (
+        f"The smallest difference that this comparison could have found is {middle.smallest:.2g} "
+        f"(80 % power, two-sided 5 %, paired over subjects{span})."
+    )
+    if middle.target == 0:
+        return told
+    if middle.smallest <= middle.target:
+        return f"{told} So {middle.target:g} could be found."
+    if middle.subjects_needed is None and middle.seeds_needed is None and middle.seeds > 1:
+        return f"{told} For {middle.target:g} it takes more subjects and more seeds: neither alone is enough."
+    subjects = (
+        "no number of subjects is enough without more seeds"
+        if middle.subjects_needed is None
+        else f"{middle.subjects_needed} subjects ({middle.subjects_needed - middle.subjects} more)"
+    )
+    if middle.seeds == 1:
+        return f"{told} For {middle.target:g} it takes {subjects}; what more seeds would give, one seed does not tell."
+    seeds = (
+        "no number of seeds is enough without more subjects"
+        if middle.seeds_needed is None
+        else f"{middle.seeds_needed} seeds ({middle.seeds_needed - middle.seeds} more)"
+    )
+    return f"{told} For {middle.target:g}: {subjects}; or {seeds}."
+
+
+def _signal(signal: SignalToNoise) -> str:
+    if signal.seeds == 1:
+        return (
+            f"Signal to noise of the task: not known. The standard deviation between losses is {signal.between:.2g}; "
+            "that within, over seeds, takes at least 2 seeds."
+        )
+    if signal.within is None or signal.ratio is None:
+        return f"Signal to noise of the task: seeds make no difference; between losses {signal.between:.2g}."
+    return (
+        f"Signal to noise of the task: {signal.ratio:.2g}. The standard deviation is {signal.between:.2g} between "
+        f"losses, and {signal.within:.2g} within, over {signal.seeds} seeds; noise alone gives about "
+        f"{signal.seeds**-0.5:.2g}."
+    )
+
+
+def _equals(p: float) -> str:
+    return p_text(p).replace("<", "< ") if p < 0.001 else f"= {p_text(p)}"

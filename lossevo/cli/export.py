@@ -42,6 +42,7 @@ def export(
     metadata = {
         "name": entry.id,
         "origin": str(entry.origin),
+        "objective": entry.objective,
         "score": entry.score,
         "score_se": entry.score_se,
         "seeds": entry.seeds,

@@ -67,7 +67,7 @@ def hof(
         kind_of(tree)  # before anything takes time
         options.new_place(tree)
 
-    from lossevo.cli.tables import LEGEND, console, hall_of_fame_table
+    from lossevo.cli.tables import console, hall_of_fame_table, score_legend
     from lossevo.experiment import hall_of_fame
 
     entries = hall_of_fame.read(run)
@@ -93,7 +93,7 @@ def hof(
         return
     out = console()
     out.print(hall_of_fame_table(entries, top or 10, run))
-    out.print(LEGEND, style="dim", highlight=False)
+    out.print(score_legend(entries), style="dim", highlight=False)
 
 
 def _simplified(expression: Expression, out: Console) -> Simplified:
@@ -214,6 +214,7 @@ def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
     from rich.text import Text
 
     from lossevo.cli.tables import score_text
+    from lossevo.metrics import Objective
 
     def section(title: str, *lines: str) -> None:
         out.print(f"\n{title}", style="bold", highlight=False)
@@ -221,7 +222,8 @@ def _print(out: Console, entry: Entry, details: dict[str, Any]) -> None:
             out.print(f"  {line}", highlight=False, soft_wrap=True)
 
     out.print(Text.assemble((entry.id, "bold"), f"  rank {entry.rank}, {entry.origin}"))
-    out.print(f"Dice {score_text(entry)}, complexity {entry.complexity:g}", highlight=False)
+    title = Objective.parse(entry.objective).title
+    out.print(f"{title} {score_text(entry)}, complexity {entry.complexity:g}", highlight=False)
     section("Formula", entry.unicode)
     if "profile" in details:
         _print_network(out, section, details)
@@ -291,7 +293,9 @@ def _training_line(training: dict[str, Any]) -> str:
     voxels = [count for of_class in training.get("false_voxels", {}).values() for count in of_class.values()]
     alarms = f"  false alarms {sum(count > 0 for count in voxels)}/{len(voxels)}" if voxels else ""
     bars = _bars([y for _, y in training["curve"]])
-    return f"{told}  Dice {training['means']['dice']:.4f} ({checkpoints}){alarms}  loss {bars}"
+    dice, *others = training["means"].items()
+    more = "".join(f", {metric} {mean:.4f}" for metric, mean in others)
+    return f"{told}  Dice {dice[1]:.4f} ({checkpoints}){more}{alarms}  loss {bars}"
 
 
 def _bars(values: list[float], width: int = 24) -> str:

@@ -46,6 +46,7 @@ def metalearn(
     labels: options.Labels = None,
     levels: options.Levels = None,
     spacing: options.Spacing = None,
+    objective: options.Objective = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
     address: options.Address = None,
@@ -93,6 +94,7 @@ def metalearn(
                 "--labels": labels,
                 "--levels": levels,
                 "--spacing": spacing,
+                "--objective": objective,
                 "--seed": seed,
             }
         )
@@ -103,7 +105,7 @@ def metalearn(
         run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
-        config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, seed or 0)
+        config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, objective, seed or 0)
 
         def make_run(folder: Path) -> MetaRun:
             return _run(out, folder, config, memory)
@@ -129,6 +131,7 @@ def _configuration(
     steps: int | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
+    objective: str | None,
     seed: int,
 ) -> MetaConfig:
     from lossevo.configuration_file import read, updated
@@ -155,6 +158,7 @@ def _configuration(
         labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
+        objective=options.objective(objective),
     )
 
 
@@ -182,7 +186,8 @@ def _describe(out: Console, run: MetaRun) -> None:
         f"Loss network: {sizes} {settings.activation} of {', '.join(settings.inputs)}{shaping}; outer loss "
         f"{settings.outer_loss}.\n"
         f"{settings.outer_steps} outer steps of {settings.tasks} tasks, each {settings.inner_steps} steps of a U-Net "
-        f"({settings.optimiser}) out of a training of {config.task.budget_steps}; seed {config.seed}.\n"
+        f"({settings.optimiser}) out of a training of {config.task.budget_steps}; whole trainings by "
+        f"{config.objective}; seed {config.seed}.\n"
         f"Run folder: {run.folder}",
         highlight=False,
         markup=False,
@@ -198,11 +203,11 @@ def _draw(out: Console, run: MetaRun, entries: list[Entry]) -> None:
 
 
 def _conclude(out: Console, run: MetaRun, entries: list[Entry]) -> None:
-    from lossevo.cli.tables import LEGEND, hall_of_fame_table
+    from lossevo.cli.tables import hall_of_fame_table, score_legend
     from lossevo.experiment.origin import Distilled, MetaLearned
 
     out.print(hall_of_fame_table(entries, len(entries), run.folder))
-    out.print(LEGEND, style="dim", highlight=False)
+    out.print(score_legend(entries), style="dim", highlight=False)
     for entry in entries:
         if isinstance(entry.origin, Distilled):
             out.print(

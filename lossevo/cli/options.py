@@ -87,6 +87,15 @@ Steps = Annotated[
         "--steps", min=1, help="Optimiser steps of a training.", show_default="the task's; in a comparison twice that"
     ),
 ]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        help="What is maximised on the validation subjects: dice, nsd@2mm, hd95, assd, … at the working spacing, or a "
+        "sum such as 0.5*dice+0.5*nsd@2mm.",
+        show_default="dice",
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, max=2**31 - 1, help="Same configuration and seed, same result.", show_default="0"),
@@ -190,6 +199,18 @@ def label_scheme(labels: str | None, levels: str | None) -> LabelScheme | None:
     from lossevo.data import labels as schemes
 
     return None if labels is None and levels is None else schemes.label_scheme(labels or "merged", levels)
+
+
+def objective(text: str | None) -> str:
+    """The name of an objective; Dice if none is given.
+
+    Raises:
+        LossevoError: it is none.
+    """
+    from lossevo.experiment.scoring import DEFAULT_OBJECTIVE
+    from lossevo.metrics import Objective as Parsed
+
+    return DEFAULT_OBJECTIVE if text is None else Parsed.parse(text).name
 
 
 def patch_cache_bytes(size: str | None) -> int:

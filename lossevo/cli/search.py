@@ -54,6 +54,7 @@ def search(
     labels: options.Labels = None,
     levels: options.Levels = None,
     spacing: options.Spacing = None,
+    objective: options.Objective = None,
     seed: options.Seed = None,
     window: Annotated[
         int | None,
@@ -83,6 +84,7 @@ def search(
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
       lossevo search --data DIR --levels L1-L5 --labels separate
+      lossevo search --data DIR --objective 0.5*dice+0.5*nsd@2mm
       lossevo search --data DIR --task gpu.yaml --gpus-per-worker 0.5
       lossevo search --data DIR --address head:6379 --budget 5000 --window 64
       lossevo search --resume runs/mine
@@ -109,6 +111,7 @@ def search(
                 "--labels": labels,
                 "--levels": levels,
                 "--spacing": spacing,
+                "--objective": objective,
                 "--seed": seed,
                 "--window": window,
             }
@@ -123,7 +126,7 @@ def search(
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(
-            space or "segmentation", source, budget, task, steps, scheme, spacing, seed or 0, window
+            space or "segmentation", source, budget, task, steps, scheme, spacing, objective, seed or 0, window
         )
 
         def make_run(folder: Path) -> Run:
@@ -149,6 +152,7 @@ def _configuration(
     steps: int | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
+    objective: str | None,
     seed: int,
     window: int | None,
 ) -> RunConfig:
@@ -171,6 +175,7 @@ def _configuration(
         labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
+        objective=options.objective(objective),
     )
 
 
@@ -209,7 +214,8 @@ def _describe(out: Console, run: Run) -> None:
         f"Subjects: {len(subjects.train)} to train on, {len(subjects.validation)} to validate on, "
         f"{len(subjects.untouched)} never touched (subjects.json says who).\n"
         f"Search space: {config.space.name}; {plan.total} trainings of {config.task.budget_steps} steps "
-        f"({plan.evolution} evolution, {plan.tuning} tuning, {plan.confirmation} confirmation); seed {config.seed}.\n"
+        f"({plan.evolution} evolution, {plan.tuning} tuning, {plan.confirmation} confirmation); "
+        f"objective {config.objective}; seed {config.seed}.\n"
         f"Run folder: {run.folder}",
         highlight=False,
         markup=False,
@@ -217,10 +223,10 @@ def _describe(out: Console, run: Run) -> None:
 
 
 def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
-    from lossevo.cli.tables import LEGEND, hall_of_fame_table
+    from lossevo.cli.tables import hall_of_fame_table, score_legend
 
     out.print(hall_of_fame_table(entries, 10, run.folder))
-    out.print(LEGEND, style="dim", highlight=False)
+    out.print(score_legend(entries), style="dim", highlight=False)
     source = run.config.cohort
     data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
     folder = shlex.quote(str(run.folder))

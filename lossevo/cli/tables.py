@@ -80,7 +80,7 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left", caption_style="dim")
     table.add_column("rank", justify="right")
     table.add_column("id")
-    table.add_column("Dice ± SE (seeds)", no_wrap=True)
+    table.add_column(f"{_title(entries)} ± SE (seeds)", no_wrap=True)
     alarms = _false_alarms(run)
     if alarms:
         table.add_column("false alarms", justify="right", no_wrap=True)
@@ -147,8 +147,19 @@ def _words(entries: Iterable[Entry]) -> dict[str, str]:
     return words
 
 
-LEGEND = (
-    "Dice: mean over seeds and the validation subjects whose labels have a structure. In brackets: not trained again "
-    "with new seeds, so biased by selection."
-)
-"""What a hall of fame's scores are."""
+def score_legend(entries: Sequence[Entry]) -> str:
+    """What the scores of a hall of fame are."""
+    from lossevo.metrics import Objective
+
+    lower = bool(entries) and Objective.parse(entries[0].objective).direction == "lower"
+    return (
+        f"{_title(entries)}: mean over seeds and the validation subjects whose labels have a structure"
+        f"{', lower is better' if lower else ''}. In brackets: not trained again with new seeds, so biased by "
+        "selection."
+    )
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    from lossevo.metrics import Objective
+
+    return Objective.parse(entries[0].objective).title if entries else "score"

@@ -12,17 +12,14 @@ from lossevo.experiment.origin import HandCrafted, Origin, Seed
 from lossevo.expression import Expression
 from lossevo.losses.definitions import Definition, spec_of
 
-FAILED_SCORE = 0.0
-"""What a training that diverged, crashed or ran out of time counts as: the worst Dice."""
-
 
 @dataclass(slots=True)
 class Candidate:
     """A loss under evaluation.
 
-    ``scores`` maps the seed of each finished training to its mean validation Dice. Trainings with *selection* seeds
-    guide the search; those with *confirmation* seeds were never selected on, so their mean is free of the luck that
-    selection favours.
+    ``scores`` maps the seed of each finished training to its utility, see :mod:`lossevo.experiment.scoring`. Trainings
+    with *selection* seeds guide the search; those with *confirmation* seeds were never selected on, so their mean is
+    free of the luck that selection favours.
     """
 
     definition: Definition
@@ -67,10 +64,10 @@ class Candidate:
         return isinstance(self.origin, HandCrafted | Seed)
 
 
-def seed_noise(candidates: Iterable[Candidate], default: float) -> float:
-    """Standard deviation between seeds, pooled over the candidates with several that did not fail."""
+def seed_noise(candidates: Iterable[Candidate], default: float, *, worst: float) -> float:
+    """Standard deviation between seeds, pooled over the candidates with several of which none has the worst score."""
     several = [list(c.scores.values()) for c in candidates if len(c.scores) > 1]
-    variances = [statistics.variance(scores) for scores in several if min(scores) > FAILED_SCORE]
+    variances = [statistics.variance(scores) for scores in several if min(scores) > worst]
     return math.sqrt(statistics.fmean(variances)) if variances else default
 
 

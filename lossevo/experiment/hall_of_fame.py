@@ -18,10 +18,12 @@ from lossevo.experiment.candidate import Candidate, standard_error
 from lossevo.experiment.folder import write_text
 from lossevo.experiment.kinds import RUN_FILE, refuse_other_version, resume_command
 from lossevo.experiment.origin import Origin
+from lossevo.experiment.scoring import DICE
 from lossevo.expression import Expression, structure_text
 from lossevo.losses.definitions import Definition, definition_in, formula_of
 from lossevo.losses.literature import literature_name
 from lossevo.losses.neural import LossNetwork
+from lossevo.metrics import Objective
 
 EVOLVED = 20
 """Evolved losses kept; hand-crafted ones are always all there."""
@@ -30,6 +32,7 @@ _COLUMNS = (
     "rank",
     "id",
     "formula",
+    "objective",
     "score",
     "score_se",
     "seeds",
@@ -42,7 +45,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row: ``score`` is the mean validation Dice over ``seeds`` trainings and ``score_se`` its standard error.
+    """A row: ``score`` is the mean over ``seeds`` trainings and ``score_se`` its standard error.
+
+    Both, and ``selection_score``, are values of the ``objective`` in its unit: of ``hd95`` lower ones are better.
 
     ``confirmed`` entries were trained again with new seeds after the search had chosen them, and ``score`` is over
     those alone; their ``selection_score``, on which they were chosen, is biased upwards. Entries not confirmed rank
@@ -57,6 +62,7 @@ class Entry:
     id: str
     formula: str
     unicode: str
+    objective: str
     score: float
     score_se: float | None
     seeds: int
@@ -104,12 +110,17 @@ class Entry:
 _ENTRIES = TypeAdapter(list[Entry])
 
 
-def rank(candidates: Iterable[Candidate], confirmation_seeds: int) -> list[Entry]:
-    """The ranking: confirmed candidates by their mean over new seeds, then the others by their mean so far."""
+def rank(
+    candidates: Iterable[Candidate], confirmation_seeds: int, objective: Objective = DICE.objective
+) -> list[Entry]:
+    """The ranking: confirmed candidates by their mean utility over new seeds, then the others by their mean so far.
+
+    ``objective`` is what their scores are utilities of.
+    """
     scored = [candidate for candidate in candidates if candidate.scores]
     evolved = sorted((c for c in scored if not c.hand_crafted), key=_order(confirmation_seeds))[:EVOLVED]
     shown = sorted([*evolved, *(c for c in scored if c.hand_crafted)], key=_order(confirmation_seeds))
-    return [_entry(place, candidate, confirmation_seeds) for place, candidate in enumerate(shown, start=1)]
+    return [_entry(place, candidate, confirmation_seeds, objective) for place, candidate in enumerate(shown, start=1)]
 
 
 def _confirmed(candidate: Candidate, confirmation_seeds: int) -> bool:
@@ -125,7 +136,7 @@ def _order(confirmation_seeds: int) -> Any:
     return key
 
 
-def _entry(place: int, candidate: Candidate, confirmation_seeds: int) -> Entry:
+def _entry(place: int, candidate: Candidate, confirmation_seeds: int, objective: Objective) -> Entry:
     definition, confirmed = candidate.definition, _confirmed(candidate, confirmation_seeds)
     values = list((candidate.confirmations if confirmed else candidate.scores).values())
     error = standard_error(values)
@@ -134,13 +145,14 @@ def _entry(place: int, candidate: Candidate, confirmation_seeds: int) -> Entry:
         id=candidate.id,
         formula=str(definition),
         unicode=formula_of(definition),
-        score=math.fsum(values) / len(values),
+        objective=objective.name,
+        score=objective.displayed(math.fsum(values) / len(values)),
         score_se=None if math.isnan(error) else error,
         seeds=len(values),
         complexity=float(definition.weight_count) if isinstance(definition, LossNetwork) else definition.complexity,
         origin=candidate.origin,
         confirmed=confirmed,
-        selection_score=candidate.score,
+        selection_score=objective.displayed(candidate.score),
         loss=candidate.spec,
     )
 

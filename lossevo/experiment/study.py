@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lossevo.configuration_file import checked
 from lossevo.data import (
@@ -36,6 +36,8 @@ from lossevo.errors import LossevoError, shown
 from lossevo.experiment.folder import locked, new_folder, read_json, write_json
 from lossevo.experiment.kinds import RUN_FILE, Kind, read_run_document
 from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.scoring import DEFAULT_OBJECTIVE, Scoring
+from lossevo.metrics import Objective, fine_tolerances
 from lossevo.training import Split, TaskSettings, TrainingData, make_training_data
 from lossevo.training.reference import missing_classes, reference_cases
 from lossevo.training.seeds import MAX_RUN_SEED
@@ -72,6 +74,14 @@ class CohortSource(BaseModel):
         return str(self.path) if self.path else f"embedded phantom, {self.phantom_cases} cases"
 
 
+def _objective(text: str) -> str:
+    """The name of an objective, as it is always written."""
+    try:
+        return Objective.parse(text).name
+    except LossevoError as problem:
+        raise ValueError(str(problem)) from None
+
+
 class Study(BaseModel):
     """What trainings of a run are trainings of."""
 
@@ -82,6 +92,7 @@ class Study(BaseModel):
     labels: LabelScheme = MERGED
     spacing_mm: tuple[float, float, float] | None = None
     seed: int = Field(0, ge=0, le=MAX_RUN_SEED)
+    objective: Annotated[str, AfterValidator(_objective)] = DEFAULT_OBJECTIVE
 
     def prepare(self, progress: PrepareProgress | None = None) -> PreparedCohort:
         """Read and prepare the cohort.
@@ -163,6 +174,8 @@ def create_folder(
                 f"'lossevo {kind.command}' needs at least {least_trained}; add cases"
             )
         _require_labels(study, split, prepared)
+        if fine := fine_tolerances(Objective.parse(study.objective).metrics, prepared.spacing_mm):
+            warnings.warn(fine, stacklevel=3)
         data = make_training_data(prepared, study.task, patch_cache_bytes=patch_cache_bytes)
         chosen = Subjects.of(split, prepared)
         Ledger(folder / "ledger.sqlite", create=True).close()
@@ -209,6 +222,11 @@ def open_folder(
             "began, so it cannot go on; restore the cohort or start a new run"
         )
     return subjects, data
+
+
+def scoring_of(study: Study, subjects: Subjects, data: TrainingData) -> Scoring:
+    """How the trainings of a run are scored."""
+    return Scoring.of(study.objective, (volume for volume in data.volumes if volume.subject in subjects.validation))
 
 
 def retry_failures(folder: Path) -> int:

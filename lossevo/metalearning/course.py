@@ -13,10 +13,11 @@ from lossevo.cluster import Executor, Job, Status
 from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.experiment import Entry, Subjects, hall_of_fame
-from lossevo.experiment.candidate import FAILED_SCORE, Candidate
+from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.folder import read_json, write_json, write_text
 from lossevo.experiment.origin import Distilled, HandCrafted, MetaLearned
+from lossevo.experiment.study import scoring_of
 from lossevo.experiment.trainings import CALIBRATION_FACTOR, LEAST_LIMIT_S, OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses import expression_of
@@ -76,6 +77,7 @@ class Course:
         self._config = config
         self._subjects = subjects
         self._classes, self._study = len(data.class_names), data.fingerprint
+        self._scoring = scoring_of(config, subjects, data)
         self._replayed = False
         self._settings = config.settings
         self._trainings = trainings
@@ -185,16 +187,17 @@ class Course:
         finalist = Candidate(network, MetaLearned(step), number=step)
         self._train([finalist], self._evaluation_seeds, confirm=False)
         self._learned.append((step, finalist))
-        columns = ("outer_step", "id", "seed", "dice")
+        objective = self._scoring.objective
+        columns = ("outer_step", "id", "seed", objective.name)
         rows = [
-            dict(zip(columns, (step, finalist.id, seed, score), strict=True))
+            dict(zip(columns, (step, finalist.id, seed, objective.displayed(score)), strict=True))
             for step, finalist in self._learned
             for seed, score in finalist.scores.items()
         ]
         write_text(self._folder / "evaluations.csv", csv_text(columns, rows))
         self._write()
         kind = "replayed" if self._replayed else "evaluation"
-        self._tell(kind, f"after {step} outer steps: validation Dice {finalist.score:.4f}")
+        self._tell(kind, f"after {step} outer steps: validation {self._scoring.told(finalist.score)}")
 
     @property
     def _best(self) -> Candidate:
@@ -278,18 +281,18 @@ class Course:
         planned = [(finalist, seed) for seed in seeds for finalist in finalists]
         for finalist, seed in planned:
             fidelity = Fidelity(self._config.task.budget_steps, seed, self._subjects.split)
-            trial = Trial(finalist.spec, fidelity, self._study)
+            trial = Trial(finalist.spec, fidelity, self._study, self._scoring.metrics)
             calibrating = finalist in self._baselines
             self._trainings.submit(trial, phase=phase, candidate=finalist.id, calibrating=calibrating)
         for finalist, seed in planned:
             taken = self._trainings.take()
             measurement = taken.measurement
-            score = FAILED_SCORE if measurement is None else measurement.mean("dice")
+            score = self._scoring.utility(measurement)
             self._replayed = taken.replayed
             (finalist.confirmations if confirm else finalist.scores)[seed] = score
             if self._phase != "meta-training":
                 self._done += 1
-                told = taken.problem if measurement is None else f"Dice {score:.4f}"
+                told = taken.problem if measurement is None else self._scoring.told(score)
                 kind = "replayed" if taken.replayed else "training"
                 self._tell(kind, f"{finalist.origin}, seed {seed}: {told}")
         if confirm:
@@ -303,7 +306,7 @@ class Course:
     def _entries(self) -> list[Entry]:
         learned = [self._best] if self._learned else []
         unique = {found.definition.hash: found for found in (*self._distilled, *self._baselines, *learned)}
-        return hall_of_fame.rank(unique.values(), self._settings.confirmation_seeds)
+        return hall_of_fame.rank(unique.values(), self._settings.confirmation_seeds, self._scoring.objective)
 
     def _begin(self, phase: str, total: int, *, done: int = 0) -> None:
         self._phase, self._done, self._total = phase, done, total
@@ -312,7 +315,7 @@ class Course:
 
     def _tell(self, kind: str, message: str) -> None:
         latest = self._records[-1] if self._records else None
-        executor = self._workers.executor
+        executor, shown = self._workers.executor, self._scoring.objective.displayed
         progress = MetaProgress(
             phase=self._phase,
             done=self._done,
@@ -320,8 +323,8 @@ class Course:
             failed=self._failed,
             before=latest.before if latest else math.nan,
             after=latest.after if latest else math.nan,
-            best_score=self._best.score if self._learned else math.nan,
-            best_baseline=max((b.score for b in self._baselines if b.scores), default=math.nan),
+            best_score=shown(self._best.score) if self._learned else math.nan,
+            best_baseline=shown(max((b.score for b in self._baselines if b.scores), default=math.nan)),
             per_hour=self._trainings.per_hour,
             busy_share=executor.busy_share() if executor else 0.0,
             workers=executor.workers if executor else 0,

@@ -12,7 +12,7 @@ class MetaProgress(Progress):
     """Where a meta-training stands. ``done``, ``total`` and ``eta_s`` are of its phase.
 
     ``before`` and ``after`` are the mean outer loss of the last outer step's tasks, before and after their inner steps
-    (nan before the first); ``best_score`` and ``best_baseline`` are mean validation Dice over the evaluation seeds.
+    (nan before the first); ``best_score`` and ``best_baseline`` are means of the objective over the evaluation seeds.
     """
 
     before: float

@@ -5,7 +5,7 @@
     run.json              configuration: settings, task, cohort, seed; the course depends on it alone
     checkpoint.pt         where the loss network's training stands, and what was evaluated
     metalearning.csv      outer loss before and after the inner steps, for each outer step
-    evaluations.csv       validation Dice of whole trainings with the loss as it was after so many outer steps
+    evaluations.csv       the objective of whole trainings with the loss as it was after so many outer steps
     ledger.sqlite         every whole training and its outcome
     distillation.json     the formulas that were found for the best loss network
     hall_of_fame.json     the learned loss, its distilled form and the baselines, and hall_of_fame.csv

@@ -75,6 +75,12 @@ class Objective:
         return units.pop() if len(units) == 1 else ""
 
     @property
+    def title(self) -> str:
+        """The heading of its values: ``Dice``, ``hd95 (mm)``."""
+        name = "Dice" if self.name == "dice" else self.name
+        return f"{name} ({self.unit})" if self.unit else name
+
+    @property
     def direction(self) -> Direction:
         """Whether higher or lower :meth:`displayed` values are better."""
         return "lower" if self._is_shown_negated else "higher"
@@ -106,6 +112,11 @@ class Objective:
     def worst(self, view: FieldOfView) -> float:
         """Utility of a class that the prediction lacks, and of a failed training, on an image; none is smaller."""
         return sum(_signed(weight, metric) * metric.worst_value(view, 0.0) for weight, metric in self.terms)
+
+    @property
+    def best(self) -> float:
+        """Utility of a perfect prediction; none is larger."""
+        return sum(weight for weight, metric in self.terms if metric.direction == "higher")
 
     def displayed(self, utility: float) -> float:
         """A utility as people read it, in :attr:`unit`: of a metric alone, that metric's value."""

@@ -15,6 +15,7 @@ from lossevo.analysis import AnalysedLoss
 from lossevo.analysis.profiles import profile
 from lossevo.experiment import Entry
 from lossevo.experiment.origin import HandCrafted
+from lossevo.metrics import Objective
 from lossevo.report.style import COLOURS, DASHES, GREY, Picture, note, styled
 
 _SMOOTHED_OVER = 10
@@ -42,23 +43,27 @@ def _course(folder: Path, entries: Sequence[Entry]) -> Picture:
     left.set_title("Outer loss of a step's tasks")
     left.set_xlabel("outer step")
     left.legend()
-    _draw_evaluations(right, evaluations, entries)
-    note(figure, f"Outer loss: thick, the mean of {_SMOOTHED_OVER} steps. Dice: points, one training each; line, mean.")
-    alt = "Outer loss over the outer steps, and validation Dice of whole trainings with the loss as it was then."
+    title = Objective.parse(entries[0].objective).title
+    _draw_evaluations(right, evaluations, entries, title)
+    note(
+        figure, f"Outer loss: thick, the mean of {_SMOOTHED_OVER} steps. Right: points, one training each; line, mean."
+    )
+    alt = f"Outer loss over the outer steps, and validation {title} of whole trainings with the loss as it was then."
     return Picture("metalearning-course", "metalearning", "Course of the meta-training", alt, figure)
 
 
-def _draw_evaluations(axes: Axes, evaluations: Mapping[str, list[float]], entries: Sequence[Entry]) -> None:
+def _draw_evaluations(axes: Axes, evaluations: Mapping[str, list[float]], entries: Sequence[Entry], title: str) -> None:
+    scores = evaluations[entries[0].objective]
     by_step: dict[float, list[float]] = defaultdict(list)
-    for step, dice in zip(evaluations["outer_step"], evaluations["dice"], strict=True):
-        by_step[step].append(dice)
-    axes.plot(evaluations["outer_step"], evaluations["dice"], "o", color=COLOURS[0], markersize=3, alpha=0.5)
+    for step, score in zip(evaluations["outer_step"], scores, strict=True):
+        by_step[step].append(score)
+    axes.plot(evaluations["outer_step"], scores, "o", color=COLOURS[0], markersize=3, alpha=0.5)
     axes.plot([*by_step], [np.mean(values) for values in by_step.values()], color=COLOURS[0], linewidth=2)
     baselines = [entry for entry in entries if isinstance(entry.origin, HandCrafted)]
     for entry, dashes in zip(baselines, DASHES[1:], strict=False):
         name = str(entry.origin).partition(": ")[2]
         axes.axhline(entry.selection_score, color=GREY, linestyle=dashes, linewidth=1.2, label=name)
-    axes.set_title("Validation Dice, same seeds")
+    axes.set_title(f"Validation {title}, same seeds")
     axes.set_xlabel("outer step")
     axes.locator_params(axis="x", integer=True)
     if baselines:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,11 +19,12 @@ from deap import gp
 
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
-from lossevo.experiment.candidate import FAILED_SCORE, Candidate, seed_noise
+from lossevo.experiment.candidate import Candidate, seed_noise
 from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.ledger_values import Place
 from lossevo.experiment.origin import HandCrafted, Origin, Seed, Tuned, origin_document
+from lossevo.experiment.scoring import DICE, Scoring
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression, ExpressionError
 from lossevo.expression.dangers import is_safe
@@ -40,19 +41,21 @@ from lossevo.training.seeds import confirmation_seed, selection_seed
 
 MAX_REJECTED_IN_A_ROW = 50_000
 _DEFAULT_NOISE = 0.01
+"""Standard deviation between seeds while it is not known, as a part of the objective's range."""
 _LEAST_TUNING = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What a search optimises for: who is trained and validated on, for how many steps, with how many classes (with
-    background), in which study (:class:`~lossevo.training.Trial`).
+    background), in which study (:class:`~lossevo.training.Trial`), and by which objective.
     """
 
     split: Split
     classes: int
     steps: int
     study: str = ""
+    scoring: Scoring = DICE
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Search:
     candidates: dict[str, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.scoring = self.problem.scoring
         self.plan = Plan.of_space(self.space)
         self.screening = Screening(self.problem.classes)
         self._generator = random.Random(self.seed)
@@ -102,7 +106,7 @@ class Search:
     def _evolve(self) -> None:
         variation = Variation(self.space, self._generator)
         size = max(8, min(self.space.strategy.population, self.plan.evolution // 4))
-        population = create_population(variation, size, self.screening.direction)
+        population = create_population(variation, size, self.screening.direction, unit=self.scoring.range)
         window = self.space.budget.window
         pending: deque[tuple[Candidate, int, gp.PrimitiveTree | None]] = deque()
         submitted = 0
@@ -128,7 +132,7 @@ class Search:
             self._take(candidate, seed, candidate.scores)
             if tree is not None:
                 population.add(tree, candidate)
-            population.believe(seed_noise(self.candidates.values(), default=_DEFAULT_NOISE))
+            population.believe(self._noise(self.candidates.values()))
 
     def _elite_to_train_again(
         self, population: Population, pending: Sequence[tuple[Candidate, int]], submitted: int
@@ -306,8 +310,12 @@ class Search:
     def _by_cautious_score(self) -> list[Candidate]:
         """Candidates that have a score, by the lower bound mean − s/√n: one lucky seed does not win."""
         scored = [candidate for candidate in self.candidates.values() if candidate.scores]
-        noise = seed_noise(scored, default=_DEFAULT_NOISE)
+        noise = self._noise(scored)
         return sorted(scored, key=lambda candidate: (-candidate.cautious_score(noise), candidate.number))
+
+    def _noise(self, candidates: Iterable[Candidate]) -> float:
+        """Standard deviation of a score between seeds."""
+        return seed_noise(candidates, default=_DEFAULT_NOISE * self.scoring.range, worst=self.scoring.worst)
 
     # Trainings
 
@@ -330,20 +338,20 @@ class Search:
 
     def _submit(self, candidate: Candidate, seed: int) -> None:
         problem = self.problem
-        trial = Trial(candidate.spec, Fidelity(problem.steps, seed, problem.split), problem.study)
+        trial = Trial(candidate.spec, Fidelity(problem.steps, seed, problem.split), problem.study, self.scoring.metrics)
         self.trainings.submit(trial, phase=self._phase, candidate=candidate.id, calibrating=candidate.given)
 
     def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
         """Wait for the training that was submitted first, keep its score, rank, and tell of it."""
         taken = self.trainings.take()
         measurement = taken.measurement
-        scores[seed] = score = FAILED_SCORE if measurement is None else measurement.mean("dice")
+        scores[seed] = utility = self.scoring.utility(measurement)
         self._done += 1
         self._failed += measurement is None
         leader = self._entries[0].id if self._entries else ""
         self._rank([candidate])
         self._replayed = taken.replayed
-        told = f"dice {score:.4f}" if measurement is not None else taken.problem
+        told = self.scoring.told(utility) if measurement is not None else taken.problem
         kind = "replayed" if taken.replayed else "training"
         self._tell(kind, f"{candidate.id} {told}  {candidate.origin}")
         if self._entries[0].id != leader and not taken.replayed:
@@ -370,13 +378,15 @@ class Search:
 
     def _rank(self, trained: Sequence[Candidate]) -> None:
         """Write the hall of fame if one of ``trained`` is in it."""
-        self._entries = hall_of_fame.rank(self.candidates.values(), self.space.budget.confirmation_seeds)
+        self._entries = hall_of_fame.rank(
+            self.candidates.values(), self.space.budget.confirmation_seeds, self.scoring.objective
+        )
         if not {entry.id for entry in self._entries}.isdisjoint(candidate.id for candidate in trained):
             self.changed(self._entries)
 
     def _tell_best(self) -> None:
         best = self._entries[0]
-        self._tell("best", f"{best.id} leads with {best.score:.4f}: {best.unicode}")
+        self._tell("best", f"{best.id} leads with {best.objective} {best.score:.4f}: {best.unicode}")
 
     def _tell(self, kind: str, message: str) -> None:
         self.listener(Event(kind, message, self.progress()))
@@ -384,7 +394,7 @@ class Search:
     def progress(self) -> SearchProgress:
         """Where the search stands."""
         best = self._entries[0] if self._entries else None
-        literature = [entry.score for entry in self._entries if isinstance(entry.origin, HandCrafted)]
+        literature = (entry.score for entry in self._entries if isinstance(entry.origin, HandCrafted))
         per_hour = self.trainings.per_hour
         left = self.plan.total - self._left_over - self._done
         return SearchProgress(
@@ -397,7 +407,7 @@ class Search:
             best_score=best.score if best else math.nan,
             best_id=best.id if best else "",
             best_formula=best.unicode if best else "",
-            best_hand_crafted=max(literature, default=math.nan),
+            best_hand_crafted=next(literature, math.nan),
             per_hour=per_hour,
             busy_share=self.trainings.busy_share,
             workers=self.trainings.workers,

@@ -37,7 +37,7 @@ class Individual:
 
     @property
     def value(self) -> float:
-        """Mean Dice, cautiously, minus what the tree's size costs."""
+        """Mean utility, cautiously, minus what the tree's size costs."""
         return self.candidate.cautious_score(self.noise) - self.parsimony * len(self.tree)
 
     @property
@@ -72,17 +72,25 @@ class Population(Protocol):
         """The standard deviation between seeds is estimated to be this."""
 
 
-def create_population(variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> Population:
-    """The population of the space's strategy, of at most ``size`` members; ``direction`` tells how alike two are."""
+def create_population(
+    variation: Variation, size: int, direction: Callable[[Expression], Direction], *, unit: float = 1.0
+) -> Population:
+    """The population of the space's strategy, of at most ``size`` members; ``direction`` tells how alike two are.
+
+    ``unit`` is the range of the utilities, of which a node costs its part.
+    """
     kind = SteadyState if variation.space.strategy.replacement == "steady_state" else Generational
-    return kind(variation, size, direction)
+    return kind(variation, size, direction, unit)
 
 
 class _Seeded:
     """What both strategies share: members, and seeds that come before anything else."""
 
-    def __init__(self, variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> None:
+    def __init__(
+        self, variation: Variation, size: int, direction: Callable[[Expression], Direction], unit: float
+    ) -> None:
         self.strategy = variation.space.strategy
+        self._parsimony = unit * self.strategy.parsimony
         self.variation = variation
         self.generator = variation.generator
         self.size = size
@@ -104,7 +112,7 @@ class _Seeded:
 
     def _individual(self, tree: gp.PrimitiveTree, candidate: Candidate) -> Individual:
         direction = self._direction(candidate.expression)
-        return Individual(tree, candidate, self.strategy.parsimony, direction, self._noise)
+        return Individual(tree, candidate, self._parsimony, direction, self._noise)
 
     def believe(self, noise: float) -> None:
         """Value members with this standard deviation between seeds from now on."""
@@ -159,8 +167,10 @@ class SteadyState(_Seeded):
 class Generational(_Seeded):
     """Whole generations with elites, as in GLO; waits at the end of each generation."""
 
-    def __init__(self, variation: Variation, size: int, direction: Callable[[Expression], Direction]) -> None:
-        super().__init__(variation, size, direction)
+    def __init__(
+        self, variation: Variation, size: int, direction: Callable[[Expression], Direction], unit: float
+    ) -> None:
+        super().__init__(variation, size, direction, unit)
         self._next: list[Individual] = []
         self._expected = max(size, len(self._seeds))
         self._proposed = 0

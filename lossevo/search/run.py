@@ -112,7 +112,13 @@ class Run:
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             search = Search(
                 space=self.config.space,
-                problem=Problem(self.subjects.split, len(self.data.class_names), steps, self.data.fingerprint),
+                problem=Problem(
+                    self.subjects.split,
+                    len(self.data.class_names),
+                    steps,
+                    self.data.fingerprint,
+                    study.scoring_of(self.config, self.subjects, self.data),
+                ),
                 seed=self.config.seed,
                 ledger=ledger,
                 trainings=trainings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -45,6 +45,18 @@ class Measurement:
         if metric not in self.values:
             raise ValueError(f"{metric} was not measured, but {', '.join(self.values)}")
         return mean_over_cases(classes.values() for classes in self.values[metric].values())
+
+    def by_class(self, metrics: Sequence[str]) -> list[list[dict[str, float | None]]]:
+        """For each case, for each of its classes, the values of some metrics by their names.
+
+        Raises:
+            KeyError: a metric was not measured.
+        """
+        cases = self.values[metrics[0]]
+        return [
+            [{metric: self.values[metric][case][name] for metric in metrics} for name in classes]
+            for case, classes in cases.items()
+        ]
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-able form."""

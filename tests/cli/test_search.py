@@ -214,8 +214,8 @@ class TestNext:
     @staticmethod
     def entry(place: int, formula: str, origin: Origin) -> Entry:
         expression = Expression.parse(formula)
-        return Entry(place, expression.hash[:8], formula, formula, 0.9 - place / 10, None, 1, 1.0, origin, True, 0.9,
-                     {"expression": expression.to_json()})  # fmt: skip
+        return Entry(place, expression.hash[:8], formula, formula, "dice", 0.9 - place / 10, None, 1, 1.0, origin, True,
+                     0.9, {"expression": expression.to_json()})  # fmt: skip
 
     @pytest.fixture
     def proposed(self, cli, space_file, cohort, monkeypatch):

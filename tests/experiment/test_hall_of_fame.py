@@ -82,8 +82,8 @@ class TestNoise:
     def test_it_is_pooled_over_those_with_several_seeds_that_did_not_fail(self):
         several = [candidate(0, 0.5, 0.7), candidate(1, 0.6, 0.6, 0.9), candidate(2, 0.5, 0.0), candidate(3, 0.9)]
         variances = [0.02, 0.03]
-        assert seed_noise(several, default=1.0) == pytest.approx(math.sqrt(sum(variances) / 2))
-        assert seed_noise(several[2:], default=0.25) == 0.25
+        assert seed_noise(several, default=1.0, worst=0.0) == pytest.approx(math.sqrt(sum(variances) / 2))
+        assert seed_noise(several[2:], default=0.25, worst=0.0) == 0.25
 
     def test_a_cautious_score_is_a_standard_error_lower(self):
         assert candidate(0, 0.5, 0.7, 0.6, 0.6).cautious_score(0.1) == pytest.approx(0.6 - 0.05)
@@ -163,6 +163,7 @@ def learned(place: int = 1) -> Entry:
         id=CROSS_ENTROPY.hash[:8],
         formula=str(CROSS_ENTROPY),
         unicode=str(CROSS_ENTROPY),
+        objective="dice",
         score=0.8,
         score_se=0.01,
         seeds=3,

@@ -107,6 +107,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses dice,dice_ce --hof runs/mine:1 \
 --folds 3 --steps 150 --seeds 3 --out cmp
       lossevo evaluate --losses dice_ce --hof runs/mine:1 --out cmp
+      lossevo evaluate --losses dice_ce --hof runs/f1 --hof runs/f2 --hof runs/f3 --out nested
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
@@ -225,7 +226,7 @@ def _configuration(
         source,
         task=load_task(task) if task else None,
         steps=steps,
-        folds=3 if folds is None else folds,
+        folds=folds,
         splits="cohort" if splits == "cohort" else Path(splits) if splits else None,
         seeds=1 if seeds is None else seeds,
         seed=seed or 0,

@@ -47,6 +47,7 @@ def metalearn(
     levels: options.Levels = None,
     spacing: options.Spacing = None,
     objective: options.Objective = None,
+    fold: options.FoldInside = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
     address: options.Address = None,
@@ -95,6 +96,7 @@ def metalearn(
                 "--levels": levels,
                 "--spacing": spacing,
                 "--objective": objective,
+                "--fold": fold,
                 "--seed": seed,
             }
         )
@@ -105,7 +107,7 @@ def metalearn(
         run = options.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
-        config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, objective, seed or 0)
+        config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, objective, fold, seed or 0)
 
         def make_run(folder: Path) -> MetaRun:
             return _run(out, folder, config, memory)
@@ -132,10 +134,11 @@ def _configuration(
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
     objective: str | None,
+    fold: str | None,
     seed: int,
 ) -> MetaConfig:
     from lossevo.configuration_file import read, updated
-    from lossevo.data import MERGED
+    from lossevo.data import MERGED, Fold
     from lossevo.metalearning import MetaConfig, MetaSettings
     from lossevo.training import TaskSettings, load_task
 
@@ -159,6 +162,7 @@ def _configuration(
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
         objective=options.objective(objective),
+        fold=Fold.parse(fold) if fold else None,
     )
 
 

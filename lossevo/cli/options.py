@@ -96,6 +96,15 @@ Objective = Annotated[
         show_default="dice",
     ),
 ]
+FoldInside = Annotated[
+    str | None,
+    typer.Option(
+        "--fold",
+        help="Nested, as in 2/5: leave the test subjects of this fold untouched, for 'lossevo evaluate' with a run of "
+        "each fold. Same --seed for all of them.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, max=2**31 - 1, help="Same configuration and seed, same result.", show_default="0"),

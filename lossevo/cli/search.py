@@ -55,6 +55,7 @@ def search(
     levels: options.Levels = None,
     spacing: options.Spacing = None,
     objective: options.Objective = None,
+    fold: options.FoldInside = None,
     seed: options.Seed = None,
     window: Annotated[
         int | None,
@@ -84,6 +85,7 @@ def search(
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
       lossevo search --data DIR --levels L1-L5 --labels separate
+      lossevo search --data DIR --fold 1/3 --run runs/f1
       lossevo search --data DIR --objective 0.5*dice+0.5*nsd@2mm
       lossevo search --data DIR --task gpu.yaml --gpus-per-worker 0.5
       lossevo search --data DIR --address head:6379 --budget 5000 --window 64
@@ -112,6 +114,7 @@ def search(
                 "--levels": levels,
                 "--spacing": spacing,
                 "--objective": objective,
+                "--fold": fold,
                 "--seed": seed,
                 "--window": window,
             }
@@ -126,7 +129,7 @@ def search(
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(
-            space or "segmentation", source, budget, task, steps, scheme, spacing, objective, seed or 0, window
+            space or "segmentation", source, budget, task, steps, scheme, spacing, objective, fold, seed or 0, window
         )
 
         def make_run(folder: Path) -> Run:
@@ -153,11 +156,12 @@ def _configuration(
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
     objective: str | None,
+    fold: str | None,
     seed: int,
     window: int | None,
 ) -> RunConfig:
     from lossevo.configuration_file import updated
-    from lossevo.data import MERGED
+    from lossevo.data import MERGED, Fold
     from lossevo.search import RunConfig, available, load_space
     from lossevo.training import TaskSettings, load_task
 
@@ -176,6 +180,7 @@ def _configuration(
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
         seed=seed,
         objective=options.objective(objective),
+        fold=Fold.parse(fold) if fold else None,
     )
 
 
@@ -233,6 +238,11 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     data += f" --format {source.format}" if source.format else ""
     losses, ranks, note = _compared(entries)
     evolved = " ".join(f"--hof {folder}:{rank}" for rank in ranks)
+    if run.config.fold is not None:
+        note += (
+            f" It ran inside fold {run.config.fold}. With a search of each of the {run.config.fold.of} folds, "
+            "'lossevo evaluate --hof RUN' for each compares them as one, 'nested'."
+        )
     out.print(
         f"\nThe run lies in {run.folder}.{note} Next:\n"
         f"  lossevo hof {folder} --show 1\n"

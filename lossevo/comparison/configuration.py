@@ -19,6 +19,7 @@ from lossevo.experiment.kinds import COMPARISON, read_document
 from lossevo.training import TaskSettings
 from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
 
+DEFAULT_FOLDS = 3
 DEFAULT_ROPE = 0.005
 """Half a point of Dice."""
 
@@ -56,7 +57,7 @@ def configure(
     cohort: CohortSource,
     *,
     steps: int | None = None,
-    folds: int = 3,
+    folds: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     test_on: TestOn = "untouched",
@@ -68,7 +69,8 @@ def configure(
     rope: float = DEFAULT_ROPE,
     registry: Path | None = None,
 ) -> ComparisonConfig:
-    """The configuration of a comparison. ``steps`` not given are twice those of ``task``, a search's trainings.
+    """The configuration of a comparison. ``folds`` not given are 3, or those of nested searches. ``steps`` not given
+    are twice those of ``task``, the trainings of a search.
 
     ``labels``, ``spacing_mm`` and ``task`` not given are those of the runs that the evolved losses come from, else
     merged labels, the automatic spacing and the default task. Steps, and validation at the last step alone, come on
@@ -80,6 +82,7 @@ def configure(
         LossevoError: a number out of range, runs that disagree about labels, spacing or task, or no such splits.
     """
     given = read_splits(splits) if isinstance(splits, Path) else splits
+    folds = _fold_count(contenders, folds, splits)
     task = task or setting_of_runs(contenders, "task", steps) or TaskSettings()
     steps = 2 * task.budget_steps if steps is None else steps
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
@@ -111,6 +114,18 @@ def configure(
         rope=rope,
         registry=registry.absolute() if registry else None,
     )
+
+
+def _fold_count(contenders: Sequence[Contender], folds: int | None, splits: object) -> int:
+    """How many folds there are."""
+    whole = next((contender for contender in contenders if contender.parts), None)
+    if whole is None:
+        return DEFAULT_FOLDS if folds is None else folds
+    size = len(whole.parts)
+    if splits is not None or folds not in (None, size):
+        option = f"--folds {folds}" if splits is None else f"--splits {splits}"
+        raise LossevoError(f"{whole.name}: the {size} folds are those of its searches; leave {option} out")
+    return size
 
 
 def read_config(folder: Path) -> ComparisonConfig:

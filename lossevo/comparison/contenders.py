@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ class Contender(BaseModel):
     whether a search or a learning by gradient found it: whether it is anything but a loss of the literature
     (:func:`~lossevo.losses.literature.literature_name`). ``search`` is the run that it was taken from, whose settings
     a comparison shares. It is None where none is on record: for an evolved loss nobody knows whom it has seen.
+
+    ``parts`` are the losses of searches inside the folds of a nested comparison, one for each fold
+    (:mod:`lossevo.comparison.nested`). Then ``spec`` lists theirs, and ``search`` is None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -42,6 +45,16 @@ class Contender(BaseModel):
     origin: str
     evolved: bool = False
     search: SearchRecord | None = None
+    parts: tuple[Contender, ...] = ()
+
+    @property
+    def members(self) -> tuple[Contender, ...]:
+        """The parts, or itself if it has none."""
+        return self.parts or (self,)
+
+    def of_fold(self, fold: int) -> Contender:
+        """The loss that is trained in a fold, counted from 0."""
+        return self.parts[fold] if self.parts else self
 
     @property
     def chosen_by(self) -> SearchRecord | None:
@@ -54,6 +67,8 @@ class Contender(BaseModel):
     @property
     def literature(self) -> str | None:
         """The name of the loss of the catalogue that this is; with parameters of its own it is none."""
+        if self.parts:
+            return None
         if "name" in self.spec:
             return None if self.spec.get("parameters") else str(self.spec["name"])
         return literature_name(definition_in(self.spec))
@@ -61,6 +76,8 @@ class Contender(BaseModel):
     @property
     def identity(self) -> str:
         """Equal for two contenders that are the same loss, be one a name and the other its expression."""
+        if self.parts:
+            return " ".join(part.identity for part in self.parts)
         if "name" not in self.spec:
             return definition_in(self.spec).hash
         name, chosen = self.spec["name"], _with_defaults(self.spec["name"], self.spec.get("parameters", {}))
@@ -75,7 +92,11 @@ def _with_defaults(name: str, chosen: Mapping[str, Any]) -> str:
 
 
 def contenders_from(
-    losses: Iterable[str] = (), hof: Iterable[str] = (), loss_files: Iterable[Path] = ()
+    losses: Iterable[str] = (),
+    hof: Iterable[str] = (),
+    loss_files: Iterable[Path] = (),
+    *,
+    join: Callable[[Sequence[Contender]], list[Contender]] = list,
 ) -> tuple[Contender, ...]:
     """The losses to compare, in the order given, under unique names.
 
@@ -84,25 +105,28 @@ def contenders_from(
         hof: ``RUN:RANK`` or ``RUN:ID``, or ``RUN`` for the first of its hall of fame.
         loss_files: what ``lossevo export`` wrote: the folder or its ``loss.json``. If the file's metadata have
             ``subjects``, as in a run's ``subjects.json``, those that were seen are not tested on.
+        join: makes one contender of several.
 
     Raises:
         LossevoError: no loss at all, an unknown one, the same one twice, not a run folder, not a loss file.
     """
-    contenders = [
+    found = [
         *(_of_catalogue(name) for given in losses for name in (names() if given == "all" else (given,))),
         *(_of_hall_of_fame(item) for item in hof),
         *(_of_file(path) for path in loss_files),
     ]
+    contenders = join(found)
     if not contenders:
         raise LossevoError(
             "no loss to compare; name some of 'lossevo losses', or one of a run's hall of fame as RUN:RANK"
         )
     seen: dict[str, Contender] = {}
     for contender in contenders:
-        try:
-            from_spec(contender.spec)
-        except LossevoError as problem:
-            raise LossevoError(f"{contender.origin}: {problem}") from None
+        for member in contender.members:
+            try:
+                from_spec(member.spec)
+            except LossevoError as problem:
+                raise LossevoError(f"{member.origin}: {problem}") from None
         twin = seen.setdefault(contender.identity, contender)
         if twin is not contender:
             raise LossevoError(f"the same loss twice: {twin.origin}, and {contender.origin}; leave one out")

@@ -32,6 +32,7 @@ from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
 from lossevo.comparison.leakage import FoldPlan, plan_folds
+from lossevo.comparison.nested import folds_of
 from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Failures, Protocol, Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
@@ -117,7 +118,7 @@ class Comparison:
             config = _with_folds(config, cohort)
             given = _given_folds(config, cohort)
             prepared = _prepare(config, cohort, progress)
-            if cohort_of_runs:
+            if cohort_of_runs or any(contender.parts for contender in config.contenders):
                 require_unchanged(
                     config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
                 )
@@ -177,7 +178,7 @@ class Comparison:
                 fold=fold + 1,
                 seed=config.seed + repetition,
                 trial=Trial(
-                    contender.spec,
+                    contender.of_fold(fold).spec,
                     Fidelity(
                         config.task.budget_steps,
                         _training_seed(config, repetition, fold),
@@ -318,6 +319,8 @@ def _with_folds(config: ComparisonConfig, cohort: Cohort) -> ComparisonConfig:
 
 def _given_folds(config: ComparisonConfig, cohort: Cohort) -> tuple[tuple[str, ...], ...] | None:
     """The subjects that each fold tests, if the folds are not to be drawn."""
+    if whole := next((contender for contender in config.contenders if contender.parts), None):
+        return folds_of(whole)
     if not isinstance(config.splits, tuple):
         return None
     return subjects_of_folds(config.splits, _subject_of_case(cohort), source="the given splits")

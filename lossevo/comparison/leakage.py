@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lossevo.comparison.contenders import Contender
-from lossevo.comparison.provenance import SearchRecord
+from lossevo.comparison.provenance import SearchRecord, named
 from lossevo.data import k_folds
 from lossevo.data.preprocessing import LABEL_MARK
 from lossevo.errors import LossevoError
@@ -73,8 +73,15 @@ def plan_folds(
     enough = len(untouched) >= folds if given is None else all(untouched.intersection(subjects) for subjects in given)
     tested = pool if test_on == "all" or (allow_leakage and not enough) else untouched
     leaked = {name: tuple(sorted(tested & subjects)) for name, subjects in seen.items() if tested & subjects}
+    leaked |= _leaked_in_folds(contenders, hashes, tested, given or (), cohort)
     counts = ", ".join(f"the search of {name} has seen {len(subjects)}" for name, subjects in seen.items() if subjects)
     ways_out = "take another cohort, or pass --allow-leakage, which all results will then say"
+    if leaked.keys() - seen.keys() and not allow_leakage:
+        name, subjects = next((name, subjects) for name, subjects in leaked.items() if name not in seen)
+        raise LossevoError(
+            f"{name}: {named(subjects)} would be tested with a loss whose search has seen the same images or labels, "
+            f"under another name; remove the copies, {ways_out}"
+        )
     if leaked and not allow_leakage:
         raise LossevoError(
             f"testing on all {len(pool)} subjects of {cohort} would flatter evolved losses: {counts}; "
@@ -93,6 +100,27 @@ def plan_folds(
     else:
         test = tuple(tuple(sorted(tested.intersection(subjects))) for subjects in given)
     return FoldPlan(test=test, train_only=tuple(sorted(set(hashes) - tested)), leaked=leaked)
+
+
+def _leaked_in_folds(
+    contenders: Sequence[Contender],
+    hashes: Mapping[str, str],
+    tested: set[str],
+    folds: Sequence[Sequence[str]],
+    cohort: CohortSource,
+) -> dict[str, tuple[str, ...]]:
+    """For each nested contender that has any, the subjects tested in a fold whose own search has seen them."""
+    leaked: dict[str, tuple[str, ...]] = {}
+    for contender in contenders:
+        found = {
+            subject
+            for part, subjects in zip(contender.parts, folds, strict=False)
+            if part.chosen_by is not None
+            for subject in seen_subjects(part.chosen_by, hashes, cohort=cohort).intersection(subjects, tested)
+        }
+        if found:
+            leaked[contender.name] = tuple(sorted(found))
+    return leaked
 
 
 def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: CohortSource) -> frozenset[str]:

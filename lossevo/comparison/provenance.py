@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lossevo.data import LabelScheme
+from lossevo.data import Fold, LabelScheme
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource, Ledger, Subjects, read_study
 from lossevo.training import TaskSettings
@@ -17,7 +17,10 @@ _NAMES_TOLD = 5
 
 
 class SearchRecord(BaseModel):
-    """What is known of the search that a loss was chosen by: who it trained and validated on, and on which cohort."""
+    """What is known of the search that a loss was chosen by: who it trained and validated on, and on which cohort.
+
+    ``fold`` is the one inside which it ran, if it did.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -26,6 +29,7 @@ class SearchRecord(BaseModel):
     labels: LabelScheme | None = None
     spacing_mm: tuple[float, float, float] | None = None
     task: TaskSettings | None = None
+    fold: Fold | None = None
 
     @classmethod
     def of_run(cls, run: Path, loss_id: str) -> Self:
@@ -43,6 +47,7 @@ class SearchRecord(BaseModel):
             labels=study.labels,
             spacing_mm=study.spacing_mm,
             task=study.task,
+            fold=study.fold,
         )
 
     @classmethod

@@ -264,7 +264,12 @@ def _who(contenders: Sequence[Contender], reference: str) -> list[str]:
             f"No evolved loss is compared, so the reference is the loss with the best mean, {reference}. It was chosen "
             "after the fact, for which no p accounts."
         )
-    unknown = [contender.name for contender in contenders if contender.evolved and contender.search is None]
+    unknown = [
+        member.name
+        for contender in contenders
+        for member in contender.members
+        if member.evolved and member.search is None
+    ]
     if unknown:
         notes.append(
             f"Nothing is on record of whom the search for {', '.join(unknown)} has seen: leakage cannot be ruled out."

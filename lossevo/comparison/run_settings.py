@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from lossevo.comparison.contenders import Contender
@@ -27,7 +27,7 @@ def cohort_of_runs(contenders: Sequence[Contender]) -> CohortSource | None:
         LossevoError: the runs have different cohorts, one of them is not on record, or it is not there any more.
     """
     found: dict[str, CohortSource] = {}
-    for contender in contenders:
+    for contender in _members(contenders):
         if contender.search is None:
             continue
         if contender.search.cohort is None:
@@ -54,7 +54,7 @@ def setting_of_runs(contenders: Sequence[Contender], setting: Setting, steps: in
     """
     found = {
         contender.name: getattr(contender.search, setting)
-        for contender in contenders
+        for contender in _members(contenders)
         if contender.search is not None and contender.search.labels is not None
     }
     if steps is not None:
@@ -73,7 +73,7 @@ def departures(
 ) -> tuple[str, ...]:
     """A sentence for each set of losses that was found with other settings than those of the comparison."""
     names: dict[str, list[str]] = {}
-    for contender in contenders:
+    for contender in _members(contenders):
         record = contender.search
         if record is None:
             continue
@@ -109,7 +109,7 @@ def require_unchanged(
     Raises:
         LossevoError: a subject on record is gone, or has other images or labels.
     """
-    for contender in contenders:
+    for contender in _members(contenders):
         record = contender.search
         if record is None or record.cohort is None:
             continue
@@ -126,6 +126,10 @@ def require_unchanged(
                 f"was found with are gone, or have other images or labels ({named(changed)}); restore them, or name "
                 "a cohort with --data to compare on it as it is now"
             )
+
+
+def _members(contenders: Iterable[Contender]) -> list[Contender]:
+    return [member for contender in contenders for member in contender.members]
 
 
 def _require_agreement(found: Mapping[str, object], setting: str, shown: Mapping[str, object]) -> None:

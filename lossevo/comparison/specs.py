@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from lossevo.comparison.contenders import Contender, contenders_from
+from lossevo.comparison.nested import nested
 from lossevo.configuration_file import checked, read
 from lossevo.errors import LossevoError
 from lossevo.losses import create, describe
@@ -69,15 +70,16 @@ def contenders_with_specs(
     loss_files: Iterable[Path] = (),
     specs: Path | None = None,
 ) -> tuple[Contender, ...]:
-    """Those of :func:`contenders_from`, and after them those of the file ``specs``.
+    """Those of :func:`contenders_from`, and after them those of the file ``specs``; searches inside folds are one.
 
     Raises:
-        LossevoError: as :func:`contenders_from` and :func:`read_specs`, a name that is taken, or the same loss twice.
+        LossevoError: as :func:`contenders_from`, :func:`~lossevo.comparison.nested.nested` and :func:`read_specs`, a
+            name that is taken, or the same loss twice.
     """
     given = list(losses), list(hof), list(loss_files)
     if specs is None:
-        return contenders_from(*given)
-    contenders = list(contenders_from(*given)) if any(given) else []
+        return contenders_from(*given, join=nested)
+    contenders = list(contenders_from(*given, join=nested)) if any(given) else []
     for added in read_specs(specs):
         for other in contenders:
             if other.name == added.name:

@@ -12,9 +12,11 @@ from lossevo.data.readers import FORMATS, read_cohort, read_nnunet
 from lossevo.data.scan import CaseFiles, LabelFile, Problem, Scan, Severity
 from lossevo.data.splits import (
     CaseFold,
+    Fold,
     SubjectSplit,
     k_folds,
     read_splits,
+    split_inside_fold,
     split_subjects,
     splits_json,
     stated_folds,
@@ -53,8 +55,10 @@ __all__ = [
     "prepare",
     "SubjectSplit",
     "k_folds",
+    "split_inside_fold",
     "split_subjects",
     "CaseFold",
+    "Fold",
     "read_splits",
     "splits_json",
     "stated_folds",

@@ -8,14 +8,17 @@ only if they keep every subject whole.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import Field
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,44 @@ def k_folds(subjects: Iterable[str], k: int, *, seed: int) -> tuple[tuple[str, .
     if len(order) < k:
         raise LossevoError(f"{k} folds need at least {k} subjects, there are {len(order)}: use fewer folds")
     return tuple(tuple(sorted(order[fold::k])) for fold in range(k))
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold out of several, counted from 1; written ``2/5``."""
+
+    number: Annotated[int, Field(ge=1)]
+    of: Annotated[int, Field(ge=2)]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A fold from its text.
+
+        Raises:
+            LossevoError: it is none.
+        """
+        match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text.strip(), re.ASCII)
+        number, of = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= of or of < 2:
+            raise LossevoError(f"fold {shown(text)}: expected which one out of how many, as in 2/5")
+        return cls(number, of)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def split_inside_fold(subjects: Iterable[str], fold: Fold, *, seed: int, validation_share: float = 0.3) -> SubjectSplit:
+    """Leave the fold's test subjects untouched, and validate on ``validation_share`` of the others.
+
+    The folds are those of :func:`k_folds` with the same seed.
+
+    Raises:
+        LossevoError: there are too few subjects.
+    """
+    known = set(subjects)
+    untouched = k_folds(known, fold.of, seed=seed)[fold.number - 1]
+    inner = split_subjects(known.difference(untouched), seed=seed, untouched_share=0, validation_share=validation_share)
+    return SubjectSplit(inner.train, inner.validation, untouched)
 
 
 @dataclass(frozen=True, slots=True)

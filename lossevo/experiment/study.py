@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -22,6 +22,7 @@ from lossevo.data import (
     MERGED,
     SEPARATE,
     Cohort,
+    Fold,
     LabelScheme,
     PreparedCohort,
     SubjectSplit,
@@ -30,6 +31,7 @@ from lossevo.data import (
     prepare,
     read_cohort,
     relabel,
+    split_inside_fold,
     split_subjects,
 )
 from lossevo.errors import LossevoError, shown
@@ -93,6 +95,17 @@ class Study(BaseModel):
     spacing_mm: tuple[float, float, float] | None = None
     seed: int = Field(0, ge=0, le=MAX_RUN_SEED)
     objective: Annotated[str, AfterValidator(_objective)] = DEFAULT_OBJECTIVE
+    fold: Fold | None = None
+
+    def split(self, subjects: Iterable[str]) -> SubjectSplit:
+        """Whom the run trains on, validates on and never touches: the test subjects of its fold, else a third.
+
+        Raises:
+            LossevoError: there are too few subjects.
+        """
+        if self.fold is None:
+            return split_subjects(subjects, seed=self.seed)
+        return split_inside_fold(subjects, self.fold, seed=self.seed)
 
     def prepare(self, progress: PrepareProgress | None = None) -> PreparedCohort:
         """Read and prepare the cohort.
@@ -167,7 +180,7 @@ def create_folder(
     """
     with new_folder(folder, made_by=kind.command, configuration=kind.file):
         prepared = study.prepare(progress)
-        split = split_subjects([volume.subject for volume in prepared.volumes], seed=study.seed)
+        split = study.split(volume.subject for volume in prepared.volumes)
         if len(split.train) < least_trained:
             raise LossevoError(
                 f"{study.cohort}: {len(prepared.volumes)} cases leave {len(split.train)} subject to train on, but "

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lossevo.cluster import Executor, WorkerSpec, open_executor
-from lossevo.comparison import ComparisonConfig, configure, contenders_from
+from lossevo.comparison import ComparisonConfig, configure, contenders_with_specs
+from lossevo.data import Fold
 from lossevo.experiment import CohortSource, Ledger, Subjects, hall_of_fame
 from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import Distilled, Evolved, HandCrafted, MetaLearned
@@ -55,13 +56,21 @@ def balls(write_nnunet_cohort) -> Balls:
 def searched_run(tmp_path: Path) -> SearchedRun:
     """A run folder as a search leaves it: an evolved loss first, a hand-crafted one second."""
 
-    def make(cohort: Path, name: str = "myo", *, seed: int = 0, evolved: str = "class_mean(mean(y / p - 2.0 * logp))"):
+    def make(
+        cohort: Path,
+        name: str = "myo",
+        *,
+        seed: int = 0,
+        evolved: str = "class_mean(mean(y / p - 2.0 * logp))",
+        fold: Fold | None = None,
+    ):
         config = RunConfig(
             space=load_space("segmentation"),
             task=SMALL,
             cohort=CohortSource(path=cohort),
             spacing_mm=SPACING_MM,
             seed=seed,
+            fold=fold,
         )
         folder = tmp_path / "runs" / name
         Run.create(folder, config)
@@ -138,6 +147,6 @@ def configured() -> Configure:
 
     def make(cohort: Path, losses=("cross_entropy", "dice"), hof=(), loss_files=(), **given):
         given = {"steps": 3, "folds": 2, "spacing_mm": SPACING_MM, "task": SMALL, **given}
-        return configure(contenders_from(losses, map(str, hof), loss_files), CohortSource(path=cohort), **given)
+        return configure(contenders_with_specs(losses, map(str, hof), loss_files), CohortSource(path=cohort), **given)
 
     return make

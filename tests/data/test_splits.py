@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossevo.data import CaseFold, k_folds, read_splits, split_subjects, splits_json, stated_folds, subjects_of_folds
+from lossevo.data import (
+    CaseFold,
+    Fold,
+    k_folds,
+    read_splits,
+    split_inside_fold,
+    split_subjects,
+    splits_json,
+    stated_folds,
+    subjects_of_folds,
+)
 from lossevo.errors import LossevoError
 
 
@@ -184,3 +194,27 @@ class TestStatedFolds:
     def test_fewer_than_two(self, folds):
         with pytest.raises(LossevoError, match=r"states [01] fold\(s\), expected at least 2"):
             stated_folds(folds)
+
+
+class TestInsideFold:
+    @given(count=st.integers(6, 40), of=st.integers(2, 5), seed=st.integers(0, 99))
+    def test_untouched_are_the_folds_of_one_cross_validation_and_the_rest_is_shared_out(self, count, of, seed):
+        splits = [split_inside_fold(names(count), Fold(number, of), seed=seed) for number in range(1, of + 1)]
+        assert tuple(split.untouched for split in splits) == k_folds(names(count), of, seed=seed)
+        for split in splits:
+            assert sorted([*split.train, *split.validation, *split.untouched]) == sorted(names(count))
+            assert split.train
+            assert split.validation
+
+    def test_too_few(self):
+        with pytest.raises(LossevoError, match=r"1 subject\(s\) cannot be split"):
+            split_inside_fold(names(2), Fold(1, 2), seed=0)
+
+    @pytest.mark.parametrize("text", ["2/5", " 2/5 "])
+    def test_text(self, text):
+        assert str(Fold.parse(text)) == "2/5"
+
+    @pytest.mark.parametrize("text", ["", "2", "0/5", "6/5", "1/1", "2/5/6", "-1/3", "a/b", "\u0662/5", "1.0/2"])
+    def test_what_is_no_fold(self, text):
+        with pytest.raises(LossevoError, match="expected which one out of how many, as in 2/5"):
+            Fold.parse(text)

@@ -35,6 +35,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    ablate: Annotated[
+        bool,
+        typer.Option("--ablate", help="Compare evolved losses also without each of their terms: which earns the gain?"),
+    ] = False,
     data: options.Data = None,
     format: options.Format = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Number of folds.", show_default="3")] = None,
@@ -108,6 +112,7 @@ def evaluate(
 --folds 3 --steps 150 --seeds 3 --out cmp
       lossevo evaluate --losses dice_ce --hof runs/mine:1 --out cmp
       lossevo evaluate --losses dice_ce --hof runs/f1 --hof runs/f2 --hof runs/f3 --out nested
+      lossevo evaluate --data DIR --losses dice_ce --hof runs/mine:1 --ablate --seeds 3 --out parts
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
@@ -121,6 +126,7 @@ def evaluate(
         "--hof": hof,
         "--loss-file": loss_file,
         "--specs": specs,
+        "--ablate": ablate or None,
         "--data": data,
         "--format": format,
         "--folds": folds,
@@ -156,6 +162,7 @@ def evaluate(
             hof,
             loss_file,
             specs,
+            ablate,
             options.cohort_source(data, format) if data is not None or format is not None else None,
             folds,
             splits,
@@ -195,6 +202,7 @@ def _configuration(
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
     specs: Path | None,
+    ablate: bool,
     source: CohortSource | None,
     folds: int | None,
     splits: str | None,
@@ -209,7 +217,7 @@ def _configuration(
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
-    from lossevo.comparison import cohort_of_runs, configure, contenders_with_specs
+    from lossevo.comparison import cohort_of_runs, configure, contenders_with_specs, with_ablations
     from lossevo.comparison.configuration import DEFAULT_ROPE
     from lossevo.experiment import CohortSource
     from lossevo.training import load_task
@@ -218,6 +226,8 @@ def _configuration(
         raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
     contenders = contenders_with_specs(names, hof or (), loss_file or (), specs)
+    if ablate:
+        contenders = with_ablations(contenders)
     source = source or cohort_of_runs(contenders)
     if source is None:
         source, spacing = CohortSource(), spacing or options.PHANTOM_SPACING_MM

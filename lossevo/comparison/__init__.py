@@ -4,6 +4,7 @@ tables.
 
 from __future__ import annotations
 
+from lossevo.comparison.ablation import with_ablations
 from lossevo.comparison.configuration import ComparisonConfig, configure, read_config
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
@@ -39,4 +40,5 @@ __all__ = [
     "markdown",
     "summary_rows",
     "to_document",
+    "with_ablations",
 ]

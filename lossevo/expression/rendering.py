@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +39,12 @@ def unicode(expression: Expression) -> str:
 
     Σ sum, μ mean; index ᴮ over the batch, ᶜ over classes, ᶠ over foreground classes.
     """
-    return _render(expression.root, _UNICODE, lambda slot: _short(expression.coefficients[slot]))[0]
+    return unicode_part(expression.root, expression.coefficients)
+
+
+def unicode_part(node: Node, coefficients: Sequence[float]) -> str:
+    """As :func:`unicode`, of a part of an expression that has these coefficients."""
+    return _render(node, _UNICODE, lambda slot: _short(coefficients[slot]))[0]
 
 
 def legend(expression: Expression) -> Iterator[tuple[str, str]]:

@@ -72,6 +72,10 @@ class Between(NamedTuple):
     upper: NDArray[np.int64]
     share: NDArray[np.float32]
 
+    def part(self, extent: slice) -> Between:
+        """Those of some of the voxels."""
+        return Between(self.lower[extent], self.upper[extent], self.share[extent])
+
 
 def between(size: int, from_mm: float, new_size: int, to_mm: float) -> Between | None:
     """Where ``new_size`` voxels of ``to_mm`` lie among ``size`` voxels of ``from_mm`` around the same centre.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lossevo.data.cache import Cache, CacheWarning, default_cache
 from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
 from lossevo.data.labels import MERGED, SEPARATE, LabelScheme, label_scheme, relabel
+from lossevo.data.original import OriginalLabel
 from lossevo.data.patches import PatchBank, build_patch_bank
 from lossevo.data.phantom import phantom_cohort, phantom_volume
 from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings, automatic_spacing_mm, prepare
@@ -50,6 +51,7 @@ __all__ = [
     "CacheWarning",
     "default_cache",
     "PreprocessingSettings",
+    "OriginalLabel",
     "PreparedCohort",
     "automatic_spacing_mm",
     "prepare",

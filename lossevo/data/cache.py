@@ -2,7 +2,7 @@
 
 ::
 
-    volumes/ab/abcdef….zip      a prepared case: image, label, and a record of how it came about
+    volumes/ab/abcdef….zip      a prepared case: image, label, the label on its own grid, and how it all came about
     patches/ab/abcdef….zip      one training patch: image, label, distances
     files/ab/abcdef….json       size, times and SHA-256 of a file that was read, so that it need not be read again
     unfinished/                 what is being written

@@ -6,13 +6,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,16 @@ from lossevo.cpus import usable_cpus
 from lossevo.data.body import Box, body_box, body_mask
 from lossevo.data.cache import Cache, StoredVolume
 from lossevo.data.cohort import AnyVolume, Case, Cohort, Grid, Volume
-from lossevo.data.entry import read_record
+from lossevo.data.entry import read_array, read_record
 from lossevo.data.intensities import Mode, Scaled, fat_fraction, mode_of, z_score
 from lossevo.data.mirror import Mirror, mirror_of_names
+from lossevo.data.original import OriginalLabel
 from lossevo.data.resampling import Spacing, resample, resample_label, resampled_size
 from lossevo.errors import LossevoError
 from lossevo.installation import code_hash
 
 Progress = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 # Part of every fingerprint: raise it when prepared voxels come out differently. tests/data/test_recipe.py tells when.
 PREPROCESSING_VERSION = 2
@@ -72,7 +74,8 @@ class PreparedCohort:
     So a subject is recognised in a renamed or relabelled copy or part of a cohort, and, by its labels, in one whose
     intensities were changed. ``fingerprint`` is a SHA-256 of everything that decides the prepared voxels: images,
     labels, spacings, classes, settings. ``recipe`` says in plain data how each case was prepared: settings, boxes,
-    percentiles. ``cache`` is where the volumes lie, if any. ``mirror`` is the cohort's (:class:`Cohort`).
+    percentiles. ``cache`` is where the volumes lie, if any. ``mirror`` is the cohort's (:class:`Cohort`). ``originals``
+    maps each case id to the label on the image's own grid.
     """
 
     name: str
@@ -84,6 +87,7 @@ class PreparedCohort:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     cache: Cache | None = None
     mirror: Mirror | None = None
+    originals: Mapping[str, OriginalLabel] = field(default_factory=dict)
 
     @property
     def mirroring(self) -> Mirror:
@@ -127,13 +131,14 @@ def prepare(
 
     volumes: list[AnyVolume] = []
     records: dict[str, Mapping[str, Any]] = {}
+    originals: dict[str, OriginalLabel] = {}
     case_of_image: dict[str, tuple[str, str]] = {}
     hashes_of_subject: dict[str, list[str]] = {}
     fingerprint = hashlib.sha256(preparation.identity.encode())
     cases = sorted(cohort.cases, key=lambda case: case.case_id)
     largest = max(_voxels(case.case_id, case.grid, spacing_mm) if case.grid else 0 for case in cases)
     with reading_pool(largest) as pool:
-        for done, (volume, record) in enumerate(pool.map(preparation, cases), start=1):
+        for done, (volume, original, record) in enumerate(pool.map(preparation, cases), start=1):
             images = record["image_sha256"].split(",")
             twins = [case_of_image.setdefault(image, (volume.case_id, volume.subject)) for image in images]
             others = [(twin, subject) for twin, subject in twins if twin != volume.case_id]
@@ -150,6 +155,7 @@ def prepare(
             source = (record["spacing_mm"], record["image_sha256"], record["label_sha256"])
             fingerprint.update(json.dumps([volume.case_id, volume.subject, *source]).encode())
             volumes.append(volume)
+            originals[volume.case_id] = original
             records[volume.case_id] = record
             if progress is not None:
                 progress(done, len(cases), volume.case_id)
@@ -167,6 +173,7 @@ def prepare(
         recipe={**preparation.recipe, "cases": records},
         cache=cache,
         mirror=cohort.mirroring,
+        originals=originals,
     )
 
 
@@ -188,6 +195,7 @@ class _Prepared(NamedTuple):
     """A case made ready, and how: ``record`` is plain data."""
 
     volume: AnyVolume
+    original: OriginalLabel
     record: dict[str, Any]
 
 
@@ -258,13 +266,22 @@ class _Preparation:
     def _kept(self, made: _Prepared, key: str) -> _Prepared:
         assert self._cache is not None
         volume = made.volume
-        file = self._cache.put("volumes", key, made.record, image=volume.image, label=volume.label)
+        original = np.frombuffer(made.original.packed, np.uint8)
+        file = self._cache.put("volumes", key, made.record, image=volume.image, label=volume.label, original=original)
         return self._stored(volume.case_id, volume.subject, file) if file else made
 
     def _stored(self, case_id: str, subject: str, file: Path) -> _Prepared:
         record = read_record(file)
         channels, *shape = record["prepared_shape"]
-        return _Prepared(StoredVolume(case_id, subject, self._spacing_mm, channels, math.prod(shape), file), record)
+        volume = StoredVolume(case_id, subject, self._spacing_mm, channels, math.prod(shape), file)
+        original = OriginalLabel(
+            case_id,
+            _three(record["shape"]),
+            _three(record["spacing_mm"]),
+            _three(slice(*side) for side in record["box"]) if record["box"] else None,
+            read_array(file, "original").tobytes(),
+        )
+        return _Prepared(volume, original, record)
 
     def _made(self, raw: Volume) -> _Prepared:
         # Channel by channel: a patient is the same with fewer contrasts.
@@ -300,7 +317,8 @@ class _Preparation:
             "labelled_voxels": int(np.count_nonzero(label)),
             "intensities": [scaled.numbers for scaled in channels],
         }
-        return _Prepared(Volume(raw.case_id, raw.subject, image, label, self._spacing_mm), record)
+        volume = Volume(raw.case_id, raw.subject, image, label, self._spacing_mm)
+        return _Prepared(volume, OriginalLabel.of(raw, box), record)
 
     def _scaled(self, image: NDArray[np.float32]) -> list[Scaled]:
         tissue = body_mask(image) if self._settings.statistics == "body" else None
@@ -366,6 +384,11 @@ def _foreground_hash(label: NDArray[np.uint8]) -> str | None:
     digest = hashlib.sha256(json.dumps(["foreground", *label.shape]).encode())
     digest.update(np.packbits(inside).data)
     return digest.hexdigest()
+
+
+def _three(along_axes: Iterable[T]) -> tuple[T, T, T]:
+    x, y, z = along_axes
+    return x, y, z
 
 
 def _sides(spacing_mm: Spacing) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,32 @@ def resample_label(label: NDArray[np.uint8], classes: int, from_mm: Spacing, to_
             largest[place][larger] = value
             share[place][larger] = part[larger]
     return largest
+
+
+class Between(NamedTuple):
+    """Where voxels lie along an axis of another grid: between two of its voxels, ``share`` of the way to the upper."""
+
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    share: NDArray[np.float32]
+
+    def part(self, extent: slice) -> Between:
+        """Those of some of the voxels."""
+        return Between(self.lower[extent], self.upper[extent], self.share[extent])
+
+
+def between(size: int, from_mm: float, new_size: int, to_mm: float) -> Between | None:
+    """Where ``new_size`` voxels of ``to_mm`` lie among ``size`` voxels of ``from_mm`` around the same centre.
+
+    It is the way back of :func:`resample`, which has rounded the size: voxels beyond the outermost lie on it. None for
+    an axis that kept its spacing, and with it its voxels.
+    """
+    if not _differ(from_mm, to_mm):
+        return None
+    places = (np.arange(new_size) - (new_size - 1) / 2) * (to_mm / from_mm) + (size - 1) / 2
+    places = places.clip(0, size - 1)
+    lower = np.minimum(places.astype(np.int64), max(size - 2, 0))
+    return Between(lower, np.minimum(lower + 1, size - 1), (places - lower).astype(np.float32))
 
 
 def along(array: NDArray[np.float32], axis: int, weights: NDArray[np.float32]) -> NDArray[np.float32]:

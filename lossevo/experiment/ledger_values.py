@@ -15,6 +15,7 @@ from lossevo.errors import LossevoError, shown
 from lossevo.experiment.origin import Origin, origin_in
 from lossevo.expression import Expression
 from lossevo.losses.definitions import Definition, definition_in
+from lossevo.training.trial import MeasuredOn
 
 _Curve = list[Annotated[list[float], Field(min_length=2, max_length=2)]]
 
@@ -37,6 +38,7 @@ class _Trial(_Strict):
     seed: int
     study: str
     metrics: list[str]
+    grid: MeasuredOn
 
 
 class _Measurement(_Strict):

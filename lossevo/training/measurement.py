@@ -19,14 +19,15 @@ class Measurement:
     """What a training reached on the held-out subjects.
 
     Attributes:
-        values: metric -> case id -> class name -> value at the last step. Which of them are None is the same for
-            every loss: the label decides it.
+        values: metric -> case id -> class name -> value at the last step, on the trial's grid. Which of them are None
+            is the same for every loss: the label decides it.
         curve: ``[step, mean training loss since the point before]``, at most 60 points.
-        validation_curve: ``[step, mean foreground Dice]`` at the validated steps; the last is the last step.
+        validation_curve: ``[step, mean foreground Dice]`` at the validated steps, at the working spacing whatever the
+            trial's grid; the last is the last step.
         seconds: wall time of the training, validation included.
         trajectory: what moved in the loss, see :meth:`~lossevo.losses.SegmentationLoss.trajectory`; mostly nothing.
-        false_voxels: case id -> class name -> voxels predicted at the last step of a class that the label lacks. Above
-            0 is a false alarm, which no value counts. Cases that have every class are left out.
+        false_voxels: case id -> class name -> voxels of the trial's grid predicted at the last step of a class that the
+            label lacks. Above 0 is a false alarm, which no value counts. Cases that have every class are left out.
     """
 
     values: dict[str, Values]

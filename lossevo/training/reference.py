@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossevo.data.cohort import AnyVolume
+from lossevo.data.original import OriginalLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,22 @@ class ReferenceCase:
     classes: frozenset[int]
 
 
-def reference_cases(volumes: Iterable[AnyVolume]) -> tuple[ReferenceCase, ...]:
-    """The cases of some volumes, in their order."""
-    return tuple(ReferenceCase(volume.case_id, volume.subject, classes_in(volume.label)) for volume in volumes)
+def reference_cases(
+    volumes: Iterable[AnyVolume], originals: Mapping[str, OriginalLabel] | None = None
+) -> tuple[ReferenceCase, ...]:
+    """The cases of some volumes, in their order.
+
+    ``originals`` are the labels by case id of trials that are measured on each image's own grid: a small structure may
+    be there and not at the working spacing.
+    """
+    return tuple(
+        ReferenceCase(
+            volume.case_id,
+            volume.subject,
+            classes_in(originals[volume.case_id].label if originals else volume.label),
+        )
+        for volume in volumes
+    )
 
 
 def classes_in(label: NDArray[np.uint8]) -> frozenset[int]:

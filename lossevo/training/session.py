@@ -18,7 +18,7 @@ from lossevo.data.augmentation import Draws, draw
 from lossevo.data.cohort import AnyVolume
 from lossevo.errors import LossevoError, nearest
 from lossevo.losses import from_spec
-from lossevo.metrics import mean_over_cases, parse_metrics
+from lossevo.metrics import parse_metrics
 from lossevo.training.batches import Batch, draw_order
 from lossevo.training.curve import LossCurve
 from lossevo.training.lookahead import LearningLoss, look_ahead
@@ -26,8 +26,8 @@ from lossevo.training.network import build_network
 from lossevo.training.schedule import Rates, rates_of
 from lossevo.training.snapshot import damaged, pack, unpack
 from lossevo.training.task import RECIPE_VERSION, TrainingData
-from lossevo.training.trial import Trial
-from lossevo.training.validation import Validated, validate
+from lossevo.training.trial import MeasuredOn, Trial
+from lossevo.training.validation import Validated, require_originals, validate
 
 if TYPE_CHECKING:
     from lossevo.training.trainer import Trainer
@@ -62,11 +62,11 @@ class Session:
     Attributes:
         steps: how many steps have been made.
         curve: the training loss of each.
-        validation_curve: ``[step, mean foreground Dice]`` of each :meth:`validate`.
+        validation_curve: ``[step, mean foreground Dice at the working spacing]`` of each :meth:`validate`.
 
     Raises:
-        LossevoError: the trial names an unknown loss or subject, is of another study, or no validation subject has
-            foreground.
+        LossevoError: the trial names an unknown loss or subject, is of another study, or is measured on grids that the
+            data lacks; or no validation subject has foreground.
     """
 
     def __init__(self, trial: Trial, trainer: Trainer) -> None:
@@ -140,18 +140,20 @@ class Session:
                 self._step(batch, following)
         self.curve.check()
 
-    def validate(self, metrics: Iterable[str] = ()) -> Validated:
-        """Dice and ``metrics`` of each validation case, whole, at this step; its mean Dice joins the validation curve.
+    def validate(self, metrics: Iterable[str] = (), *, grid: MeasuredOn = "working") -> Validated:
+        """Dice and ``metrics`` of each validation case, whole, on a grid of :class:`Trial`, at this step.
+
+        The mean Dice at the working spacing joins the validation curve.
 
         Raises:
-            LossevoError: there is no such metric.
+            LossevoError: there is no such metric, or the data lacks the cases' own grids.
         """
         measured = parse_metrics(dict.fromkeys(("dice", *metrics)))
-        cases = validate(self._averaged or self._network, self._volumes, self._data, self._device, measured)
-        dice = ([found.values["dice"] for found in case.values()] for case in cases.values())
-        point = [self.steps, mean_over_cases(dice)]
+        network = self._averaged or self._network
+        found = validate(network, self._volumes, self._data, self._device, measured, grid)
+        point = [self.steps, found.working_dice]
         self.validation_curve = [*(known for known in self.validation_curve if known[0] != self.steps), point]
-        return cases
+        return found.cases
 
     def trajectory(self) -> list[dict[str, float]]:
         """What moved in the loss so far, see :meth:`~lossevo.losses.SegmentationLoss.trajectory`."""
@@ -267,4 +269,6 @@ def _selected(trial: Trial, data: TrainingData) -> tuple[NDArray[np.int64], list
     volumes = [volume for volume in data.volumes if volume.subject in set(split.validate)]
     if not any(volume.label.any() for volume in volumes):
         raise LossevoError("no validation subject has a labelled voxel, so their Dice is undefined; choose others")
+    if trial.grid == "original":
+        require_originals(volumes, data)
     return data.bank.of_subjects(split.train), volumes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lossevo.configuration_file import read
 from lossevo.data.cohort import AnyVolume
+from lossevo.data.original import OriginalLabel
 from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_bank, store_patch_bank
 from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings
 from lossevo.errors import LossevoError
@@ -140,6 +142,7 @@ class TrainingData:
         class_names: index = label value; ``class_names[0]`` is the background.
         fingerprint: identifies data and settings; part of the key of any cached result.
         mirrored: what each class becomes in a left-right mirror; None: nothing is mirrored.
+        originals: case id -> the label on its image's own grid, for trials that are measured there; else empty.
     """
 
     bank: PatchBank | StoredPatchBank
@@ -148,6 +151,7 @@ class TrainingData:
     settings: TaskSettings
     fingerprint: str
     mirrored: tuple[int, ...] | None
+    originals: Mapping[str, OriginalLabel] = field(default_factory=dict)
 
 
 def make_training_data(
@@ -156,11 +160,13 @@ def make_training_data(
     *,
     seed: int = 0,
     patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
+    on_original_grid: bool = False,
 ) -> TrainingData:
     """Cut the patch bank of ``prepared``; ``seed`` decides where the patches lie.
 
     Bank and volumes are held in memory if they take up to ``patch_cache_bytes`` together. Else both lie in the cohort's
-    cache and are read when needed. Results do not depend on which.
+    cache and are read when needed. Results do not depend on which. With ``on_original_grid`` trials can be measured on
+    each image's own grid; the labels there are held in memory, compressed.
 
     Raises:
         LossevoError: they are larger, and the cohort was prepared without a cache or it cannot be written.
@@ -197,4 +203,5 @@ def make_training_data(
         settings=settings,
         fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"),
         mirrored=mirrored,
+        originals=prepared.originals if on_original_grid else {},
     )

@@ -41,16 +41,16 @@ class Trainer:
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
     def train(self, trial: Trial) -> Measurement:
-        """Train, and validate the argmax over whole volumes: by Dice at evenly spaced steps, by all the trial's metrics
-        at the last.
+        """Train, and validate the argmax over whole volumes: by Dice at the working spacing at evenly spaced steps, by
+        all the trial's metrics on its grid at the last.
 
         Trainings with the same seed, subjects and budget differ in the loss only: initial weights, batches,
         augmentation and learning rates are the same. On a CPU the result is the same bit for bit whenever and wherever
         it runs with the same number of torch threads.
 
         Raises:
-            LossevoError: the trial names an unknown loss or subject, is of another study, or no validation subject has
-                foreground.
+            LossevoError: the trial names an unknown loss or subject, is of another study, or is measured on grids that
+                the data lacks; or no validation subject has foreground.
             FloatingPointError: the training loss or its gradient is not finite; the message names the step.
         """
         started = time.perf_counter()
@@ -60,7 +60,7 @@ class Trainer:
             session.advance(step - session.steps)
             session.validate()
         session.advance(last - session.steps)
-        cases = session.validate(trial.metrics)
+        cases = session.validate(trial.metrics, grid=trial.grid)
         return Measurement(
             values={
                 metric: {

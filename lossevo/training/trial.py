@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from lossevo.errors import LossevoError
+from lossevo.errors import LossevoError, shown
+
+MeasuredOn = Literal["working", "original"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,21 @@ class Trial:
         study: fingerprint of the task and the data (:attr:`lossevo.training.TrainingData.fingerprint`); empty for
             those that the worker has.
         metrics: what is measured on the validation subjects at the last step.
+        grid: where they are measured: ``working`` is the grid at the working spacing, ``original`` each image's own.
+
+    Raises:
+        LossevoError: there is no such grid.
     """
 
     loss: Mapping[str, Any]
     fidelity: Fidelity
     study: str = ""
     metrics: tuple[str, ...] = ("dice",)
+    grid: MeasuredOn = "working"
+
+    def __post_init__(self) -> None:
+        if self.grid not in get_args(MeasuredOn):
+            raise LossevoError(f"grid is {shown(self.grid)}, expected one of {', '.join(get_args(MeasuredOn))}")
 
     @property
     def identity(self) -> str:
@@ -85,6 +96,7 @@ class Trial:
             "split": {"train": list(split.train), "validate": list(split.validate)},
             "study": self.study,
             "metrics": list(self.metrics),
+            "grid": self.grid,
         }
 
     @classmethod
@@ -92,7 +104,7 @@ class Trial:
         """Inverse of :meth:`to_payload`."""
         split = Split(tuple(payload["split"]["train"]), tuple(payload["split"]["validate"]))
         fidelity = Fidelity(payload["steps"], payload["seed"], split)
-        return cls(payload["loss"], fidelity, payload["study"], tuple(payload["metrics"]))
+        return cls(payload["loss"], fidelity, payload["study"], tuple(payload["metrics"]), payload["grid"])
 
 
 def identity_of(payload: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ class TestLedger:
             ("trial", "3", "Input should be a valid dictionary"),
             (
                 "trial",
-                '{"loss": {}, "split": "a", "steps": 1, "study": "", "metrics": [], "seed": "x"}',
+                '{"loss": {}, "split": "a", "steps": 1, "study": "", "metrics": [], "grid": "working", "seed": "x"}',
                 "seed: Input should be a valid",
             ),
             ("measurement", "[", "damaged (no JSON"),

@@ -33,7 +33,7 @@ def test_prediction_returns_to_the_shape_and_place_of_the_image(shape, fusion):
     network = Threshold()
 
     np.testing.assert_array_equal(
-        predict(network, image, SETTINGS.model_copy(update={"fusion": fusion}), CPU), image[0] > 0
+        predict(network, image, SETTINGS.model_copy(update={"fusion": fusion}), CPU).label, image[0] > 0
     )
     assert set(network.sizes) == {SETTINGS.patch_size}
 
@@ -42,7 +42,7 @@ def test_a_network_predicts_the_same_for_a_volume_alone_and_inside_its_padding()
     network = build_network(SETTINGS, channel_count=1, class_count=2, seed=0, device=CPU)
     image = np.random.default_rng(0).normal(size=(1, 16, 24, 24)).astype(np.float32)
 
-    prediction = predict(network, image, SETTINGS, CPU)
+    prediction = predict(network, image, SETTINGS, CPU).label
 
     with torch.inference_mode():
         expected = network(torch.from_numpy(image)[None])[0].argmax(0)
@@ -93,7 +93,7 @@ def test_voting_is_the_weighted_mean_of_probabilities():
         votes[start : start + 4] += weights * probability.flatten()
         norm[start : start + 4] += weights
     expected = votes / norm > 0.5
-    labels = predict(Positional(probability), np.zeros((1, 8, 4, 4), np.float32), settings, CPU)
+    labels = predict(Positional(probability), np.zeros((1, 8, 4, 4), np.float32), settings, CPU).label
 
     np.testing.assert_array_equal(labels, np.broadcast_to(expected[:, None, None], (8, 4, 4)))
     assert 0 < expected.sum() < 8

@@ -85,7 +85,7 @@ def windows() -> list[float]:
         for shape in ((30, 50, 61), (11, 24, 20)):
             x, y, z = np.meshgrid(*(np.linspace(-1, 1, voxels) for voxels in shape), indexing="ij")
             image = np.sin(7 * x + 5 * y)[None].astype(np.float32)
-            label = predict(Ramp(), image, settings, torch.device("cpu"))
+            label = predict(Ramp(), image, settings, torch.device("cpu")).label
             found += [float(label.sum()), float((label * (1 + z)).sum())]
     return found
 

@@ -11,7 +11,9 @@ from lossevo.training import Fidelity, Split, Trial
 from lossevo.training.trial import identity_of
 
 SPLIT = Split(("a", "b"), ("c",))
-TRIAL = Trial({"name": "tversky", "parameters": {"w_fp": 0.3}}, Fidelity(10, 3, SPLIT), "study", ("dice", "nsd@2mm"))
+TRIAL = Trial(
+    {"name": "tversky", "parameters": {"w_fp": 0.3}}, Fidelity(10, 3, SPLIT), "study", ("dice", "nsd@2mm"), "original"
+)
 
 
 def test_it_survives_json():
@@ -24,6 +26,7 @@ def test_its_identity_is_over_all_of_it_and_nothing_else():
         replace(TRIAL, loss={"name": "tversky", "parameters": {"w_fp": 0.4}}),
         replace(TRIAL, study="another"),
         replace(TRIAL, metrics=("dice",)),
+        replace(TRIAL, grid="working"),
         *(
             replace(TRIAL, fidelity=replace(TRIAL.fidelity, **change))
             for change in (
@@ -50,6 +53,7 @@ def test_its_identity_is_over_all_of_it_and_nothing_else():
         (lambda: Split(("a", "b"), ("c", "b")), r"\['b'\] are both trained and validated on"),
         (lambda: Fidelity(0, 0, SPLIT), "steps is 0"),
         (lambda: Fidelity(1, -1, SPLIT), "seed is -1"),
+        (lambda: replace(TRIAL, grid="own"), "grid is .own., expected one of working, original"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Any, complaint: str):

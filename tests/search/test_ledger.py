@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -48,7 +49,7 @@ class TestRecords:
         assert ledger.training(0).outcome == DONE
         assert reopened(path) == ledger.trainings() == [Training(0, "evolution", "3fa9c1d2", REQUEST, DONE)]
 
-    @pytest.mark.parametrize("status", set(Status) - {Status.DONE})
+    @pytest.mark.parametrize("status", [status for status in Status if status is not Status.DONE])
     def test_so_does_a_failure(self, ledger, status):
         failed = Outcome(status, None, FAILED.error, 0.5, "host:2", 5)
         ledger.submit(0, "tuning", "x", REQUEST)
@@ -337,8 +338,9 @@ class TestReadOnlyFolder:
         folder.mkdir()
         with Ledger(folder / "ledger.sqlite", create=True) as ledger:
             ledger.submit(0, "evolution", "a", REQUEST)
-        for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            parent.chmod(0o755)
+        for parent in (tmp_path, *tmp_path.parents):
+            if parent.stat().st_uid == os.getuid() and parent.is_relative_to(tempfile.gettempdir()):
+                parent.chmod(parent.stat().st_mode | 0o055)
         (folder / "ledger.sqlite").chmod(0o444)
         folder.chmod(0o555)
         yield folder

@@ -33,8 +33,15 @@ def _command(pid: int) -> str:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-    @pytest.mark.parametrize("where", [["--in-process"], ["--workers", "1"]], ids=lambda where: where[0])
+    @pytest.mark.parametrize(
+        ("number", "where"),
+        [
+            (signal.SIGTERM, ["--workers", "1"]),
+            (signal.SIGHUP, ["--in-process"]),
+            pytest.param(signal.SIGTERM, ["--in-process"], marks=pytest.mark.chaos),
+            pytest.param(signal.SIGHUP, ["--workers", "1"], marks=pytest.mark.chaos),
+        ],
+    )
     def test_they_stop_it_as_ctrl_c_does(self, start, arguments, tmp_path, number, where):
         """SIGTERM is what SLURM, Kubernetes and docker stop send, to this process or to all."""
         run = tmp_path / "run"

@@ -61,6 +61,14 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once() -> Iterator[None]:
+    """Subprocesses keep the bytecode of lossevo, which each would compile anew otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        yield
+
+
 @pytest.fixture
 def write_nnunet_cohort(tmp_path: Path) -> WriteNnunetCohort:
     def write(cases, *, labels=None, affine=None, spacing_mm=(1.0, 1.0, 1.0), name="cohort", **description):

@@ -91,7 +91,7 @@ def test_its_losses_can_be_listed_shown_exported_and_loaded(finished: tuple[Path
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_ctrl_c_and_kill_9_cost_nothing(
     finished: tuple[Path, str], arguments: list[object], start: Callable, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ class TestTerminal:
 
 
 class TestInterruptions:
-    @pytest.mark.slow
+    @pytest.mark.chaos
     def test_ctrl_c_and_kill_9_cost_nothing(self, finished, start, cli, tmp_path):
         """Interrupted with two workers, resumed with two workers, killed, resumed with one: as if nothing had been."""
         run = tmp_path / "run"

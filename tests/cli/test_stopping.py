@@ -33,8 +33,15 @@ def _command(pid: int) -> str:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-    @pytest.mark.parametrize("where", [["--in-process"], ["--workers", "1"]], ids=lambda where: where[0])
+    @pytest.mark.parametrize(
+        ("number", "where"),
+        [
+            (signal.SIGTERM, ["--workers", "1"]),
+            (signal.SIGHUP, ["--in-process"]),
+            pytest.param(signal.SIGTERM, ["--in-process"], marks=pytest.mark.chaos),
+            pytest.param(signal.SIGHUP, ["--workers", "1"], marks=pytest.mark.chaos),
+        ],
+    )
     def test_they_stop_it_as_ctrl_c_does(self, start, arguments, tmp_path, number, where):
         """SIGTERM is what SLURM, Kubernetes and docker stop send, to this process or to all."""
         run = tmp_path / "run"
@@ -90,7 +97,7 @@ class TestSignals:
     def test_nohup_stays_in_force(self, start, arguments, tmp_path):
         with_nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new process inherits
         try:
-            program = start(*arguments, "--run", tmp_path / "run", "--in-process")
+            program = start(*arguments, "--budget", "16", "--run", tmp_path / "run", "--in-process")
         finally:
             signal.signal(signal.SIGHUP, with_nohup)
         program.lines_until(" dice ", times=3)
@@ -117,7 +124,7 @@ class TestSignals:
 class TestAtOnce:
     def test_searches_without_a_name_get_folders_of_their_own(self, start, space_file, cohort, tmp_path):
         """As of a SLURM array."""
-        given = "search", space_file, "--data", cohort, "--steps", "1", "--in-process"
+        given = "search", space_file, "--data", cohort, "--steps", "1", "--budget", "16", "--in-process"
         programs = {seed: start(*given, "--seed", seed) for seed in (3, 4)}
         for program in programs.values():
             program.rest()
@@ -135,7 +142,7 @@ class TestAtOnce:
     @pytest.mark.parametrize("command", ["search", "evaluate"])
     def test_of_those_with_one_name_one_runs_and_is_not_disturbed(self, start, space_file, cohort, tmp_path, command):
         given = {
-            "search": ("search", space_file, "--run", "same"),
+            "search": ("search", space_file, "--budget", "16", "--run", "same"),
             "evaluate": ("evaluate", "--losses", "dice,cross_entropy", "--out", "same"),
         }[command]
         programs = [

@@ -30,7 +30,7 @@ def main(what: str, folder: Path) -> None:
                 time.sleep(0.01)
             print("ready", flush=True)
         elif what == "fill":
-            executor.submit(Job({"do": "fill_memory", "gigabytes": 8}))
+            executor.submit(Job({"do": "fill_memory", "gigabytes": 12}))
         else:
             for payload in ({"do": "square", "x": 3}, {"do": "kill"}, {"do": "fail"}):
                 executor.submit(Job(payload))

@@ -86,7 +86,7 @@ def test_a_handler_of_sigterm_stays_while_ray_runs_and_after(start):
     assert program.process.returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["long", "absent", "file"])
+@pytest.mark.parametrize("kind", ["long", "absent", pytest.param("file", marks=pytest.mark.chaos)])
 def test_a_folder_for_temporary_files_that_it_cannot_use(start, tmp_path, kind):
     """The paths of sockets are short: then they lie in /tmp."""
     folder = tmp_path / ("x" * 120)
@@ -159,12 +159,15 @@ def test_a_killed_search_leaves_no_process_behind(start):
     assert program.descendants_after(90) == []
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_worker_that_fills_the_machine_is_out_of_memory(start):
-    """Ray's memory monitor kills it when the machine uses 4 GB more than now, of which Ray itself needs about one."""
+    """Ray's memory monitor kills it when the machine uses 6 GB more than now.
+
+    Ray itself needs about one, and what other tests start meanwhile may need some.
+    """
     lines = Path("/proc/meminfo").read_text().splitlines()
     kilobytes = {name: int(value.split()[0]) for name, value in (line.split(":") for line in lines)}
-    limit = 1 - (kilobytes["MemAvailable"] - 4 * 2**20) / kilobytes["MemTotal"]
+    limit = 1 - (kilobytes["MemAvailable"] - 6 * 2**20) / kilobytes["MemTotal"]
     program = start("fill", RAY_memory_usage_threshold=str(limit), RAY_memory_monitor_refresh_ms="100")
     output, _ = program.process.communicate(timeout=120)
     assert output == "outcomes: out_of_memory\n"

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -340,8 +341,9 @@ class TestReadOnlyFolder:
         folder.mkdir()
         with Ledger(folder / "ledger.sqlite", create=True) as ledger:
             ledger.submit(0, "evolution", "a", TRIAL)
-        for parent in (tmp_path, *list(tmp_path.parents)[:3]):
-            parent.chmod(0o755)
+        for parent in (tmp_path, *tmp_path.parents):
+            if Path(tempfile.gettempdir()) in parent.parents:  # never that folder itself, which belongs to all
+                parent.chmod(0o755)
         (folder / "ledger.sqlite").chmod(0o444)
         folder.chmod(0o555)
         yield folder

@@ -353,9 +353,8 @@ def test_a_damaged_formula_is_an_expression_or_an_error(expression: Expression, 
     _check_outcome(_mutated(str(expression), random))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_100_000_damaged_formulas_are_expressions_or_errors() -> None:
+@pytest.mark.parametrize(("count", "expected"), [(20_000, 400), pytest.param(100_000, 3_000, marks=pytest.mark.chaos)])
+def test_formulas_damaged_at_random_are_expressions_or_errors(count: int, expected: int) -> None:
     generator = random.Random(4)
     pool = [
         "1 - foreground_mean(2 * sum(p * y) / sum(p + y))",
@@ -364,7 +363,7 @@ def test_100_000_damaged_formulas_are_expressions_or_errors() -> None:
         "class_mean(mean(sqrt(abs(p - y)) + tanh(-d) - sigmoid(exp(log(square(p))))))",
     ]
     valid = 0
-    for _ in range(100_000):
+    for _ in range(count):
         text = _mutated(generator.choice(pool), generator)
         start = time.thread_time()
         accepted = _check_outcome(text)
@@ -376,4 +375,4 @@ def test_100_000_damaged_formulas_are_expressions_or_errors() -> None:
             pool.append(text)
             if len(pool) > 500:
                 pool.pop(generator.randrange(len(pool)))
-    assert valid > 3_000
+    assert valid > expected

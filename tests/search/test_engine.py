@@ -131,7 +131,7 @@ class TestCourse:
 class TestResuming:
     """Whenever a search is killed, going on ends in the hall of fame of an undisturbed one."""
 
-    @pytest.mark.parametrize("every", [1, 7])
+    @pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.chaos), 7])
     def test_killed_after_every_kth_outcome(self, undisturbed, tmp_path, every):
         name, expected_path, expected = undisturbed
         path = tmp_path / "ledger.sqlite"

@@ -19,7 +19,7 @@ from lossevo.experiment.ledger import MAY_BRANCH, Ledger
 from lossevo.experiment.study import retry_failures
 from lossevo.search import Run, RunConfig, give_budget, read_config
 from lossevo.training import TaskSettings
-from tests.cohorts import SPACING_MM, balls
+from tests.cohorts import SPACING_MM, balls, write_balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
 
 FILES = {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "preprocessing.json", "run.json", "subjects.json"}
@@ -253,13 +253,24 @@ def trained(folder: Path) -> list:
         return [(record.phase, record.candidate, record.trial) for record in ledger.records()]
 
 
-class TestMoreBudget:
-    @pytest.fixture
-    def larger(self, tmp_path, cohort) -> tuple[Path, list]:
-        """A search begun with the larger budget."""
-        folder = Run.create(tmp_path / "larger", config(cohort, trainings=72)).folder
-        return folder, Run.open(folder).search(lambda spec: SyntheticExecutor())
+def searched(parent: Path, **budget) -> tuple[Path, list]:
+    """A run folder where a search ran through undisturbed, and what it found: for fixtures that outlive a test."""
+    folder = Run.create(parent / "run", config(write_balls(parent / "balls"), **budget)).folder
+    return folder, Run.open(folder).search(lambda spec: SyntheticExecutor())
 
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, list]:
+    return searched(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory) -> tuple[Path, list]:
+    """A search begun with the larger budget."""
+    return searched(tmp_path_factory.mktemp("larger"), trainings=72)
+
+
+class TestMoreBudget:
     @pytest.mark.parametrize("before", [0, 10, 32])
     def test_a_search_goes_on_as_if_it_had_been_begun_with_it(self, folder, larger, before):
         executor = SyntheticExecutor(kill_after=before if before < 32 else None)
@@ -325,14 +336,13 @@ class TestMoreBudget:
 
 class TestRetry:
     @pytest.mark.parametrize("status", [Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR])
-    def test_failures_that_are_tried_again_leave_no_trace(self, folder, tmp_path, cohort, status):
-        undisturbed = Run.create(tmp_path / "undisturbed", config(cohort)).folder
-        expected = Run.open(undisturbed).search(lambda spec: SyntheticExecutor())
+    def test_failures_that_are_tried_again_leave_no_trace(self, folder, undisturbed, status):
+        expected_folder, expected = undisturbed
         failing = SyntheticExecutor(fate=lambda payload: status if payload["seed"] % 3 == 0 else Status.DONE)
         assert Run.open(folder).search(lambda spec: failing) != expected
         assert retry_failures(folder) > 0
         assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == expected
-        assert trained(folder) == trained(undisturbed)
+        assert trained(folder) == trained(expected_folder)
         assert retry_failures(folder) == 0
 
     def test_those_that_diverged_stay(self, folder):

@@ -21,9 +21,10 @@ def parse_ropes(text: str | None, metrics: Sequence[Metric]) -> dict[str, float]
     for item in text.split(",") if text is not None else ():
         name, equals, number = item.rpartition("=")
         metric = _named(name, metrics) if equals else metrics[0]
+        rope = _checked(number.strip(), metric)
         if metric.name in stated:
             raise LossevoError(f"--rope states {metric.name} twice; state it once")
-        stated[metric.name] = _checked(number.strip(), metric)
+        stated[metric.name] = rope
     return {metric.name: stated.get(metric.name, metric.rope) for metric in metrics}
 
 

@@ -224,7 +224,7 @@ class Comparison:
         scores: list[CaseScore] = []
         failures: Failures = {}
         trajectories: list[LossTrajectory] = []
-        done = 0
+        done, table = 0, to_csv((), self.config.measured)
 
         def tell(kind: str, message: str) -> None:
             per_hour = trainings.per_hour
@@ -255,7 +255,9 @@ class Comparison:
             taken = trainings.take()
             measurement = taken.measurement
             done += 1
-            scores += self._scores(planned, taken.outcome.status, measurement)
+            rows_of_training = self._scores(planned, taken.outcome.status, measurement)
+            scores += rows_of_training
+            table += to_csv(rows_of_training, self.config.measured, header=False)
             if measurement is None:
                 message = taken.problem
                 failures[planned.contender.name, planned.fold, planned.seed] = message
@@ -267,7 +269,7 @@ class Comparison:
                 if rows := measurement.trajectory:
                     trajectories.append(LossTrajectory(planned.contender.name, planned.fold, planned.seed, tuple(rows)))
             if not taken.replayed:
-                write_text(self.folder / "cases.csv", to_csv(scores, self.config.measured))
+                write_text(self.folder / "cases.csv", table)
             tell("replayed" if taken.replayed else "training", f"{planned}: {message}")
         return scores, failures, trajectories
 

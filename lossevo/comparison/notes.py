@@ -119,8 +119,8 @@ def _several(metrics: Sequence[Metric], losses: int) -> list[str]:
     if len(metrics) == 1 or losses == 1:
         return []
     return [
-        f"{len(metrics)} metrics were looked at ({', '.join(metric.name for metric in metrics)}); the main one, "
-        f"{metrics[0].name}, was named before. p values of different metrics are not adjusted for each other."
+        f"{len(metrics)} metrics are measured ({', '.join(metric.name for metric in metrics)}), and {metrics[0].name} "
+        "was named as the main one before. p values of different metrics are not adjusted for each other."
     ]
 
 

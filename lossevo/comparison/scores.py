@@ -187,10 +187,13 @@ def false_alarms(scores: Iterable[CaseScore]) -> dict[str, FalseAlarms]:
     }
 
 
-def to_csv(scores: Iterable[CaseScore], metrics: Sequence[Metric]) -> str:
-    """The text of ``cases.csv``: a column per metric, with six decimals, empty where the label lacks the class."""
+def to_csv(scores: Iterable[CaseScore], metrics: Sequence[Metric], *, header: bool = True) -> str:
+    """The text of ``cases.csv``: a column per metric, with six decimals, empty where the label lacks the class.
+
+    Without ``header`` the lines to append to it.
+    """
     names = [metric.name for metric in metrics]
-    return csv_text(
+    text = csv_text(
         (*_TRAINING_COLUMNS, "class", *names, *_ALARM_COLUMNS),
         (
             {
@@ -202,6 +205,7 @@ def to_csv(scores: Iterable[CaseScore], metrics: Sequence[Metric]) -> str:
             for score in scores
         ),
     )
+    return text if header else text.partition("\n")[2]
 
 
 def _six_decimals(value: float | None) -> str | None:

@@ -417,6 +417,7 @@ class TestRefused:
             ({"metrics": "dice,nsd"}, "--metrics: metric 'nsd' needs a tolerance in mm, as in 'nsd@2mm'"),
             ({"metrics": "nsd@2mm,hd,nsd@2.0mm"}, "--metrics: metric 'nsd@2mm' is given twice"),
             ({"rope": "much"}, "--rope of dice is 'much'; give a difference from 0 to 1, such as 'dice=0.005'"),
+            ({"rope": "nan"}, "--rope of dice is 'nan'; give a difference from 0 to 1"),
             ({"rope": "1.5"}, "--rope of dice is '1.5'; give a difference from 0 to 1"),
             ({"rope": "hd95=-1"}, "--rope of hd95 is '-1'; give a difference in mm from 0 up, such as 'hd95=0.5'"),
             ({"rope": "assd=1"}, "--rope names assd, which is not among --metrics dice,nsd@2mm,hd95; leave it out"),

@@ -394,12 +394,12 @@ class TestSeveralMetrics:
         assert "## HD95 (mm)" in text
         assert text.count("| evolved better than | ") == 2
 
-    def test_how_many_metrics_were_looked_at_is_told(self, report):
+    def test_how_many_metrics_are_measured_is_told(self, report):
         told = "\n".join(report.notes)
-        assert "2 metrics were looked at (dice, hd95); the main one, dice, was named before. p values of" in told
+        assert "2 metrics are measured (dice, hd95), and dice was named as the main one before. p values of" in told
         assert "adjusted by Holm over all pairs of one metric" in told
         assert "Ropes: dice 0.005, hd95 0.5 mm." in told
-        assert "metrics were looked at" not in "\n".join(report_of(DICE).notes)
+        assert "metrics are measured" not in "\n".join(report_of(DICE).notes)
 
     def test_failures_name_the_worst_values(self):
         report = report_of(

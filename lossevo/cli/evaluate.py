@@ -66,9 +66,32 @@ def evaluate(
         bool,
         typer.Option("--allow-leakage", help="Test losses on subjects their search has seen; every output says so."),
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            help="What is measured, by commas; the first is the main metric, which orders the losses. Kinds: dice, "
+            "nsd@2mm (any tolerance in mm), hd95, hd, assd (mm), volume_error (ml), volume_error_percent (%), "
+            "detection. For example dice,nsd@1.5mm,assd.",
+            show_default="dice,nsd@2mm,hd95",
+        ),
+    ] = None,
+    grid: Annotated[
+        Literal["original", "working"] | None,
+        typer.Option(
+            "--grid",
+            help="Where metrics are measured: original, each image's own voxels; working, those trained on.",
+            show_default="original",
+        ),
+    ] = None,
     rope: Annotated[
-        float | None,
-        typer.Option("--rope", help="Largest difference in Dice without practical relevance.", show_default="0.005"),
+        str | None,
+        typer.Option(
+            "--rope",
+            help="Largest difference without practical relevance, in the metric's unit: a number for the main metric, "
+            "or dice=0.01,hd95=1.",
+            show_default="0.005; 0.5 mm; 0.1 ml; 1 %",
+        ),
     ] = None,
     registry: Annotated[
         Path | None,
@@ -113,6 +136,7 @@ def evaluate(
       lossevo evaluate --losses dice_ce --hof runs/mine:1 --out cmp
       lossevo evaluate --losses dice_ce --hof runs/f1 --hof runs/f2 --hof runs/f3 --out nested
       lossevo evaluate --data DIR --losses dice_ce --hof runs/mine:1 --ablate --seeds 3 --out parts
+      lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
@@ -137,6 +161,8 @@ def evaluate(
         "--seed": seed,
         "--test-on": test_on,
         "--allow-leakage": allow_leakage or None,
+        "--metrics": metrics,
+        "--grid": grid,
         "--rope": rope,
         "--registry": registry,
         "--labels": labels,
@@ -172,6 +198,8 @@ def evaluate(
             seed,
             test_on,
             allow_leakage,
+            metrics,
+            grid,
             rope,
             registry,
             options.label_scheme(labels, levels),
@@ -212,13 +240,14 @@ def _configuration(
     seed: int | None,
     test_on: Literal["untouched", "all"] | None,
     allow_leakage: bool,
-    rope: float | None,
+    metrics: str | None,
+    grid: Literal["original", "working"] | None,
+    rope: str | None,
     registry: Path | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
 ) -> ComparisonConfig:
-    from lossevo.comparison import cohort_of_runs, configure, contenders_with_specs, with_ablations
-    from lossevo.comparison.configuration import DEFAULT_ROPE
+    from lossevo.comparison import DEFAULT_METRICS, cohort_of_runs, configure, contenders_with_specs, with_ablations
     from lossevo.experiment import CohortSource
     from lossevo.training import load_task
 
@@ -244,7 +273,9 @@ def _configuration(
         allow_leakage=allow_leakage,
         labels=labels,
         spacing_mm=spacing,
-        rope=DEFAULT_ROPE if rope is None else rope,
+        metrics=DEFAULT_METRICS if metrics is None else metrics,
+        grid=grid or "original",
+        rope=rope,
         registry=registry,
     )
 
@@ -266,12 +297,15 @@ def _describe(screen: Console, comparison: Comparison) -> None:
     config, plan = comparison.config, comparison.plan
     losses = ", ".join(contender.name for contender in config.contenders)
     spacing = " × ".join(f"{step:g}" for step in comparison.data.volumes[0].spacing_mm)
-    unscored = f" ({len(comparison.unscored)} of them without a label, so without Dice)" if comparison.unscored else ""
+    unscored = (
+        f" ({len(comparison.unscored)} of them without a label, so without a score)" if comparison.unscored else ""
+    )
     screen.print(
         f"Cohort: {config.cohort}; {', '.join(comparison.data.class_names[1:])} against background at {spacing} mm.\n"
         f"Subjects: {len(plan.tested)} tested in {config.folds} folds{unscored}, {len(plan.train_only)} only ever "
         "trained on.\n"
         f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps.\n"
+        f"Metrics: {', '.join(config.metrics)}.\n"
         f"Folder: {comparison.folder}",
         highlight=False,
         markup=False,
@@ -282,16 +316,23 @@ def _describe(screen: Console, comparison: Comparison) -> None:
 
 def _print(screen: Console, comparison: Comparison, report: Report) -> None:
     from lossevo.cli.tables import rows_table
-    from lossevo.comparison import claim_rows, comparison_rows, summary_rows
+    from lossevo.comparison import claim_rows, comparison_rows, summary_rows, verdicts
 
+    main = report.main
     screen.print(f"\n{report.title}", highlight=False, markup=False)
     screen.print(rows_table(summary_rows(report)))
-    for sentence in report.findings:
+    for sentence in main.findings:
         screen.print(sentence, highlight=False, markup=False)
-    if report.pairs:
-        screen.print(f"{report.reference} against the others, paired by subject", highlight=False, markup=False)
-        screen.print(rows_table(comparison_rows(report)))
-        screen.print(rows_table(claim_rows(report)))
+    if main.pairs:
+        screen.print(
+            f"{main.metric.label}: {report.reference} against the others, paired by subject",
+            highlight=False,
+            markup=False,
+        )
+        screen.print(rows_table(comparison_rows(report, main)))
+        screen.print(rows_table(claim_rows(report, main)))
+    for sentence in verdicts(report):
+        screen.print(sentence, highlight=False, markup=False)
     for note in report.notes:
         screen.print(f"- {note}", style="dim", highlight=False, markup=False)
     more = ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""

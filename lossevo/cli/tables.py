@@ -122,7 +122,7 @@ def rows_table(rows: Sequence[Mapping[str, str]]) -> Table:
     """Rows of text as a table: the first column to the left, figures to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(rows[0]):
-        table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(title, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*row.values())
     return table

@@ -5,15 +5,17 @@ tables.
 from __future__ import annotations
 
 from lossevo.comparison.ablation import with_ablations
-from lossevo.comparison.configuration import ComparisonConfig, configure, read_config
+from lossevo.comparison.configuration import DEFAULT_METRICS, ComparisonConfig, configure, read_config
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.leakage import FoldPlan, plan_folds
+from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import SearchRecord
-from lossevo.comparison.report import LossResult, PairResult, Protocol, Report
+from lossevo.comparison.report import LossResult, LossScore, MetricResult, PairResult, Report
+from lossevo.comparison.result_files import to_document
 from lossevo.comparison.run_settings import cohort_of_runs
 from lossevo.comparison.specs import contenders_with_specs, read_specs
-from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, summary_rows, to_document
+from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, summary_rows, verdicts
 from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
@@ -26,11 +28,14 @@ __all__ = [
     "read_specs",
     "Comparison",
     "ComparisonConfig",
+    "DEFAULT_METRICS",
     "configure",
     "read_config",
     "FoldPlan",
     "plan_folds",
     "LossResult",
+    "LossScore",
+    "MetricResult",
     "PairResult",
     "Protocol",
     "Report",
@@ -39,6 +44,7 @@ __all__ = [
     "comparison_rows",
     "markdown",
     "summary_rows",
+    "verdicts",
     "to_document",
     "with_ablations",
 ]

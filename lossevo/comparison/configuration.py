@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, model_validator
 
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.leakage import TestOn
+from lossevo.comparison.ropes import parse_ropes
 from lossevo.comparison.run_settings import departures, setting_of_runs
 from lossevo.configuration_file import checked, updated
 from lossevo.data import MERGED, CaseFold, LabelScheme, read_splits
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource
 from lossevo.experiment.kinds import COMPARISON, read_document
+from lossevo.metrics import Metric, parse_metrics
 from lossevo.training import TaskSettings
 from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
+from lossevo.training.trial import MeasuredOn
 
 DEFAULT_FOLDS = 3
-DEFAULT_ROPE = 0.005
-"""Half a point of Dice."""
+DEFAULT_METRICS = "dice,nsd@2mm,hd95"
 
 
 class ComparisonConfig(BaseModel):
-    """Everything that the result of a comparison depends on; see :func:`configure`."""
+    """Everything that the result of a comparison depends on; see :func:`configure`.
+
+    ``metrics`` are names of metrics, the main one first; ``ropes`` has one for each.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format: Literal["lossevo.comparison/2"] = "lossevo.comparison/2"
+    format: Literal["lossevo.comparison/3"] = "lossevo.comparison/3"
     contenders: tuple[Contender, ...]
     cohort: CohortSource
     labels: LabelScheme = MERGED
@@ -41,8 +46,25 @@ class ComparisonConfig(BaseModel):
     test_on: TestOn = "untouched"
     allow_leakage: bool = False
     splits: tuple[CaseFold, ...] | Literal["cohort"] | None = None
-    rope: float = Field(default=DEFAULT_ROPE, ge=0)
+    metrics: tuple[str, ...]
+    ropes: dict[str, NonNegativeFloat]
+    grid: MeasuredOn = "original"
     registry: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_metrics(self) -> Self:
+        try:
+            names = tuple(metric.name for metric in self.measured)
+        except LossevoError as problem:
+            raise ValueError(str(problem)) from None
+        if names != self.metrics or self.ropes.keys() != {*names}:
+            raise ValueError(f"metrics and ropes are not those of {', '.join(names)}")
+        return self
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """What is measured, the main metric first."""
+        return parse_metrics(self.metrics)
 
     @property
     def departures(self) -> tuple[str, ...]:
@@ -66,7 +88,9 @@ def configure(
     spacing_mm: tuple[float, float, float] | None = None,
     task: TaskSettings | None = None,
     splits: Path | Literal["cohort"] | None = None,
-    rope: float = DEFAULT_ROPE,
+    metrics: str | Iterable[str] = DEFAULT_METRICS,
+    rope: str | None = None,
+    grid: MeasuredOn = "original",
     registry: Path | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``folds`` not given are 3, or those of nested searches. ``steps`` not given
@@ -75,11 +99,15 @@ def configure(
     ``labels``, ``spacing_mm`` and ``task`` not given are those of the runs that the evolved losses come from, else
     merged labels, the automatic spacing and the default task. Steps, and validation at the last step alone, come on
     top of the task. ``splits`` takes the place of ``folds``: nnU-Net's ``splits_final.json``, or ``"cohort"`` for the
-    folds that the data set itself states. ``rope`` is the largest difference in Dice without practical relevance;
-    ``registry`` is a file that counts how often subjects were looked at (:mod:`lossevo.comparison.earlier`).
+    folds that the data set itself states. ``metrics`` are measured, and the first is the main one: it orders the losses
+    and chooses the reference. ``grid`` is the one that they are measured on: each image's own, or that of the working
+    spacing. ``rope`` states the largest differences without practical relevance
+    (:func:`~lossevo.comparison.ropes.parse_ropes`). ``registry`` is a file that counts how often subjects were looked
+    at (:mod:`lossevo.comparison.earlier`).
 
     Raises:
-        LossevoError: a number out of range, runs that disagree about labels, spacing or task, or no such splits.
+        LossevoError: a number out of range, no such metric, a metric twice, runs that disagree about labels, spacing or
+            task, or no such splits.
     """
     given = read_splits(splits) if isinstance(splits, Path) else splits
     folds = _fold_count(contenders, folds, splits)
@@ -88,8 +116,10 @@ def configure(
     for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
         if value < least:
             raise LossevoError(f"--{option} is {value}; give at least {least}")
-    if not 0 <= rope <= 1:
-        raise LossevoError(f"--rope is {rope}; give a difference in Dice from 0 to 1, such as {DEFAULT_ROPE}")
+    try:
+        measured = parse_metrics(metrics)
+    except LossevoError as problem:
+        raise LossevoError(f"--metrics: {problem}") from None
     if seed > MAX_RUN_SEED:
         raise LossevoError(f"--seed is {seed}; give at most {MAX_RUN_SEED}")
     folds = len(given) if isinstance(given, tuple) else folds
@@ -111,7 +141,9 @@ def configure(
         test_on=test_on,
         allow_leakage=allow_leakage,
         splits=given,
-        rope=rope,
+        metrics=tuple(metric.name for metric in measured),
+        ropes=parse_ropes(rope, measured),
+        grid=grid,
         registry=registry.absolute() if registry else None,
     )
 

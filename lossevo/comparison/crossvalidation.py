@@ -21,23 +21,26 @@ trained on in that fold, nothing is chosen on them (the last step counts), and n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from lossevo.cluster import Executor, Status, WorkerSpec
-from lossevo.comparison import tables
+from lossevo.comparison import result_files
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.nested import folds_of
+from lossevo.comparison.notes import Failures
+from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import named
-from lossevo.comparison.report import Failures, Protocol, Report, make_report
+from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
 from lossevo.comparison.score_tables import challenger_csv, claims_reloaded_csv
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
+from lossevo.comparison.tables import markdown
 from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
 from lossevo.data import (
     Cohort,
@@ -55,6 +58,7 @@ from lossevo.experiment.folder import locked, new_folder, read_json, write_json,
 from lossevo.experiment.kinds import COMPARISON
 from lossevo.experiment.study import PrepareProgress
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
+from lossevo.metrics import MetricWarning, fine_tolerances
 from lossevo.training import (
     DEFAULT_PATCH_CACHE_BYTES,
     Fidelity,
@@ -122,10 +126,11 @@ class Comparison:
                 require_unchanged(
                     config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
                 )
-            data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
-            cases = reference_cases(data.volumes)
-            comparison = cls(folder, config, _plan(config, given, prepared, cases), data, cases)
+            data = _training_data(config, prepared, patch_cache_bytes)
+            plan = _plan(config, given, prepared, data)
+            comparison = cls(folder, config, plan, data, _reference(data))
             _warn_of_missing_classes(comparison)
+            _warn_of_fine_tolerances(comparison)
             Ledger(folder / _LEDGER, create=True).close()
             document = {**asdict(comparison.plan), "hashes": dict(prepared.subject_hashes)}
             write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
@@ -154,18 +159,17 @@ class Comparison:
         cohort = config.cohort.open(config.spacing_mm, config.labels)
         given = _given_folds(config, cohort)
         prepared = _prepare(config, cohort, progress)
-        data = make_training_data(prepared, config.task, patch_cache_bytes=patch_cache_bytes)
+        data = _training_data(config, prepared, patch_cache_bytes)
         if data.fingerprint != recorded:
             raise LossevoError(
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
                 "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
             )
-        cases = reference_cases(data.volumes)
-        return cls(folder, config, _plan(config, given, prepared, cases), data, cases)
+        return cls(folder, config, _plan(config, given, prepared, data), data, _reference(data))
 
     @property
     def unscored(self) -> tuple[str, ...]:
-        """The tested subjects whose labels are empty: they have no Dice, whatever the loss."""
+        """The tested subjects whose labels are empty: they have no score, whatever the loss."""
         return tuple(sorted({*self.plan.tested}.difference(case.subject for case in self.cases if case.classes)))
 
     @property
@@ -185,6 +189,8 @@ class Comparison:
                         Split(self.plan.train(fold), self.plan.test[fold]),
                     ),
                     self.data.fingerprint,
+                    config.metrics,
+                    config.grid,
                 ),
             )
             for repetition in range(config.seeds)
@@ -201,7 +207,8 @@ class Comparison:
             LossevoError: another process works on this folder, the ledger does not fit, or a file cannot be written.
         """
         spec = WorkerSpec(TRAINING_WORKER, self.data)
-        with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger:
+        with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger, warnings.catch_warnings():
+            warnings.simplefilter("ignore", MetricWarning)  # of tolerances it was warned when the folder was made
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             try:
                 scores, failures, trajectories = self._train(trainings, listener)
@@ -218,7 +225,7 @@ class Comparison:
         scores: list[CaseScore] = []
         failures: Failures = {}
         trajectories: list[LossTrajectory] = []
-        done = 0
+        done, table = 0, to_csv((), self.config.measured)
 
         def tell(kind: str, message: str) -> None:
             per_hour = trainings.per_hour
@@ -249,16 +256,21 @@ class Comparison:
             taken = trainings.take()
             measurement = taken.measurement
             done += 1
-            scores += self._scores(planned, taken.outcome.status, measurement)
+            rows_of_training = self._scores(planned, taken.outcome.status, measurement)
+            scores += rows_of_training
+            table += to_csv(rows_of_training, self.config.measured, header=False)
             if measurement is None:
                 message = taken.problem
                 failures[planned.contender.name, planned.fold, planned.seed] = message
             else:
-                message = f"dice {measurement.mean('dice'):.4f}"
+                message = ", ".join(
+                    f"{metric.name} {measurement.mean(metric.name):.4f} {metric.unit}".rstrip()
+                    for metric in self.config.measured
+                )
                 if rows := measurement.trajectory:
                     trajectories.append(LossTrajectory(planned.contender.name, planned.fold, planned.seed, tuple(rows)))
             if not taken.replayed:
-                write_text(self.folder / "cases.csv", to_csv(scores))
+                write_text(self.folder / "cases.csv", table)
             tell("replayed" if taken.replayed else "training", f"{planned}: {message}")
         return scores, failures, trajectories
 
@@ -269,6 +281,7 @@ class Comparison:
             measurement,
             [case for case in self.cases if case.subject in tested],
             self.data.class_names,
+            self.config.measured,
             loss=planned.contender.name,
             fold=planned.fold,
             seed=planned.seed,
@@ -282,29 +295,32 @@ class Comparison:
             cohort=config.cohort.path.name if config.cohort.path else str(config.cohort),
             class_names=self.data.class_names,
             spacing_mm=self.data.volumes[0].spacing_mm,
+            grid=config.grid,
             folds=config.folds,
             steps=config.task.budget_steps,
             seeds=config.seeds,
             seed=config.seed,
             tested=self.plan.tested,
             train_only=self.plan.train_only,
+            metrics=config.measured,
+            ropes=config.ropes,
             unscored=self.unscored,
             departures=config.departures,
-            rope=config.rope,
             registry=config.registry,
             earlier=read_earlier(self.folder),
         )
 
     def _write(self, scores: list[CaseScore], report: Report) -> None:
-        write_text(self.folder / "cases.csv", to_csv(scores))
-        write_text(self.folder / "summary.csv", tables.summary_csv(report))
-        write_text(self.folder / "comparisons.csv", tables.comparisons_csv(report))
-        write_text(self.folder / "pairs.csv", tables.pairs_csv(report))
-        write_text(self.folder / "ranks.csv", tables.ranks_csv(report))
-        write_text(self.folder / "challenger.csv", challenger_csv(scores, report.protocol.cohort))
-        write_text(self.folder / "claims_reloaded.csv", claims_reloaded_csv(scores))
-        write_text(self.folder / "table.md", tables.markdown(report))
-        write_json(self.folder / "summary.json", tables.to_document(report))
+        metrics = self.config.measured
+        write_text(self.folder / "cases.csv", to_csv(scores, metrics))
+        write_text(self.folder / "summary.csv", result_files.summary_csv(report))
+        write_text(self.folder / "comparisons.csv", result_files.comparisons_csv(report))
+        write_text(self.folder / "pairs.csv", result_files.pairs_csv(report))
+        write_text(self.folder / "ranks.csv", result_files.ranks_csv(report))
+        write_text(self.folder / "challenger.csv", challenger_csv(scores, report.protocol.cohort, metrics))
+        write_text(self.folder / "claims_reloaded.csv", claims_reloaded_csv(scores, metrics))
+        write_text(self.folder / "table.md", markdown(report))
+        write_json(self.folder / "summary.json", result_files.to_document(report))
         if report.trajectories:
             write_text(self.folder / "trajectories.csv", trajectories_csv(report.trajectories))
 
@@ -340,11 +356,25 @@ def _prepare(config: ComparisonConfig, cohort: Cohort, progress: PrepareProgress
     )
 
 
+def _training_data(config: ComparisonConfig, prepared: PreparedCohort, patch_cache_bytes: int) -> TrainingData:
+    return make_training_data(
+        prepared,
+        config.task,
+        patch_cache_bytes=patch_cache_bytes,
+        on_original_grid=config.grid == "original",
+    )
+
+
+def _reference(data: TrainingData) -> tuple[ReferenceCase, ...]:
+    """The cases on the grid that predictions are measured on."""
+    return reference_cases(data.volumes, data.originals)
+
+
 def _plan(
     config: ComparisonConfig,
     given: Sequence[Sequence[str]] | None,
     prepared: PreparedCohort,
-    cases: Iterable[ReferenceCase],
+    data: TrainingData,
 ) -> FoldPlan:
     plan = plan_folds(
         config.contenders,
@@ -356,12 +386,12 @@ def _plan(
         allow_leakage=config.allow_leakage,
         given=given,
     )
-    labelled = {case.subject for case in cases if case.classes}
+    labelled = {case.subject for case in reference_cases(data.volumes) if case.classes}
     for fold, subjects in enumerate(plan.test, start=1):
         if labelled.isdisjoint(subjects):
             raise LossevoError(
-                f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so its "
-                "Dice is undefined; use fewer folds or another --seed"
+                f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so it "
+                "has no score; use fewer folds or another --seed"
             )
     return plan
 
@@ -370,15 +400,24 @@ def _warn_of_missing_classes(comparison: Comparison) -> None:
     """Say before any training which classes cannot be scored, or not be learned."""
     plan, cases, class_names = comparison.plan, comparison.cases, comparison.data.class_names
     if absent := missing_classes(cases, plan.tested, class_names):
-        warnings.warn(f"no tested subject has {named(absent)}: there is no Dice of it, only false alarms", stacklevel=3)
+        warnings.warn(
+            f"no tested subject has {named(absent)}: there is no score of it, only false alarms", stacklevel=3
+        )
     for fold, tested in enumerate(plan.test):
         unknown = {*missing_classes(cases, plan.train(fold), class_names)}
         if hopeless := unknown.difference(missing_classes(cases, tested, class_names)):
             warnings.warn(
-                f"fold {fold + 1} tests {named(hopeless)}, which no subject that it trains on has: its Dice there says "
-                "nothing of a loss; use other folds",
+                f"fold {fold + 1} tests {named(hopeless)}, which no subject that it trains on has: its score there "
+                "says nothing of a loss; use other folds",
                 stacklevel=3,
             )
+
+
+def _warn_of_fine_tolerances(comparison: Comparison) -> None:
+    """Say before any training which tolerances are below a quarter of the voxel size, where voxels are largest."""
+    coarsest = max((case.view.spacing_mm for case in comparison.cases), key=min)
+    if told := fine_tolerances(comparison.config.measured, coarsest):
+        warnings.warn(told, MetricWarning, stacklevel=3)
 
 
 def _training_seed(config: ComparisonConfig, repetition: int, fold: int) -> int:

@@ -14,8 +14,11 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def findings(found: Statistics) -> tuple[str, ...]:
-    """The verdict first, then how firm the ranking is, and what the comparison could have found."""
+def findings(found: Statistics, unit: str = "") -> tuple[str, ...]:
+    """The verdict first, then how firm the ranking is, and what the comparison could have found.
+
+    ``unit`` is that of the metric.
+    """
     told = [found.verdict] if found.verdict else []
     if found.ranking is not None:
         told.append(_ranking(found.ranking))
@@ -26,14 +29,14 @@ def findings(found: Statistics) -> tuple[str, ...]:
             f"less than {test.critical_difference:.2g} cannot be told apart."
         )
     if powers := [against.power for against in found.against.values() if against.power is not None]:
-        told.append(_power(powers))
+        told.append(_power(powers, unit))
     if doubtful := _doubtful(found):
         told.append(
             f"Told apart from {found.reference} by p, yet by less than the smallest difference that could have been "
             f"found: {', '.join(doubtful)}. p does not count the luck of trainings; other seeds may turn this."
         )
     if found.signal_to_noise is not None:
-        told.append(_signal(found.signal_to_noise))
+        told.append(_signal(found.signal_to_noise, unit))
     return tuple(told)
 
 
@@ -63,50 +66,60 @@ def _ranking(ranking: Ranking) -> str:
     )
 
 
-def _power(powers: Iterable[PairPower]) -> str:
+def _power(powers: Iterable[PairPower], unit: str) -> str:
     """Of the pair in the middle: a loss that fails must not speak for all."""
+
+    def told_of(value: float, form: str = ".2g") -> str:
+        return _with_unit(value, unit, form)
+
     ordered = sorted(powers, key=lambda power: power.smallest)
     low, high = ordered[0].smallest, ordered[-1].smallest
     middle = ordered[(len(ordered) - 1) // 2]
-    span = f", the middle one of {len(ordered)} pairs from {low:.2g} to {high:.2g}" if len(ordered) > 1 else ""
+    span = f", the middle one of {len(ordered)} pairs from {low:.2g} to {told_of(high)}" if len(ordered) > 1 else ""
     told = (
-        f"The smallest difference that this comparison could have found is {middle.smallest:.2g} "
+        f"The smallest difference that this comparison could have found is {told_of(middle.smallest)} "
         f"(80 % power, two-sided 5 %, paired over subjects{span})."
     )
     if middle.target == 0:
         return told
+    target = told_of(middle.target, "g")
     if middle.smallest <= middle.target:
-        return f"{told} So {middle.target:g} could be found."
+        return f"{told} So {target} could be found."
     if middle.subjects_needed is None and middle.seeds_needed is None and middle.seeds > 1:
-        return f"{told} For {middle.target:g} it takes more subjects and more seeds: neither alone is enough."
+        return f"{told} For {target} it takes more subjects and more seeds: neither alone is enough."
     subjects = (
         "no number of subjects is enough without more seeds"
         if middle.subjects_needed is None
         else f"{middle.subjects_needed} subjects ({middle.subjects_needed - middle.subjects} more)"
     )
     if middle.seeds == 1:
-        return f"{told} For {middle.target:g} it takes {subjects}; what more seeds would give, one seed does not tell."
+        return f"{told} For {target} it takes {subjects}; what more seeds would give, one seed does not tell."
     seeds = (
         "no number of seeds is enough without more subjects"
         if middle.seeds_needed is None
         else f"{middle.seeds_needed} seeds ({middle.seeds_needed - middle.seeds} more)"
     )
-    return f"{told} For {middle.target:g}: {subjects}; or {seeds}."
+    return f"{told} For {target}: {subjects}; or {seeds}."
 
 
-def _signal(signal: SignalToNoise) -> str:
+def _signal(signal: SignalToNoise, unit: str) -> str:
+    between = _with_unit(signal.between, unit)
     if signal.seeds == 1:
         return (
-            f"Signal to noise of the task: not known. The standard deviation between losses is {signal.between:.2g}; "
+            f"Signal to noise of the task: not known. The standard deviation between losses is {between}; "
             "that within, over seeds, takes at least 2 seeds."
         )
     if signal.within is None or signal.ratio is None:
-        return f"Signal to noise of the task: seeds make no difference; between losses {signal.between:.2g}."
+        return f"Signal to noise of the task: seeds make no difference; between losses {between}."
     return (
-        f"Signal to noise of the task: {signal.ratio:.2g}. The standard deviation is {signal.between:.2g} between "
-        f"losses, and {signal.within:.2g} within, over {signal.seeds} seeds; noise alone gives about "
+        f"Signal to noise of the task: {signal.ratio:.2g}. The standard deviation is {between} between losses, "
+        f"and {_with_unit(signal.within, unit)} within, over {signal.seeds} seeds; noise alone gives about "
         f"{signal.seeds**-0.5:.2g}."
     )
+
+
+def _with_unit(value: float, unit: str, form: str = ".2g") -> str:
+    return f"{value:{form}} {unit}".rstrip()
 
 
 def _equals(p: float) -> str:

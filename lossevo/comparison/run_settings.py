@@ -18,6 +18,7 @@ Setting = Literal["labels", "spacing_mm", "task"]
 _OPTIONS: Mapping[str, str] = {"cohort": "--data", "labels": "--labels", "spacing_mm": "--spacing", "task": "--task"}
 # A comparison has its own.
 _OWN_TASK_SETTINGS = ("budget_steps", "validations", "step_limit_s")
+_NOT_IN_FINGERPRINT = ("budget_steps", "preprocessing", "step_limit_s")
 
 
 def cohort_of_runs(contenders: Sequence[Contender]) -> CohortSource | None:
@@ -59,6 +60,8 @@ def setting_of_runs(contenders: Sequence[Contender], setting: Setting, steps: in
     }
     if steps is not None:
         found = {name: task and task.model_copy(update={"budget_steps": steps}) for name, task in found.items()}
+    if setting == "task":
+        found = {name: task and _in_effect(task) for name, task in found.items()}
     _require_agreement(found, setting, found)
     return next(iter(found.values()), None)
 
@@ -147,7 +150,20 @@ def _place(cohort: CohortSource) -> object:
 
 def _differing(old: TaskSettings, new: TaskSettings) -> list[tuple[str, object, object]]:
     keys = [key for key in TaskSettings.model_fields if key not in _OWN_TASK_SETTINGS]
+    old, new = _in_effect(old), _in_effect(new)
     return [(key, getattr(old, key), getattr(new, key)) for key in keys if getattr(old, key) != getattr(new, key)]
+
+
+def _in_effect(task: TaskSettings) -> TaskSettings:
+    """A task with the default of every setting that does not apply to its schedule and weights."""
+    defaults = {key: field.default for key, field in TaskSettings.model_fields.items()}
+    idle = {
+        key: default
+        for key, default in defaults.items()
+        if key not in _NOT_IN_FINGERPRINT
+        and task.model_copy(update={key: default}).fingerprint("") == task.fingerprint("")
+    }
+    return task.model_copy(update=idle)
 
 
 def _told(value: object) -> str:

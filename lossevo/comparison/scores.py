@@ -1,31 +1,28 @@
-"""The raw scores: one Dice per loss, training, test case and class, and their average per subject, which is what
-statistics see.
+"""The raw scores: the values of all metrics per loss, training, test case and class, and their average per subject,
+which is what statistics see.
 
-The label alone decides whether a class of a case has a Dice. Where the label lacks the class there is none, for no
-loss; what a loss predicts there is a false alarm, counted beside the Dice. So means and pairs of all losses are over
-the same subjects. A training that did not end well (diverged, out of time, crashed) predicts nothing: it scores 0
-wherever there is a Dice, raises no false alarm, and is counted as a failure.
+The label alone decides whether a class of a case has values. Where the label lacks the class there is none, for no
+loss; what a loss predicts there is a false alarm, counted beside the metrics. So means and pairs of all losses are over
+the same subjects. A training that did not end well (diverged, out of time, crashed) predicts nothing: it scores the
+worst value of each metric wherever there is one, raises no false alarm, and is counted as a failure.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossevo.cluster import Status
 from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
+from lossevo.metrics import Metric
 from lossevo.training import Measurement
 from lossevo.training.reference import ReferenceCase
 
-FAILED_DICE = 0.0
-
-_COLUMNS = (
-    *("loss", "fold", "seed", "training_seed", "subject", "case", "class", "dice", "false_voxels", "status"),
-    "leakage",
-)
+_TRAINING_COLUMNS = ("loss", "fold", "seed", "training_seed", "subject", "case")
+_ALARM_COLUMNS = ("false_voxels", "false_ml", "status", "leakage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,9 @@ class CaseScore:
     """A row of ``cases.csv``.
 
     ``fold`` counts from 1. ``seed`` is the repetition's, ``training_seed`` that of the training's initial weights and
-    batches. ``dice`` is None where the label lacks the class; ``false_voxels`` are then the voxels predicted of it, and
-    None elsewhere. ``status`` is the training's, ``leakage`` whether this loss's search has seen this subject.
+    batches. ``values`` are those of the metrics, by name, None where the label lacks the class. ``false_voxels`` are
+    then the voxels predicted of it, and None elsewhere; ``false_ml`` is their volume. ``status`` is the training's,
+    ``leakage`` whether this loss's search has seen this subject.
     """
 
     loss: str
@@ -44,10 +42,11 @@ class CaseScore:
     subject: str
     case: str
     class_name: str
-    dice: float | None
+    values: Mapping[str, float | None]
     status: Status
     leakage: bool
     false_voxels: int | None = None
+    false_ml: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,7 @@ def case_scores(
     measurement: Measurement | None,
     cases: Iterable[ReferenceCase],
     class_names: Sequence[str],
+    metrics: Sequence[Metric],
     *,
     loss: str,
     fold: int,
@@ -83,16 +83,22 @@ def case_scores(
     """
     leaked = frozenset(leaked)
 
-    def measured(case: ReferenceCase, value: int) -> tuple[float | None, int | None]:
-        name = class_names[value]
+    def measured(case: ReferenceCase, value: int) -> dict[str, float | None]:
+        if value not in case.classes:
+            return {metric.name: None for metric in metrics}
+        if measurement is None:
+            return {metric.name: case.worst_value(metric, value) for metric in metrics}
+        return {metric.name: measurement.values[metric.name][case.case_id][class_names[value]] for metric in metrics}
+
+    def alarm(case: ReferenceCase, value: int) -> int | None:
         if value in case.classes:
-            return (FAILED_DICE if measurement is None else measurement.values["dice"][case.case_id][name]), None
-        return None, (0 if measurement is None else measurement.false_voxels[case.case_id][name])
+            return None
+        return 0 if measurement is None else measurement.false_voxels[case.case_id][class_names[value]]
 
     rows = []
     for case in cases:
         for value in range(1, len(class_names)):
-            dice, false_voxels = measured(case, value)
+            false_voxels = alarm(case, value)
             rows.append(
                 CaseScore(
                     loss=loss,
@@ -102,37 +108,38 @@ def case_scores(
                     subject=case.subject,
                     case=case.case_id,
                     class_name=class_names[value],
-                    dice=dice,
+                    values=measured(case, value),
                     status=status,
                     leakage=case.subject in leaked,
                     false_voxels=false_voxels,
+                    false_ml=None if false_voxels is None else false_voxels * case.view.voxel_ml,
                 )
             )
     return rows
 
 
-def subject_scores(scores: Iterable[CaseScore]) -> dict[str, dict[str, float]]:
-    """Loss → subject → Dice: mean over the classes that a case has, then over the subject's cases and seeds.
+def subject_scores(scores: Iterable[CaseScore], metric: str) -> dict[str, dict[str, float]]:
+    """Loss → subject → value of a metric: mean over the classes that a case has, then over its cases and seeds.
 
     Every loss has the same subjects: those with a class in one of their labels.
 
     Raises:
-        LossevoError: one loss has a Dice where another has none.
+        LossevoError: one loss has a value where another has none.
     """
     scores = list(scores)
-    _require_the_same_cells(scores)
+    _require_the_same_cells(scores, metric)
     classes: dict[tuple[str, str], dict[tuple[int, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for score in scores:
-        if score.dice is not None:
-            classes[score.loss, score.subject][score.seed, score.case].append(score.dice)
+        if (value := score.values[metric]) is not None:
+            classes[score.loss, score.subject][score.seed, score.case].append(value)
     means: dict[str, dict[str, float]] = {score.loss: {} for score in scores}
     for (loss, subject), cases in classes.items():
         means[loss][subject] = _mean([_mean(values) for values in cases.values()])
     return {loss: dict(sorted(subjects.items())) for loss, subjects in means.items()}
 
 
-def seed_scores(scores: Iterable[CaseScore]) -> dict[int, dict[str, dict[str, float]]]:
-    """Seed → loss → subject → Dice, as :func:`subject_scores` of each repetition alone.
+def seed_scores(scores: Iterable[CaseScore], metric: str) -> dict[int, dict[str, dict[str, float]]]:
+    """Seed → loss → subject → value of a metric, as :func:`subject_scores` of each repetition alone.
 
     Raises:
         LossevoError: as :func:`subject_scores`.
@@ -140,15 +147,15 @@ def seed_scores(scores: Iterable[CaseScore]) -> dict[int, dict[str, dict[str, fl
     by_seed: dict[int, list[CaseScore]] = defaultdict(list)
     for score in scores:
         by_seed[score.seed].append(score)
-    return {seed: subject_scores(found) for seed, found in sorted(by_seed.items())}
+    return {seed: subject_scores(found, metric) for seed, found in sorted(by_seed.items())}
 
 
-def _require_the_same_cells(scores: Iterable[CaseScore]) -> None:
-    """Every loss must have a Dice in the same cases and classes, in every repetition: else means compare subjects."""
+def _require_the_same_cells(scores: Iterable[CaseScore], metric: str) -> None:
+    """Every loss must have a value in the same cases and classes, in every repetition: else means compare subjects."""
     cells: dict[tuple[str, int], set[tuple[str, str, str]]] = {}
     for score in scores:
         scored = cells.setdefault((score.loss, score.seed), set())
-        if score.dice is not None:
+        if score.values[metric] is not None:
             scored.add((score.subject, score.case, score.class_name))
     for (loss, seed), scored in cells.items():
         (first, first_seed), expected = next(iter(cells.items()))
@@ -158,41 +165,51 @@ def _require_the_same_cells(scores: Iterable[CaseScore]) -> None:
                 :: 1 if differing[0] in scored else -1
             ]
             raise LossevoError(
-                f"subject {subject}, case {case}, class {class_name}: {having} has a Dice there, {lacking} has none; "
-                "the label decides whether there is a Dice, so all losses have it or none has. Where a label lacks the "
-                "class leave the Dice of every loss undefined, and count what is predicted as a false alarm"
+                f"subject {subject}, case {case}, class {class_name}: {having} has a value of {metric} "
+                f"there, {lacking} has none; the label decides whether there is one, so all losses have it or none "
+                "has. Where a label lacks the class leave the value of every loss undefined, and count what is "
+                "predicted as a false alarm"
             )
 
 
-def false_alarms(scores: Iterable[CaseScore], *, voxel_mm3: float) -> dict[str, FalseAlarms]:
+def false_alarms(scores: Iterable[CaseScore]) -> dict[str, FalseAlarms]:
     """Loss → its false alarms, over all cases, classes and seeds."""
-    counts: dict[str, list[int]] = defaultdict(list)
+    volumes: dict[str, list[float]] = defaultdict(list)
     for score in scores:
-        counts[score.loss] += [score.false_voxels or 0] if score.dice is None else []
+        volumes[score.loss] += [] if score.false_ml is None else [score.false_ml]
     return {
         loss: FalseAlarms(
-            false_alarms=sum(voxels > 0 for voxels in found),
+            false_alarms=sum(volume > 0 for volume in found),
             without_class=len(found),
-            false_ml=sum(found) * voxel_mm3 / 1000 / len(found) if found else None,
+            false_ml=_mean(found) if found else None,
         )
-        for loss, found in counts.items()
+        for loss, found in volumes.items()
     }
 
 
-def to_csv(scores: Iterable[CaseScore]) -> str:
-    """The text of ``cases.csv``; Dice with six decimals, empty where the label lacks the class."""
-    return csv_text(
-        _COLUMNS,
+def to_csv(scores: Iterable[CaseScore], metrics: Sequence[Metric], *, header: bool = True) -> str:
+    """The text of ``cases.csv``: a column per metric, with six decimals, empty where the label lacks the class.
+
+    Without ``header`` the lines to append to it.
+    """
+    names = [metric.name for metric in metrics]
+    text = csv_text(
+        (*_TRAINING_COLUMNS, "class", *names, *_ALARM_COLUMNS),
         (
             {
-                **{name: getattr(score, name) for name in _COLUMNS if name not in ("class", "dice", "leakage")},
+                **{name: getattr(score, name) for name in (*_TRAINING_COLUMNS, *_ALARM_COLUMNS)},
                 "class": score.class_name,
-                "dice": None if score.dice is None else f"{score.dice:.6f}",
-                "leakage": score.leakage,
+                **{name: _six_decimals(score.values[name]) for name in names},
+                "false_ml": _six_decimals(score.false_ml),
             }
             for score in scores
         ),
     )
+    return text if header else text.partition("\n")[2]
+
+
+def _six_decimals(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6f}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,45 +1,35 @@
-"""A report as tables: rows of text for a terminal, Markdown, CSV, and one JSON document."""
+"""A report as tables for people: rows of text for a terminal, and Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Any
 
-import lossevo
 from lossevo.comparison.findings import p_text
-from lossevo.comparison.report import PairResult, Report
+from lossevo.comparison.notes import with_unit
+from lossevo.comparison.report import MetricResult, PairResult, Report
 from lossevo.comparison.scores import FalseAlarms
-from lossevo.csv_files import csv_text
+from lossevo.comparison.statistics import Mean, PairedDifference
+from lossevo.metrics import Metric
 
 Row = Mapping[str, str]
 
-_LOSS_COLUMNS = (
-    *("loss", "mean", "sd", "ci_low", "ci_high", "subjects", "false_alarms", "without_class", "false_ml"),
-    *("trainings", "failures", "leakage", "evolved", "formula", "origin"),
-)
-_PAIR_COLUMNS = (
-    *("reference", "loss", "subjects", "difference", "ci_low", "ci_high", "se", "wins", "ties", "losses"),
-    *("p", "p_holm", "p_smallest", "rank_biserial", "reference_false_alarms", "false_alarms", "leakage"),
-    *("false_claim", "p_better", "p_equivalent", "p_worse", "smallest_difference", "subjects_needed", "seeds_needed"),
-)
-_ALL_PAIRS_COLUMNS = (
-    *("better", "worse", "difference", "ci_low", "ci_high", "p", "p_holm", "p_nemenyi", "false_claim"),
-    *("p_better", "p_equivalent", "p_worse"),
-)
-_RANK_COLUMNS = ("loss", "rank", "median", "ci_low", "ci_high", "average_rank")
 _LEAKAGE_MARK = " (leakage)"
 
 
 def summary_rows(report: Report) -> list[Row]:
-    """One row per loss, for people."""
+    """One row per loss: all metrics, the main one with its interval and rank."""
+    main = report.main
     return [
         {
             "loss": result.loss + _LEAKAGE_MARK * result.leakage,
-            "Dice mean ± SD": _plus_minus(result.dice.mean, result.dice.sd),
-            "95 % CI": _interval(result.dice.ci_low, result.dice.ci_high, ".3f"),
-            "rank": _rank(report, result.loss),
-            "subjects": str(result.dice.subjects),
+            f"{main.metric.heading} mean ± SD": _plus_minus(main.score(result.loss), main.metric),
+            "95 % CI": _interval(main.score(result.loss), _decimals(main.metric)),
+            "rank": _rank(main, result.loss),
+            **{
+                found.metric.heading: _plus_minus(found.score(result.loss), found.metric)
+                for found in report.results[1:]
+            },
+            "subjects": str(main.score(result.loss).subjects),
             "false alarms": _alarms(result.alarms),
             "failed": f"{result.failures}/{result.trainings}",
         }
@@ -47,157 +37,83 @@ def summary_rows(report: Report) -> list[Row]:
     ]
 
 
-def comparison_rows(report: Report) -> list[Row]:
-    """One row per pair, for people."""
-    some_lack_a_class = any(result.alarms.without_class for result in report.losses)
-    shown = {result.loss: result.loss + _LEAKAGE_MARK * result.leakage for result in report.losses}
+def comparison_rows(report: Report, result: MetricResult) -> list[Row]:
+    """One row per pair in one metric."""
+    alarms = {loss.loss: loss.alarms for loss in report.losses}
+    some_lack_a_class = any(found.without_class for found in alarms.values())
+    shown = _shown(report)
+    decimals = _decimals(result.metric) + 1
     return [
         {
-            f"{shown[report.reference]} minus": shown[pair.loss],
-            "Δ Dice": f"{pair.difference.difference:+.4f}",
-            "95 % CI": _interval(pair.difference.ci_low, pair.difference.ci_high, "+.4f"),
-            "SE": "–" if pair.difference.se is None else f"{pair.difference.se:.4f}",
+            f"{shown[report.reference]} better than": shown[pair.loss],
+            f"Δ {result.metric.heading}": f"{pair.difference.difference:+.{decimals}f}",
+            "95 % CI": _interval(pair.difference, decimals, "+"),
+            "SE": "–" if pair.difference.se is None else f"{pair.difference.se:.{decimals}f}",
             "win/tie/loss": f"{pair.difference.wins}/{pair.difference.ties}/{pair.difference.losses}",
             "p": p_text(pair.difference.p),
             "p (Holm)": p_text(pair.p_holm),
             "r": f"{pair.difference.rank_biserial:+.2f}",
-            "false alarms": f"{pair.reference_false_alarms} : {pair.false_alarms}" if some_lack_a_class else "–",
+            "false alarms": f"{alarms[pair.reference].false_alarms} : {alarms[pair.loss].false_alarms}"
+            if some_lack_a_class
+            else "–",
         }
-        for pair in report.pairs
+        for pair in result.pairs
     ]
 
 
-def claim_rows(report: Report) -> list[Row]:
-    """One row per pair, for people: what the claim risks that the reference is better."""
-    shown = {result.loss: result.loss + _LEAKAGE_MARK * result.leakage for result in report.losses}
+def claim_rows(report: Report, result: MetricResult) -> list[Row]:
+    """One row per pair in one metric: what the claim risks that the reference is better."""
+    shown, metric = _shown(report), result.metric
     return [
         {
             f"{shown[report.reference]} against": shown[pair.loss],
             "false claim": _percent(pair.against.false_claim),
-            f"better / same / worse by {report.statistics.rope:g}": _relevance(pair),
-            "smallest difference": "–" if pair.against.power is None else f"{pair.against.power.smallest:.3f}",
+            f"better / same / worse by {with_unit(result.statistics.rope, metric)}": _relevance(pair),
+            "smallest difference": "–"
+            if pair.against.power is None
+            else f"{pair.against.power.smallest:.{_decimals(metric)}f} {metric.unit}".rstrip(),
         }
-        for pair in report.pairs
+        for pair in result.pairs
     ]
+
+
+def verdicts(report: Report) -> list[str]:
+    """What each metric but the main one says, in a sentence."""
+    return [f"By {result.metric.label}: {result.findings[0]}" for result in report.results[1:] if result.findings]
 
 
 def markdown(report: Report) -> str:
     """The text of ``table.md``."""
     parts = [f"# {_escaped(report.title)}", _markdown_table(summary_rows(report))]
-    if report.findings:
-        parts.append("\n\n".join(map(_escaped, report.findings)))
-    if report.pairs:
-        parts += [
-            f"## {_escaped(report.reference)} against the others, paired by subject",
-            _markdown_table(comparison_rows(report)),
-            _markdown_table(claim_rows(report)),
-        ]
+    for result in report.results:
+        if not result.findings and not result.pairs:
+            continue
+        main = ", the main metric" if result is report.main and len(report.results) > 1 else ""
+        parts.append(f"## {_escaped(result.metric.heading)}{main}")
+        parts.append("\n\n".join(map(_escaped, result.findings)))
+        if result.pairs:
+            parts += [
+                f"{_escaped(report.reference)} against the others, paired by subject:",
+                _markdown_table(comparison_rows(report, result)),
+                _markdown_table(claim_rows(report, result)),
+            ]
     formulas = "\n".join(f"- **{_escaped(r.loss)}**: `{r.formula}` ({_escaped(r.origin)})" for r in report.losses)
     notes = "\n".join(f"- {_escaped(note)}" for note in (*([report.leakage] if report.leakage else []), *report.notes))
     return "\n\n".join([*parts, "## Losses", formulas, "## Notes", notes]) + "\n"
 
 
-def summary_csv(report: Report) -> str:
-    """The text of ``summary.csv``."""
-    return csv_text(_LOSS_COLUMNS, (_flat(asdict(result), "dice", "alarms") for result in report.losses))
+def _shown(report: Report) -> dict[str, str]:
+    return {result.loss: result.loss + _LEAKAGE_MARK * result.leakage for result in report.losses}
 
 
-def comparisons_csv(report: Report) -> str:
-    """The text of ``comparisons.csv``."""
-    return csv_text(_PAIR_COLUMNS, map(_pair, report.pairs))
+def _decimals(metric: Metric) -> int:
+    """Of a value: a thousandth of a share, a hundredth of anything that has a unit."""
+    return 2 if metric.unit else 3
 
 
-def pairs_csv(report: Report) -> str:
-    """The text of ``pairs.csv``: every pair of losses, the better mean first."""
-    nemenyi = report.statistics.friedman.nemenyi if report.statistics.friedman else {}
-    return csv_text(
-        _ALL_PAIRS_COLUMNS,
-        (
-            {
-                **_flat(asdict(pair), "relevance", prefix="p_"),
-                "p_nemenyi": nemenyi[pair.better][pair.worse] if nemenyi else None,
-            }
-            for pair in report.statistics.pairs
-        ),
-    )
-
-
-def ranks_csv(report: Report) -> str:
-    """The text of ``ranks.csv``: each loss's rank, its interval, its average rank, and the share of each rank."""
-    ranking, test = report.statistics.ranking, report.statistics.friedman
-    ranks = ranking.ranks if ranking else {}
-    columns = [f"share_{rank}" for rank in range(1, len(ranks) + 1)]
-    return csv_text(
-        (*_RANK_COLUMNS, *columns),
-        (
-            {
-                "loss": loss,
-                **asdict(rank),
-                "average_rank": test.average_ranks[loss] if test else None,
-                **dict(zip(columns, rank.shares, strict=True)),
-            }
-            for loss, rank in ranks.items()
-        ),
-    )
-
-
-def to_document(report: Report) -> dict[str, Any]:
-    """The whole report as plain data: ``summary.json``."""
-    return {
-        "title": report.title,
-        "lossevo": lossevo.__version__,
-        "leakage": bool(report.leakage),
-        "protocol": _protocol(report),
-        "losses": [_flat(asdict(result), "dice", "alarms") for result in report.losses],
-        "reference": report.reference,
-        "comparisons": [_pair(pair) for pair in report.pairs],
-        "findings": list(report.findings),
-        "statistics": _statistics(report),
-        "notes": [*([report.leakage] if report.leakage else []), *report.notes],
-    }
-
-
-def _flat(document: dict[str, Any], *keys: str, prefix: str = "") -> dict[str, Any]:
-    for key in keys:
-        document |= {f"{prefix}{name}": value for name, value in (document.pop(key) or {}).items()}
-    return document
-
-
-def _pair(pair: PairResult) -> dict[str, Any]:
-    """A pair with the reference as flat data."""
-    against, (chances, power) = pair.against, (pair.against.relevance, pair.against.power)
-    document = asdict(pair)
-    del document["against"]
-    return {
-        **_flat(document, "difference"),
-        "false_claim": against.false_claim,
-        "p_better": chances.better if chances else None,
-        "p_equivalent": chances.equivalent if chances else None,
-        "p_worse": chances.worse if chances else None,
-        "smallest_difference": power.smallest if power else None,
-        "subjects_needed": power.subjects_needed if power else None,
-        "seeds_needed": power.seeds_needed if power else None,
-    }
-
-
-def _protocol(report: Report) -> dict[str, Any]:
-    protocol = report.protocol
-    document = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
-    document["registry"] = str(protocol.registry) if protocol.registry else None
-    document["earlier"] = [look.model_dump(mode="json") for look in protocol.earlier]
-    return document
-
-
-def _statistics(report: Report) -> dict[str, Any]:
-    """All of it; what stands with the pairs of the reference is not repeated, but what their power rests on is."""
-    document = asdict(report.statistics)
-    against = document.pop("against")
-    return {**document, "power": {loss: values["power"] for loss, values in against.items()}}
-
-
-def _rank(report: Report, loss: str) -> str:
+def _rank(result: MetricResult, loss: str) -> str:
     """``2 [1, 4]``; a dash where there is no ranking."""
-    ranking = report.statistics.ranking
+    ranking = result.statistics.ranking
     if ranking is None:
         return "–"
     rank = ranking.ranks[loss]
@@ -230,12 +146,15 @@ def _alarms(alarms: FalseAlarms) -> str:
     return f"{alarms.false_alarms}/{alarms.without_class} ({volume} ml)"
 
 
-def _plus_minus(mean: float, sd: float | None) -> str:
-    return f"{mean:.3f}" if sd is None else f"{mean:.3f} ± {sd:.3f}"
+def _plus_minus(score: Mean, metric: Metric) -> str:
+    decimals = _decimals(metric)
+    sd = "" if score.sd is None else f" ± {score.sd:.{decimals}f}"
+    return f"{score.mean:.{decimals}f}{sd}"
 
 
-def _interval(low: float | None, high: float | None, form: str) -> str:
-    return "–" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+def _interval(found: Mean | PairedDifference, decimals: int, sign: str = "") -> str:
+    low, high = found.ci_low, found.ci_high
+    return "–" if low is None or high is None else f"[{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
 
 
 def _markdown_table(rows: Sequence[Row]) -> str:

@@ -44,7 +44,7 @@ class Kind:
 
 SEARCH: Final = Kind("search", "search", "lossevo.run/2")
 META_TRAINING: Final = Kind("meta-training", "metalearn", "lossevo.metalearning/2")
-COMPARISON: Final = Kind("comparison", "evaluate", "lossevo.comparison/2", "comparison.json")
+COMPARISON: Final = Kind("comparison", "evaluate", "lossevo.comparison/3", "comparison.json")
 KINDS: Final = (SEARCH, META_TRAINING, COMPARISON)
 
 

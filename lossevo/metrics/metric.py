@@ -55,6 +55,26 @@ class Metric:
         return self.name.partition("@")[0]
 
     @property
+    def label(self) -> str:
+        """As a title has it: ``Dice``, ``NSD@2mm``, ``volume error``."""
+        return self.name.replace(self.kind, _LABELS[self.kind], 1)
+
+    @property
+    def heading(self) -> str:
+        """The label with its unit, as a column has it: ``HD95 (mm)``."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether higher values are better."""
+        return self.direction == "higher"
+
+    @property
+    def rope(self) -> float:
+        """The largest difference without practical relevance, in ``unit``, unless somebody states another."""
+        return _ROPES[self.unit]
+
+    @property
     def is_bounded(self) -> bool:
         """Whether no prediction scores worse than ``worst``. Volume errors are not: a prediction can be too large."""
         return not self.kind.startswith("volume_error")
@@ -68,6 +88,20 @@ class Metric:
                 return reference_ml
             case value:
                 return float(value)
+
+
+_LABELS = {
+    "dice": "Dice",
+    "nsd": "NSD",
+    "hd95": "HD95",
+    "hd": "HD",
+    "assd": "ASSD",
+    "volume_error": "volume error",
+    "volume_error_percent": "relative volume error",
+    "detection": "detection",
+}
+# By unit: half a point of a share, half a millimetre, a tenth of a millilitre, one per cent.
+_ROPES = {"": 0.005, "mm": 0.5, "ml": 0.1, "%": 1.0}
 
 
 def _nsd(tolerance_mm: float) -> Metric:

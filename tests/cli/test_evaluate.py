@@ -44,16 +44,48 @@ def test_folds_of_nnunet(cli, cohort, splits):
     [
         (["--splits", "SPLITS", "--folds", "3"], "--folds is 3, but the folds are given by --splits"),
         (["--splits", "nowhere.json"], "nowhere.json: cannot be read"),
-        (["--rope", "-0.1"], "--rope is -0.1; give a difference in Dice from 0 to 1"),
+        (["--rope", "-0.1"], "--rope of dice is '-0.1'; give a difference from 0 to 1, such as 'dice=0.005'"),
+        (["--rope", "hd=1"], "--rope names hd, which is not among --metrics dice,nsd@2mm,hd95; leave it out"),
+        (["--metrics", "dice,nsd"], "--metrics: metric 'nsd' needs a tolerance in mm, as in 'nsd@2mm'"),
+        (["--metrics", "hd95,dise"], "--metrics: unknown metric 'dise' (did you mean 'dice'?)"),
+        (["--metrics", "hd95,hd95"], "--metrics: metric 'hd95' is given twice; name each metric once"),
         (["--registry", "nowhere/looks.jsonl"], "there is no folder"),
         (["--splits", "cohort"], "the data set states 0 fold(s), expected at least 2"),
     ],
 )
 def test_refused(cli, cohort, splits, more, message):
     said = evaluate(cli, cohort, *(splits if word == "SPLITS" else word for word in more))
-    assert said.status == 2
+    assert (said.status, said.err.count("\n")) == (2, 1)
     assert message in said.err
     assert not Path("cmp").exists()
+
+
+def test_several_metrics(cli, cohort):
+    """The first is the main one; each has a column and a verdict, and differences its unit."""
+    arguments = ("--losses", "dice,cross_entropy", "--metrics", "hd95,nsd@0.5mm,dice", "--rope", "0.7,dice=0.02")
+    said = evaluate(cli, cohort, *arguments, "--folds", 2, "--steps", 2)
+    assert said.status == 0
+    assert said.err.count("the tolerance of nsd@0.5mm is below a quarter of the voxel size (4 mm)") == 1
+    words = " ".join(said.out.split())
+    assert "HD95 (mm) mean ± SD 95 % CI rank NSD@0.5mm Dice subjects" in words
+    assert "Δ HD95 (mm)" in words
+    assert "better / same / worse by 0.7 mm" in words
+    assert "Δ Dice" not in words  # in table.md alone
+    assert "By Dice: " in words
+    assert "By NSD@0.5mm: " in words
+    assert "Δ Dice" in Path("cmp/table.md").read_text()
+    assert (
+        Path("cmp/cases.csv")
+        .read_text()
+        .startswith(
+            "loss,fold,seed,training_seed,subject,case,class,hd95,nsd@0.5mm,dice,false_voxels,false_ml,status,leakage\n"
+        )
+    )
+    config = json.loads(Path("cmp/comparison.json").read_text())
+    assert config["metrics"] == ["hd95", "nsd@0.5mm", "dice"]
+    assert config["ropes"] == {"hd95": 0.7, "nsd@0.5mm": 0.005, "dice": 0.02}
+    refused = cli("evaluate", "--resume", "cmp", "--metrics", "dice")
+    assert (refused.status, "--metrics cannot be given with --resume" in refused.err) == (2, True)
 
 
 def test_verdict_and_what_was_looked_at(cli, cohort):
@@ -66,8 +98,8 @@ def test_verdict_and_what_was_looked_at(cli, cohort):
     assert "better / same / worse by 0.02" in words
     assert "Signal to noise of the task: " in words
     assert "looked at by 1 earlier comparison of hand-crafted losses alone (cmp)" in words
-    assert json.loads(Path("again/comparison.json").read_text())["rope"] == 0.02
-    assert json.loads(Path("again/summary.json").read_text())["statistics"]["rope"] == 0.02
+    assert json.loads(Path("again/comparison.json").read_text())["ropes"]["dice"] == 0.02
+    assert json.loads(Path("again/summary.json").read_text())["metrics"][0]["statistics"]["rope"] == 0.02
     assert len(Path("looks.jsonl").read_text().splitlines()) == 2
     refused = cli("evaluate", "--resume", "again", "--rope", "0.01")
     assert (refused.status, "--rope cannot be given with --resume" in refused.err) == (2, True)
@@ -180,7 +212,7 @@ class TestOfARun:
 
 
 def test_empty_labels(cli, tmp_path):
-    """Subjects without the structure have no Dice with any loss; what is found there is told as false alarms."""
+    """Subjects without the structure have no score with any loss; what is found there is told as false alarms."""
     cohort = write_balls(tmp_path / "some", 9)
     for number in (1, 3, 5, 6):
         file = cohort / "labelsTr" / f"ball_{number:02d}.nii.gz"
@@ -189,8 +221,9 @@ def test_empty_labels(cli, tmp_path):
     arguments = ("--losses", "dice,cross_entropy", "--folds", 2, "--steps", 2, "--in-process", "--out", "cmp")
     said = cli("evaluate", "--data", cohort, *arguments)
     assert (said.status, said.err) == (0, "")
-    assert "9 tested in 2 folds (4 of them without a label, so without Dice)" in said.out
+    assert "9 tested in 2 folds (4 of them without a label, so without a score)" in said.out
     assert "4 of 9 tested subjects have no labelled structure (ball_01, ball_03, ball_05, ball_06)" in said.out
     assert "false alarms" in said.out
-    losses = json.loads(Path("cmp/summary.json").read_text())["losses"]
-    assert [(loss["subjects"], loss["without_class"]) for loss in losses] == [(5, 4), (5, 4)]
+    summary = json.loads(Path("cmp/summary.json").read_text())
+    assert [loss["without_class"] for loss in summary["losses"]] == [4, 4]
+    assert [loss["subjects"] for metric in summary["metrics"] for loss in metric["losses"]] == [5] * 6

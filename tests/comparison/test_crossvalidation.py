@@ -10,14 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lossevo.comparison import Comparison
 from lossevo.data import MERGED, SEPARATE, splits_json
 from lossevo.errors import LossevoError
 from lossevo.experiment import Event, Subjects
+from lossevo.metrics import evaluate
 from lossevo.search import read_config as read_run_config
-from lossevo.training import Fidelity, TaskSettings
+from lossevo.training import Fidelity, TaskSettings, Trial
+from lossevo.training.session import Session
+from lossevo.training.trainer import Trainer
 from tests.cohorts import write_balls
+from tests.comparison.conftest import SPACING_MM, ball
 
 OUTPUTS = (
     *("cases.csv", "summary.csv", "comparisons.csv", "pairs.csv", "ranks.csv", "challenger.csv"),
@@ -191,12 +196,13 @@ class TestRun:
         assert {row["class"] for row in rows} == {"vertebra"}
 
         assert report.reference == "myo:1"
-        assert [pair.loss for pair in report.pairs] == [r.loss for r in report.losses if r.loss != "myo:1"]
-        for result in report.losses:
-            dice = [float(row["dice"]) for row in rows if row["loss"] == result.loss]
-            assert result.dice.mean == pytest.approx(sum(dice) / len(dice), abs=1e-6)
+        assert [pair.loss for pair in report.main.pairs] == [r.loss for r in report.losses if r.loss != "myo:1"]
+        for result in report.results:
+            for found in result.losses:
+                values = [float(row[result.metric.name]) for row in rows if row["loss"] == found.loss]
+                assert found.score.mean == pytest.approx(sum(values) / len(values), abs=1e-6)
         # Bright balls are easy: whatever is wrong with folds, patches or seeds shows here.
-        assert max(result.dice.mean for result in report.losses) > 0.5
+        assert max(found.score.mean for found in report.main.losses) > 0.5
 
         done = [event.progress.done for event in events if event.kind == "training"]
         assert done == list(range(1, 7))
@@ -220,16 +226,51 @@ class TestRun:
         assert outputs_of(folder) == before
         assert kinds == ["replayed"] * 4
 
-    def test_a_diverging_loss_scores_0_and_is_counted(self, balls, configured, in_process, write_loss, tmp_path):
+    def test_a_diverging_loss_scores_the_worst_values_and_is_counted(
+        self, balls, configured, in_process, write_loss, tmp_path
+    ):
         # 10^48 is infinite in float32.
         path = write_loss("wild", "1e12 * 1e12 * 1e12 * 1e12 * class_mean(mean(y / p))")
-        config = configured(balls(4), loss_files=[path])
-        report = Comparison.create(tmp_path / "out", config).run(in_process)
+        config = configured(balls(4), loss_files=[path], metrics="hd95,dice,nsd@2mm,volume_error")
+        told = []
+        report = Comparison.create(tmp_path / "out", config).run(
+            in_process, listener=lambda event: told.append(event.message)
+        )
         wild = next(result for result in report.losses if result.loss == "wild")
-        assert (wild.failures, wild.trainings, wild.dice.mean) == (2, 2, 0.0)
+        assert (wild.failures, wild.trainings) == (2, 2)
+        assert report.losses[-1] is wild
         rows = [row for row in rows_of(tmp_path / "out") if row["loss"] == "wild"]
-        assert [(row["dice"], row["status"]) for row in rows] == [("0.000000", "diverged")] * 4
-        assert any("2 of 6 trainings failed" in note for note in report.notes)
+        diagonal = (32**2 + 64**2 + 64**2) ** 0.5  # of 8 × 16 × 16 voxels of 4 mm
+        assert [(row["dice"], row["nsd@2mm"], row["status"]) for row in rows] == [
+            ("0.000000", "0.000000", "diverged")
+        ] * 4
+        assert [float(row["hd95"]) for row in rows] == pytest.approx([diagonal] * 4, abs=1e-6)
+        volumes = {f"ball_{number:02d}": int(ball(number)[1].sum()) * 0.064 for number in range(4)}
+        assert {row["case"]: float(row["volume_error"]) for row in rows} == pytest.approx(volumes, abs=1e-6)
+        assert any("2 of 6 trainings failed and score the worst values (hd95 = diagonal" in n for n in report.notes)
+        assert sum("wild" in message and "diverged: " in message and "step" in message for message in told) == 2
+
+    def test_values_are_those_of_the_metrics_on_predictions_made_by_hand(self, balls, configured, in_process, tmp_path):
+        config = configured(balls(4), losses=["dice"], steps=20, metrics="dice,nsd@2mm,hd95")
+        comparison = Comparison.create(tmp_path / "out", config)
+        comparison.run(in_process)
+        rows = {row["case"]: row for row in rows_of(tmp_path / "out")}
+        labels = {volume.case_id: np.asarray(volume.label) for volume in comparison.data.volumes}
+        for planned in comparison.schedule:
+            for case, prediction in predictions_of(planned.trial, comparison).items():
+                expected = evaluate(prediction, labels[case], SPACING_MM, ["dice", "nsd@2mm", "hd95"], classes=[1])[1]
+                assert {name: float(rows[case][name]) for name in expected} == pytest.approx(expected, abs=1e-6)
+
+    def test_a_fine_tolerance_is_warned_of_once_and_before_any_training(
+        self, balls, configured, in_process, tmp_path, recwarn
+    ):
+        config = configured(balls(4), losses=["dice"], metrics="nsd@0.9mm,nsd@1mm")
+        comparison = Comparison.create(tmp_path / "out", config)
+        told = [str(warning.message) for warning in recwarn if "tolerance" in str(warning.message)]
+        assert len(told) == 1
+        assert told[0].startswith("the tolerance of nsd@0.9mm is below a quarter of the voxel size (4 mm)")
+        comparison.run(in_process)
+        assert len([warning for warning in recwarn if "tolerance" in str(warning.message)]) == 1
 
     def test_allowed_leakage_is_marked_where_it_is(self, balls, searched_run, configured, in_process, tmp_path):
         cohort = balls(6)
@@ -268,8 +309,8 @@ class TestEmptyLabels:
         comparison = Comparison.create(tmp_path / "out", config)
         assert comparison.unscored == ("case1", "case3", "case5", "case7")
         report = comparison.run(in_process)
-        assert {result.dice.subjects for result in report.losses} == {4}
-        assert {pair.difference.subjects for pair in report.pairs} == {4}
+        assert {found.score.subjects for result in report.results for found in result.losses} == {4}
+        assert {pair.difference.subjects for result in report.results for pair in result.pairs} == {4}
         # Of 8 cases with 2 classes 6 labels have a class, and 10 lack one, in 2 repetitions.
         assert {result.alarms.without_class for result in report.losses} == {20}
         rows = rows_of(tmp_path / "out")
@@ -279,7 +320,10 @@ class TestEmptyLabels:
         }
         assert scored["dice"] == scored["cross_entropy"] == scored["wild"]
         assert len(scored["dice"]) == 12
-        assert all((row["dice"] == "") != (row["false_voxels"] == "") for row in rows)
+        for name in ("dice", "nsd@2mm", "hd95"):
+            assert all((row[name] == "") != (row["false_voxels"] == "") for row in rows)
+        found = [(float(row["false_ml"]), 0.064 * int(row["false_voxels"])) for row in rows if row["false_voxels"]]
+        assert [ml for ml, _ in found] == pytest.approx([ml for _, ml in found])
         # So few steps paint whole volumes: what a false alarm is shows in real trainings.
         alarms = {result.loss: result.alarms for result in report.losses}
         assert alarms["dice"].false_alarms > 0
@@ -292,8 +336,18 @@ class TestEmptyLabels:
         with pytest.warns(UserWarning, match="fold 1 tests tumour, which no subject that it trains on has"):
             Comparison.create(tmp_path / "one", configured(cohort, splits=splits, labels="separate"))
         change(cohort / "dataset.json", labels={"background": 0, "cyst": 1, "tumour": 2, "meniscus": 3})
-        with pytest.warns(UserWarning, match="no tested subject has meniscus: there is no Dice of it"):
+        with pytest.warns(UserWarning, match="no tested subject has meniscus: there is no score of it"):
             Comparison.create(tmp_path / "two", configured(cohort, labels="separate", seed=1))
+
+
+def predictions_of(trial: Trial, comparison: Comparison) -> dict[str, np.ndarray]:
+    """Train as a worker does it, and take the largest output: a ball is no larger than the network's window."""
+    session = Session(trial, Trainer(comparison.data))
+    session.advance(trial.fidelity.steps)
+    tested = [volume for volume in comparison.data.volumes if volume.subject in trial.fidelity.split.validate]
+    with torch.inference_mode():
+        images = ((volume.case_id, torch.from_numpy(volume.image.copy())[None]) for volume in tested)
+        return {case: session._network(image).argmax(dim=1)[0].numpy() for case, image in images}
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +413,16 @@ class TestRefused:
             ({"seeds": 0}, "--seeds is 0; give at least 1"),
             ({"seed": -1}, "--seed is -1; give at least 0"),
             ({"seed": 2**31}, "--seed is 2147483648; give at most 2147483647"),
+            ({"metrics": "dise"}, r"--metrics: unknown metric 'dise' \(did you mean 'dice'\?\)"),
+            ({"metrics": "dice,nsd"}, "--metrics: metric 'nsd' needs a tolerance in mm, as in 'nsd@2mm'"),
+            ({"metrics": "nsd@2mm,hd,nsd@2.0mm"}, "--metrics: metric 'nsd@2mm' is given twice"),
+            ({"rope": "much"}, "--rope of dice is 'much'; give a difference from 0 to 1, such as 'dice=0.005'"),
+            ({"rope": "nan"}, "--rope of dice is 'nan'; give a difference from 0 to 1"),
+            ({"rope": "1.5"}, "--rope of dice is '1.5'; give a difference from 0 to 1"),
+            ({"rope": "hd95=-1"}, "--rope of hd95 is '-1'; give a difference in mm from 0 up, such as 'hd95=0.5'"),
+            ({"rope": "assd=1"}, "--rope names assd, which is not among --metrics dice,nsd@2mm,hd95; leave it out"),
+            ({"rope": "nsd=1"}, "--rope: metric 'nsd' needs a tolerance in mm"),
+            ({"rope": "0.01,dice=0.02"}, "--rope states dice twice; state it once"),
             ({"folds": 4, "seeds": 251}, "4 folds with 251 seeds are 1004 trainings of each loss; give at most 1000"),
         ],
     )
@@ -389,9 +453,9 @@ class TestRefused:
         with pytest.raises(LossevoError, match=r"not a comparison folder \(it has no comparison.json\)"):
             Comparison.open(tmp_path)
 
-    @pytest.mark.parametrize("other", ["lossevo.comparison/1", "lossevo.comparison/3"])
+    @pytest.mark.parametrize("other", ["lossevo.comparison/2", "lossevo.comparison/4"])
     def test_another_format(self, balls, configured, tmp_path, other):
-        """In the first, losses were compared on the subjects in which they predicted something."""
+        """In the first, Dice alone was measured."""
         Comparison.create(tmp_path / "out", configured(balls(4)))
         change(tmp_path / "out" / "comparison.json", format=other)
         with pytest.raises(LossevoError, match=rf"comparison.json: format '{other}', but this lossevo reads"):

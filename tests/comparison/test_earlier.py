@@ -208,9 +208,3 @@ def test_a_damaged_record_is_one_line(tmp_path):
     (tmp_path / "earlier.json").write_text('{"earlier": 1}')
     with pytest.raises(LossevoError, match=r"earlier\.json: damaged"):
         read_earlier(tmp_path)
-
-
-@pytest.mark.parametrize("rope", [-0.1, 1.5, float("nan")])
-def test_a_rope_that_is_none(balls, configured, rope):
-    with pytest.raises(LossevoError, match="--rope is"):
-        configured(balls(6), rope=rope)

@@ -134,6 +134,15 @@ class TestDepartures:
             assert part in told
         assert "budget_steps" not in told
 
+    def test_what_does_not_apply_to_the_schedule_and_weights_is_no_difference(self, balls, searched_run, configured):
+        cohort = balls(8)
+        run = searched_run(cohort)
+        idle = TaskSettings(**{**dict(SMALL), "warmup_steps": 3, "loss_horizon_steps": 9, "ema_decay": 0.5})
+        assert configured(cohort, hof=[run], task=idle).departures == ()
+        other = TaskSettings(**{**dict(idle), "weights": "ema"})
+        (told,) = configured(cohort, hof=[run], task=other).departures
+        assert "with weights last (here ema), with ema_decay 0.9 (here 0.5)." in told
+
     def test_stand_in_the_notes(self, balls, searched_run, configured, in_process, tmp_path):
         run = searched_run(balls(12))
         config = configured(balls(12, name="copy"), ["dice"], hof=[run], steps=1)

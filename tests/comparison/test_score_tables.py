@@ -8,6 +8,9 @@ import pytest
 from lossevo.cluster import Status
 from lossevo.comparison.score_tables import challenger_csv, claims_reloaded_csv
 from lossevo.comparison.scores import CaseScore
+from lossevo.metrics import parse_metrics
+
+METRICS = parse_metrics("dice,hd95")
 
 
 def scores(losses=("dice", "focal")) -> list[CaseScore]:
@@ -28,7 +31,7 @@ def scores(losses=("dice", "focal")) -> list[CaseScore]:
             subject,
             case,
             name,
-            0.5 + 0.1 * seed + 0.2 * (case == "a2") + 0.01 * place,
+            dict.fromkeys(("dice", "hd95"), 0.5 + 0.1 * seed + 0.2 * (case == "a2") + 0.01 * place),
             Status.DONE,
             False,
         )
@@ -37,7 +40,7 @@ def scores(losses=("dice", "focal")) -> list[CaseScore]:
         for subject, case, name in cells
     ]
     empty = [
-        CaseScore(loss, 1, seed, 0, "b", "b1", "cyst", None, Status.DONE, False, 3)
+        CaseScore(loss, 1, seed, 0, "b", "b1", "cyst", {"dice": None, "hd95": None}, Status.DONE, False, 3)
         for loss in losses
         for seed in (0, 1)
     ]
@@ -45,23 +48,23 @@ def scores(losses=("dice", "focal")) -> list[CaseScore]:
 
 
 def test_challenger_has_a_row_per_task_case_and_algorithm():
-    rows = list(csv.DictReader(io.StringIO(challenger_csv(scores(), "livers"))))
+    rows = list(csv.DictReader(io.StringIO(challenger_csv(scores(), "livers", METRICS))))
     assert list(rows[0]) == ["task", "case", "algorithm", "metric_value"]
     keys = [(row["task"], row["case"], row["algorithm"]) for row in rows]
-    assert len(set(keys)) == len(keys) == 6  # lesion of a and b, cyst of a, for two losses
+    assert len(set(keys)) == len(keys) == 12  # lesion of a and b, cyst of a, for two losses and two metrics
     values = dict(zip(keys, (float(row["metric_value"]) for row in rows), strict=True))
-    assert values["livers: lesion", "a", "dice"] == pytest.approx(0.65)  # over two cases and two seeds
-    assert values["livers: cyst", "a", "focal"] == pytest.approx(0.66)
-    assert ("livers: cyst", "b", "dice") not in values
+    assert values["livers: lesion: dice", "a", "dice"] == pytest.approx(0.65)  # over two cases and two seeds
+    assert values["livers: cyst: hd95", "a", "focal"] == pytest.approx(0.66)
+    assert ("livers: cyst: dice", "b", "dice") not in values
 
 
-def test_claims_reloaded_has_a_row_per_subject_and_a_column_per_loss():
-    rows = list(csv.DictReader(io.StringIO(claims_reloaded_csv(scores()))))
-    assert [list(row) for row in rows] == [["case", "dice", "focal"]] * 2
-    assert [row["case"] for row in rows] == ["a", "b"]
-    assert [float(row["dice"]) for row in rows] == pytest.approx([0.65, 0.55])
+def test_claims_reloaded_has_a_row_per_metric_and_subject_and_a_column_per_loss():
+    rows = list(csv.DictReader(io.StringIO(claims_reloaded_csv(scores(), METRICS))))
+    assert [list(row) for row in rows] == [["metric", "case", "dice", "focal"]] * 4
+    assert [(row["metric"], row["case"]) for row in rows] == [(m, s) for m in ("dice", "hd95") for s in ("a", "b")]
+    assert [float(row["dice"]) for row in rows] == pytest.approx([0.65, 0.55] * 2)
 
 
 def test_a_loss_that_is_called_case_keeps_its_column():
-    (row, _) = csv.DictReader(io.StringIO(claims_reloaded_csv(scores(("case", "case_")))))
-    assert list(row) == ["case__", "case", "case_"]
+    (row, _) = csv.DictReader(io.StringIO(claims_reloaded_csv(scores(("case", "case_")), METRICS[:1])))
+    assert list(row) == ["metric", "case__", "case", "case_"]

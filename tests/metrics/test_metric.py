@@ -158,3 +158,28 @@ def test_extent_of_an_image():
     assert FieldOfView((3, 4), (2.0, 2.0)).diagonal_mm == pytest.approx(10)
     assert VIEW.diagonal_mm == pytest.approx(130)
     assert FieldOfView((9, 9, 9), (1.0, 2.0, 3.0)).voxel_ml == pytest.approx(0.006)
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "rope"),
+    [
+        ("dice", "Dice", 0.005),
+        ("nsd@1.5mm", "NSD@1.5mm", 0.005),
+        ("detection", "detection", 0.005),
+        ("hd95", "HD95 (mm)", 0.5),
+        ("hd", "HD (mm)", 0.5),
+        ("assd", "ASSD (mm)", 0.5),
+        ("volume_error", "volume error (ml)", 0.1),
+        ("volume_error_percent", "relative volume error (%)", 1.0),
+    ],
+)
+def test_how_a_column_names_it_and_what_difference_matters(name, heading, rope):
+    metric = parse_metric(name)
+    assert (metric.heading, metric.rope) == (heading, rope)
+
+
+def test_every_kind_has_a_label_and_a_rope():
+    for kind in KINDS:
+        metric = parse_metric("nsd@2mm" if kind == "nsd" else kind)
+        assert metric.label
+        assert metric.rope > 0

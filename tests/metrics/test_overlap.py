@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monai.metrics.meandice import compute_dice
 
 from lossevo.metrics import dice_per_class, false_voxels_per_class
-from lossevo.training.reference import classes_in
+from lossevo.training.reference import voxels_in
 
 
 def test_dice_computed_by_hand():
@@ -42,7 +42,7 @@ def test_each_class_has_either_a_dice_or_false_voxels_whatever_is_predicted(seed
         dice, false_voxels = (
             measure(prediction, label, classes) for measure in (dice_per_class, false_voxels_per_class)
         )
-        present = [value in classes_in(label) for value in range(1, classes)]
+        present = [value in voxels_in(label) for value in range(1, classes)]
         assert [value is not None for value in dice] == [value is None for value in false_voxels] == present
 
 
@@ -55,7 +55,7 @@ def test_dice_equals_monai(seed: int, classes: int):
         return torch.nn.functional.one_hot(torch.from_numpy(array).long(), classes).movedim(-1, 0)[None]
 
     expected = compute_dice(one_hot(prediction), one_hot(label), include_background=False)[0]
-    assert classes_in(label) == {*range(1, classes)}
+    assert {*voxels_in(label)} == {*range(1, classes)}
     np.testing.assert_allclose(dice_per_class(prediction, label, classes), expected, rtol=1e-6)
 
 

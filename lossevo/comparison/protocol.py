@@ -1,0 +1,97 @@
+"""What was done in a comparison, the same for every loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import lossevo
+from lossevo.comparison.earlier import EarlierComparison
+from lossevo.metrics import IMPLEMENTATION, Metric
+from lossevo.training.trial import MeasuredOn
+
+_CLASSES_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What was done.
+
+    Attributes:
+        cohort: its name.
+        class_names: index = label value.
+        spacing_mm: working spacing, at which losses are trained.
+        folds, steps, seeds, seed: as of the configuration.
+        tested: subjects.
+        train_only: subjects.
+        metrics: what is measured, the main metric first.
+        ropes: metric name → largest difference without practical relevance, in the metric's unit.
+        grid: on which metrics are measured: at the working spacing, or each image's own.
+        unscored: those of ``tested`` whose labels are empty.
+        departures: what is otherwise than in the searches of the losses, a sentence each.
+        registry: file that counts looks.
+        earlier: comparisons that tested the same subjects before, as far as they are known here or from ``registry``.
+    """
+
+    cohort: str
+    class_names: tuple[str, ...]
+    spacing_mm: tuple[float, float, float]
+    folds: int
+    steps: int
+    seeds: int
+    seed: int
+    tested: tuple[str, ...]
+    train_only: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    ropes: Mapping[str, float]
+    grid: MeasuredOn = "working"
+    unscored: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
+    registry: Path | None = None
+    earlier: tuple[EarlierComparison, ...] = ()
+
+    @property
+    def measured_on(self) -> str:
+        """Which labels metrics are measured on, for a title."""
+        classes = self.class_names[1:]
+        which = ", ".join(classes) if len(classes) <= _CLASSES_TOLD else f"{len(classes)} classes"
+        return f"labels of {which} {_where(self)[0]}"
+
+    @property
+    def measuring(self) -> str:
+        """How metrics are measured, and on which grid."""
+        return (
+            f"A value of a subject is the mean over classes ({', '.join(self.class_names[1:])}), cases and seeds, "
+            f"measured {_where(self)[1]}."
+        )
+
+    @property
+    def implementation(self) -> str:
+        """What the metrics are, and which implementation with which version and options measured them."""
+        told = "; ".join(f"{metric.name}: {metric.definition}" for metric in self.metrics)
+        return f"Metrics of lossevo {lossevo.__version__}. {told}. Implementation: {IMPLEMENTATION}."
+
+    @property
+    def voxel_size(self) -> str:
+        """``4 × 4 × 4 mm``."""
+        return f"{' × '.join(f'{step:g}' for step in self.spacing_mm)} mm"
+
+    def __str__(self) -> str:
+        more = [
+            *([f"{len(self.unscored)} of them without a label, so without a score"] if self.unscored else []),
+            *([f"{len(self.train_only)} more only trained on"] if self.train_only else []),
+        ]
+        aside = f" ({'; '.join(more)})" if more else ""
+        return (
+            f"{self.folds}-fold cross-validation on {len(self.tested)} subjects of {self.cohort}{aside}, "
+            f"{self.steps} steps, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        )
+
+
+def _where(protocol: Protocol) -> tuple[str, str]:
+    """The grid that metrics are measured on, in short and in full: the one place that says so."""
+    if protocol.grid == "original":
+        return "on each image's own grid", "on each image's own grid, in its voxel size"
+    at = f"at {protocol.voxel_size}"
+    return at, f"on labels resampled to the working spacing, {protocol.voxel_size}, not at native resolution"

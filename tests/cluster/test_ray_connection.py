@@ -169,7 +169,7 @@ def test_a_worker_that_fills_the_machine_is_out_of_memory(start):
     kilobytes = {name: int(value.split()[0]) for name, value in (line.split(":") for line in lines)}
     limit = 1 - (kilobytes["MemAvailable"] - 6 * 2**20) / kilobytes["MemTotal"]
     program = start("fill", RAY_memory_usage_threshold=str(limit), RAY_memory_monitor_refresh_ms="100")
-    output, _ = program.process.communicate(timeout=120)
+    output, _ = program.process.communicate(timeout=300)
     assert output == "outcomes: out_of_memory\n"
 
 

@@ -179,7 +179,6 @@ def test_how_a_column_names_it_and_what_difference_matters(name, heading, rope):
 
 
 def test_every_kind_has_a_label_and_a_rope():
-    for kind in KINDS:
-        metric = parse_metric("nsd@2mm" if kind == "nsd" else kind)
+    for metric in parse_metrics(every_kind()):
         assert metric.label
         assert metric.rope > 0

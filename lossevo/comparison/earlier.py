@@ -179,7 +179,7 @@ def read_registry(path: Path) -> tuple[Look, ...]:
     if not found:
         return ()
     looks, problems = [], []
-    for number, line in enumerate(read_text(path, kind="a registry").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, kind="a registry").split("\n"), start=1):
         if not line.strip():
             continue
         try:

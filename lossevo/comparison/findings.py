@@ -20,6 +20,8 @@ def findings(found: Statistics, unit: str = "") -> tuple[str, ...]:
     ``unit`` is that of the metric.
     """
     told = [found.verdict] if found.verdict else []
+    if found.signal_to_noise is not None and found.signal_to_noise.seeds == 1:
+        told.append("One training per fold and loss: its luck is counted nowhere, and another seed may turn this.")
     if found.ranking is not None:
         told.append(_ranking(found.ranking))
     if found.friedman is not None:
@@ -28,28 +30,48 @@ def findings(found: Statistics, unit: str = "") -> tuple[str, ...]:
             f"Friedman's test over all losses: p {_equals(test.p)}. By Nemenyi's test, average ranks that differ by "
             f"less than {test.critical_difference:.2g} cannot be told apart."
         )
-    if powers := [against.power for against in found.against.values() if against.power is not None]:
-        told.append(_power(powers, unit))
-    if doubtful := _doubtful(found):
-        told.append(
-            f"Told apart from {found.reference} by p, yet by less than the smallest difference that could have been "
-            f"found: {', '.join(doubtful)}. p does not count the luck of trainings; other seeds may turn this."
-        )
+    told += _what_could_be_found(found, unit)
+    told += [
+        f"Told apart from {head} by p, yet by less than the smallest difference that could have been found: "
+        f"{', '.join(doubtful)}. p does not count the luck of trainings; other seeds may turn this."
+        for head, doubtful in _doubtful(found).items()
+    ]
     if found.signal_to_noise is not None:
         told.append(_signal(found.signal_to_noise, unit))
     return tuple(told)
 
 
-def _doubtful(found: Statistics) -> list[str]:
-    """The losses told apart from the reference whose difference the luck of trainings alone might make."""
-    doubtful = []
-    for pair in found.pairs:
-        if found.reference not in (pair.better, pair.worse) or pair.p_holm >= ALPHA:
-            continue
-        other = pair.worse if pair.better == found.reference else pair.better
-        power = found.against[other].power
-        if power is not None and power.sd_training and pair.difference < power.smallest:
-            doubtful.append(other)
+def _what_could_be_found(found: Statistics, unit: str) -> list[str]:
+    powers = [against.power for against in found.against.values() if against.power is not None]
+    if not powers:
+        return []
+    subjects, pairs = powers[0].subjects, len(found.pairs)
+    least = min(1.0, pairs * 2.0 ** (1 - subjects))
+    if least >= ALPHA:
+        return [
+            f"No losses could be told apart here, whatever they are: with {subjects} subjects and {pairs} "
+            f"pair{'s' if pairs > 1 else ''} of losses the smallest possible adjusted p is {least:.2g}. Look at the "
+            "intervals, or test more subjects."
+        ]
+    varying = [power for power in powers if power.smallest > 0]
+    return [_power(varying, unit)] if varying else []
+
+
+def _doubtful(found: Statistics) -> dict[str, list[str]]:
+    """For the best and for the reference, the losses told apart from it whose difference the luck of trainings alone
+    might make.
+    """
+    powers = {found.reference: {loss: against.power for loss, against in found.against.items()}}
+    if found.pairs:
+        powers = {found.pairs[0].better: found.from_best} | powers
+    doubtful: dict[str, list[str]] = {}
+    for head, by_loss in powers.items():
+        for pair in found.pairs:
+            if head not in (pair.better, pair.worse) or not pair.told_apart:
+                continue
+            power = by_loss[pair.worse if pair.better == head else pair.better]
+            if power is not None and power.sd_training and pair.difference < power.smallest:
+                doubtful.setdefault(head, []).append(pair.worse if pair.better == head else pair.better)
     return doubtful
 
 
@@ -76,30 +98,31 @@ def _power(powers: Iterable[PairPower], unit: str) -> str:
     low, high = ordered[0].smallest, ordered[-1].smallest
     middle = ordered[(len(ordered) - 1) // 2]
     span = f", the middle one of {len(ordered)} pairs from {low:.2g} to {told_of(high)}" if len(ordered) > 1 else ""
-    told = (
-        f"The smallest difference that this comparison could have found is {told_of(middle.smallest)} "
-        f"(80 % power, two-sided 5 %, paired over subjects{span})."
-    )
+    what = f"(80 % power, two-sided 5 %, paired over subjects{span})"
+    if middle.seeds == 1:
+        told = (
+            "With one seed the luck of trainings is not known: the smallest difference that this comparison could have "
+            f"found is at least {told_of(middle.smallest)} {what}."
+        )
+    else:
+        told = f"The smallest difference that this comparison could have found is {told_of(middle.smallest)} {what}."
     if middle.target == 0:
         return told
     target = told_of(middle.target, "g")
     if middle.smallest <= middle.target:
-        return f"{told} So {target} could be found."
-    if middle.subjects_needed is None and middle.seeds_needed is None and middle.seeds > 1:
-        return f"{told} For {target} it takes more subjects and more seeds: neither alone is enough."
-    subjects = (
-        "no number of subjects is enough without more seeds"
-        if middle.subjects_needed is None
-        else f"{middle.subjects_needed} subjects ({middle.subjects_needed - middle.subjects} more)"
-    )
+        return told if middle.seeds == 1 else f"{told} So {target} could be found."
+    subjects = middle.subjects_needed
+    more = None if subjects is None else f"{subjects} subjects ({subjects - middle.subjects} more)"
     if middle.seeds == 1:
-        return f"{told} For {target} it takes {subjects}; what more seeds would give, one seed does not tell."
-    seeds = (
-        "no number of seeds is enough without more subjects"
-        if middle.seeds_needed is None
-        else f"{middle.seeds_needed} seeds ({middle.seeds_needed - middle.seeds} more)"
-    )
-    return f"{told} For {target}: {subjects}; or {seeds}."
+        least = f"at least {more}" if more else "more seeds: more subjects alone are not enough"
+        return f"{told} For {target} it takes {least}."
+    if middle.seeds_needed is None:
+        if more is None:
+            return f"{told} For {target} it takes more subjects and more seeds: neither alone is enough."
+        return f"{told} For {target} it takes {more}; more seeds alone are not enough."
+    seeds = f"{middle.seeds_needed} seeds ({middle.seeds_needed - middle.seeds} more)"
+    needed = f"{more}, or {seeds}" if more else f"{seeds}; more subjects alone are not enough"
+    return f"{told} For {target} it takes {needed}."
 
 
 def _signal(signal: SignalToNoise, unit: str) -> str:

@@ -62,6 +62,10 @@ def plan_folds(
         LossevoError: too few subjects, too few untouched ones, or a test on subjects that a search has seen.
     """
     pool = set(hashes) if given is None else {subject for subjects in given for subject in subjects}
+    if strangers := pool - hashes.keys():
+        raise LossevoError(
+            f"the folds test subjects that {cohort} has not ({named(strangers)}); take the cohort that they are of"
+        )
     if len(pool) < folds:
         raise LossevoError(f"{folds} folds need at least {folds} subjects, {cohort} has {len(pool)}; use fewer folds")
     seen = {

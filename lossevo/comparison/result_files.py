@@ -25,8 +25,8 @@ _PAIR_COLUMNS = (
     *("false_claim", "p_better", "p_equivalent", "p_worse", "smallest_difference", "subjects_needed", "seeds_needed"),
 )
 _ALL_PAIRS_COLUMNS = (
-    *("metric", "better", "worse", "difference", "ci_low", "ci_high", "p", "p_holm", "p_nemenyi", "false_claim"),
-    *("p_better", "p_equivalent", "p_worse"),
+    *("metric", "better", "worse", "difference", "ci_low", "ci_high", "p", "p_holm", "p_nemenyi"),
+    *("rank_biserial", "false_claim", "p_better", "p_equivalent", "p_worse"),
 )
 _RANK_COLUMNS = ("metric", "loss", "rank", "median", "ci_low", "ci_high", "average_rank")
 

@@ -128,7 +128,9 @@ def _percent(share: float | None) -> str:
         return "<0.1 %"
     if share > 0.999:
         return ">99.9 %"
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+    if share < 0.1:
+        return f"{100 * share:.2g} %"
+    return f"{100 * share:.3g} %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def _relevance(pair: PairResult) -> str:

@@ -80,6 +80,10 @@ class Fold:
     number: Annotated[int, Field(ge=1)]
     of: Annotated[int, Field(ge=2)]
 
+    def __post_init__(self) -> None:
+        if self.number > self.of:
+            raise ValueError(f"there is no fold {self.number} of {self.of}")
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """A fold from its text.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
 from lossevo.data.cohort import AnyVolume
-from lossevo.metrics import FieldOfView, Objective
+from lossevo.metrics import Objective, mean_over_cases
 from lossevo.training import Measurement
+from lossevo.training.reference import reference_cases
 
 DEFAULT_OBJECTIVE = "dice"
 
@@ -33,12 +33,12 @@ class Scoring:
 
         Raises:
             LossevoError: it is no objective (:meth:`~lossevo.metrics.Objective.parse`).
-            statistics.StatisticsError: no case has a label.
+            ValueError: no case has a label.
         """
         parsed = Objective.parse(objective)
-        labels = ((volume.label, volume.spacing_mm) for volume in validated)
-        views = [FieldOfView.of(label.shape, spacing_mm) for label, spacing_mm in labels if label.any()]
-        return cls(parsed, statistics.fmean(map(parsed.worst, views)))
+        # As a mean utility is made: a training that predicts nothing scores this to the last bit.
+        cases = reference_cases(validated)
+        return cls(parsed, mean_over_cases([parsed.worst(case.view)] * len(case.classes) for case in cases))
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -81,11 +81,6 @@ class OrderedTrainings:
             self._calibrates = False
 
     @property
-    def in_flight(self) -> int:
-        """Trainings submitted whose outcome was not taken yet."""
-        return len(self._waiting)
-
-    @property
     def busy_share(self) -> float:
         """Share of the workers' time spent training; 0 before the first one started."""
         return self._executor.busy_share() if self._executor else 0.0

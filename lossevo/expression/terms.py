@@ -51,10 +51,17 @@ def _terms(node: Node, put: Put) -> Iterator[tuple[Node, Put]]:
             yield from _terms(operand, lambda rest: put(None if rest is None else Node("mul", (scale, rest))))
         case ("mul" | "div") as name, (operand, scale) if not _has_input(scale):
             yield from _terms(operand, lambda rest: put(None if rest is None else Node(name, (rest, scale))))
-        case name, (operand,) if name in _LINEAR:
+        case name, (operand,) if name in _LINEAR and not _looks_at_the_whole(node):
             yield from _terms(operand, lambda rest: put(None if rest is None else Node(name, (rest,))))
         case _:
             yield node, put
+
+
+def _looks_at_the_whole(node: Node) -> bool:
+    """Whether the node weighs all its terms by something that depends on how all of them are reduced: without one of
+    them, the others would weigh another thing.
+    """
+    return node.name == "present_mean" and any(below.name.startswith("batch_") for below in node.walk())
 
 
 def _has_input(node: Node) -> bool:

@@ -15,6 +15,7 @@ failed training scores what a prediction of nothing scores: the worst value wher
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def mean_over_cases(cases: Iterable[Iterable[float | None]]) -> float:
         ValueError: no case has a defined class.
     """
     defined = ([value for value in case if value is not None] for case in cases)
-    means = [sum(values) / len(values) for values in defined if values]
+    means = [math.fsum(values) / len(values) for values in defined if values]
     if not means:
         raise ValueError("no case has a labelled foreground class: its mean is undefined")
-    return sum(means) / len(means)
+    return math.fsum(means) / len(means)

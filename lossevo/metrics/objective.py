@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from lossevo.errors import LossevoError, shown
 from lossevo.metrics.aggregate import mean_over_cases
 from lossevo.metrics.field_of_view import FieldOfView
@@ -61,7 +63,9 @@ class Objective:
     @property
     def name(self) -> str:
         """As it is parsed: ``0.5*dice+0.5*nsd@2mm``; equal objectives have equal names."""
-        return "+".join(metric.name if weight == 1 else f"{weight:.12g}*{metric.name}" for weight, metric in self.terms)
+        return "+".join(
+            metric.name if weight == 1 else f"{_plain(weight)}*{metric.name}" for weight, metric in self.terms
+        )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -120,11 +124,16 @@ class Objective:
 
     def displayed(self, utility: float) -> float:
         """A utility as people read it, in :attr:`unit`: of a metric alone, that metric's value."""
-        return -utility if self._is_shown_negated else utility
+        return 0.0 - utility if self._is_shown_negated else utility
 
     @property
     def _is_shown_negated(self) -> bool:
         return len(self.terms) == 1 and self.metrics[0].direction == "lower"
+
+
+def _plain(weight: float) -> str:
+    """Twelve digits without an exponent, which has a sign of its own."""
+    return np.format_float_positional(weight, precision=12, fractional=False, trim="-")
 
 
 def _signed(weight: float, metric: Metric) -> float:

@@ -24,7 +24,7 @@ def dice_per_class(
         One value per foreground class: None where ``label`` lacks the class, whatever is predicted.
 
     Raises:
-        ValueError: shapes differ, or a label is not below ``class_count``.
+        ValueError: shapes differ, or a label is below 0 or not below ``class_count``.
     """
     confusion = _confusion(prediction, label, class_count)
     overlap, labelled, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -53,6 +53,8 @@ def _confusion(prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_co
     """How many voxels of each class of the label (rows) are predicted as each class (columns)."""
     if prediction.shape != label.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, label {label.shape}")
+    if min(prediction.min(initial=0), label.min(initial=0)) < 0:
+        raise ValueError(f"labels reach down to {min(prediction.min(), label.min())}, expected 0 or more")
     pairs = label.astype(np.intp).ravel() * class_count + prediction.ravel()
     counts = np.bincount(pairs, minlength=class_count**2)
     if counts.size > class_count**2 or int(prediction.max(initial=0)) >= class_count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from lossevo.training.task import TaskSettings
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network says of a whole image; ``fused`` (C, X, Y, Z) are logits, or, by voting, probabilities."""
 
     fused: Tensor
     voting: bool
 
-    @property
+    @cached_property
     def label(self) -> NDArray[np.uint8]:
         """(X, Y, Z): the class of the largest fused output, of equal ones the first."""
         # argmax over an outer axis is ten times slower than max on a CPU.

@@ -31,8 +31,11 @@ def rates_of(settings: TaskSettings, steps: int) -> list[Rates]:
     optimiser = torch.optim.AdamW([weight], lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule: torch.optim.lr_scheduler.LRScheduler
     if settings.schedule == "one_cycle":
+        share = settings.warmup_share
+        if share * steps == 1:  # PyTorch divides by share * steps - 1
+            share *= 1 + 1e-9
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=settings.learning_rate, total_steps=steps, pct_start=settings.warmup_share
+            optimiser, max_lr=settings.learning_rate, total_steps=steps, pct_start=share
         )
     else:
         warmup_steps = max(1, settings.warmup_steps)

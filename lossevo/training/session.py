@@ -188,6 +188,7 @@ class Session:
             raise damaged(problem) from problem
 
     def _load(self, content: Mapping[str, Any]) -> None:
+        self._require_whole(content)
         self._network.load_state_dict(content["network"])
         if self._averaged:
             self._averaged.load_state_dict(content["averaged"])
@@ -196,6 +197,24 @@ class Session:
         self.steps = int(content["steps"])
         self.curve.resume(content["curve"].tolist())
         self.validation_curve = [[*point] for point in content["validation_curve"]]
+
+    def _require_whole(self, content: Mapping[str, Any]) -> None:
+        """Refuse a state whose parts do not fit each other: fused AdamW does not look at shapes.
+
+        Raises:
+            LossevoError: as it says.
+        """
+        steps, moments = int(content["steps"]), content["moments"]
+        if not 0 <= steps <= (self.last_step or steps):
+            raise damaged(f"{steps} steps of {self.last_step}")
+        if len(content["curve"]) != steps:
+            raise damaged(f"{len(content['curve'])} losses of {steps} steps")
+        if moments.keys() != ({*range(len(self._parameters))} if steps else set()):
+            raise damaged(f"moments of {len(moments)} parameters, expected {len(self._parameters)}")
+        for number, of_one in moments.items():
+            shapes = {moment.shape for name, moment in of_one.items() if name != "step"}
+            if shapes != {self._parameters[number].shape}:
+                raise damaged(f"moments of parameter {number} have another shape")
 
     def _identity(self) -> dict[str, Any]:
         """All that decides how the training goes on, by the names that a message uses."""

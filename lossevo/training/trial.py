@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from lossevo.errors import LossevoError, shown
+from lossevo.metrics import parse_metrics
 
 MeasuredOn = Literal["working", "original"]
 
@@ -68,7 +69,7 @@ class Trial:
         grid: where they are measured: ``working`` is the grid at the working spacing, ``original`` each image's own.
 
     Raises:
-        LossevoError: there is no such grid.
+        LossevoError: there is no such grid or metric, or a metric is not called by its name.
     """
 
     loss: Mapping[str, Any]
@@ -80,6 +81,9 @@ class Trial:
     def __post_init__(self) -> None:
         if self.grid not in get_args(MeasuredOn):
             raise LossevoError(f"grid is {shown(self.grid)}, expected one of {', '.join(get_args(MeasuredOn))}")
+        names = tuple(metric.name for metric in parse_metrics(self.metrics)) if self.metrics else ()
+        if names != self.metrics:
+            raise LossevoError(f"metrics are {shown(self.metrics)}, expected the names {', '.join(names)}")
 
     @property
     def identity(self) -> str:

@@ -120,10 +120,10 @@ def test_evaluate(cli, run, cohort):
     arguments = ("--hof", f"{run}:1", "--losses", "cross_entropy", "--data", cohort, "--out", "cmp", "--in-process")
     said = cli("evaluate", *arguments, "--folds", 2, "--steps", 1, "--test-on", "all", "--allow-leakage")
     assert (said.status, said.err) == (0, "")
-    losses = json.loads(Path("cmp/summary.json").read_text())["losses"]
-    by_name = {loss["loss"]: loss for loss in losses}
-    assert by_name["learned:1"]["evolved"]
-    assert by_name["learned:1"]["mean"] == pytest.approx(by_name["cross_entropy"]["mean"], abs=1e-3)
+    summary = json.loads(Path("cmp/summary.json").read_text())
+    assert {loss["loss"]: loss["evolved"] for loss in summary["losses"]} == {"learned:1": True, "cross_entropy": False}
+    dice = {loss["loss"]: loss["mean"] for loss in summary["metrics"][0]["losses"]}
+    assert dice["learned:1"] == pytest.approx(dice["cross_entropy"], abs=1e-3)
 
 
 def test_whom_its_meta_learning_has_seen_is_not_tested_on(cli, run, cohort):

@@ -59,9 +59,10 @@ def finished(arguments: list[object], tmp_path_factory: pytest.TempPathFactory) 
 def test_it_tells_what_it_does_and_what_to_do_next(finished: tuple[Path, str], cohort: Path) -> None:
     folder, out = finished
     assert "Loss network: 2-4-1 elu of margin, target; outer loss dice_ce." in out
-    assert "12 outer steps of 3 tasks, each 2 steps of a U-Net (adam) out of a training of 6; seed 3." in out
+    assert "12 outer steps of 3 tasks, each 2 steps of a U-Net (adam) out of a training of 6; " in out
+    assert "whole trainings by dice; seed 3." in out
     assert re.search(r"\[meta-training 12/12\] outer loss \d\.\d+ → \d\.\d+ \| best learned \d", out)
-    assert "after 6 outer steps: validation Dice" in out
+    assert "after 6 outer steps: validation dice " in out
     assert "Distilled: " in out
     entries = json.loads((folder / "hall_of_fame.json").read_text(encoding="utf-8"))
     rank = next(entry["rank"] for entry in entries if entry["origin"]["kind"] == "metalearned")

@@ -30,12 +30,33 @@ def test_the_verdict_is_first_and_the_rest_is_a_few_lines():
 
 def test_one_seed_says_what_it_cannot_tell():
     text = told(scores(1, 3, 20))
-    assert "one seed does not tell" in text
+    assert text.splitlines()[1].startswith("One training per fold and loss: its luck is counted nowhere")
+    assert "the smallest difference that this comparison could have found is at least 0.0" in text
+    assert "For 0.005 it takes at least " in text
     assert "Signal to noise of the task: not known" in text
 
 
+def test_one_seed_never_says_that_a_difference_could_be_found():
+    assert "could be found" not in told(scores(1, 2, 20, sd=0.001))
+
+
+def test_with_too_few_subjects_for_the_test_nothing_could_be_found():
+    text = told(scores(3, 4, 7, sd=0.001))
+    assert "with 7 subjects and 6 pairs of losses the smallest possible adjusted p is 0.094" in text
+    assert "could have found" not in text
+    assert "could have found" in told(scores(3, 4, 8, sd=0.001))
+
+
+def test_a_best_that_is_not_the_reference_is_doubted_too():
+    networks = np.array([0.04, 0.01, 0.025])[:, np.newaxis] + np.random.default_rng(4).normal(0, 0.001, size=(3, 20))
+    rows = np.stack([np.full((3, 20), 0.5), 0.7 + networks, np.full((3, 20), 0.7)], axis=1)  # l0 is the reference
+    text = told(rows)
+    assert text.startswith("l1 is the best: it can be told apart from all others.")
+    assert "Told apart from l1 by p, yet by less than the smallest difference that could have been found: l2." in text
+
+
 def test_what_half_a_point_needs():
-    assert "For 0.005: " in (text := told(scores(3, 2, 20)))
+    assert "For 0.005 it takes " in (text := told(scores(3, 2, 20)))
     assert "more)" in text
 
 

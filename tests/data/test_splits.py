@@ -218,3 +218,7 @@ class TestInsideFold:
     def test_what_is_no_fold(self, text):
         with pytest.raises(LossevoError, match="expected which one out of how many, as in 2/5"):
             Fold.parse(text)
+
+    def test_a_fold_beyond_the_last(self):
+        with pytest.raises(ValueError, match="there is no fold 5 of 3"):
+            Fold(5, 3)

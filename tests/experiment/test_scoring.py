@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,7 +41,22 @@ def test_a_failed_training_scores_what_a_prediction_of_nothing_scores(objective)
     nothing = {
         metric: {case: {"vertebra": values[metric]} for case, values in found.items()} for metric in scoring.metrics
     }
-    assert scoring.worst == scoring.utility(None) == pytest.approx(scoring.utility(measurement(nothing)), abs=1e-12)
+    assert scoring.worst == scoring.utility(None) == scoring.utility(measurement(nothing))
+
+
+def test_with_many_classes_and_cases_it_is_the_same_number_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        volumes = []
+        for case in range(rng.integers(1, 6)):
+            one = volume(str(case), tuple(rng.integers(5, 12, size=3)))
+            volumes.append(replace(one, label=rng.integers(0, 6, one.label.shape).astype(np.uint8)))
+        scoring = Scoring.of("hd95", volumes)
+        values = {}
+        for one in volumes:
+            found = evaluate(np.zeros_like(one.label), one.label, one.spacing_mm, "hd95", range(1, 6))
+            values[one.case_id] = {str(name): of_class["hd95"] for name, of_class in found.items()}
+        assert scoring.utility(measurement({"hd95": values})) == scoring.worst
 
 
 def test_of_dice_everything_is_as_ever():

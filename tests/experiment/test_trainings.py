@@ -54,7 +54,6 @@ class TestOrder:
         submit(ordered, *range(8))
         assert scores(*taken) == scores(*(ordered.take() for _ in range(8)))
         assert executor.delivered != sorted(executor.delivered)
-        assert trainings.in_flight == 0
 
     def test_each_arrival_is_told_of_at_once(self, ledger):
         arrived: list[Outcome] = []
@@ -64,13 +63,6 @@ class TestOrder:
         for _ in range(4):
             assert trainings.take().outcome in arrived
         assert len(arrived) == trainings.computed == 4
-
-    def test_in_flight_counts_what_was_not_taken(self, ledger):
-        trainings = OrderedTrainings(ledger, SyntheticExecutor)
-        submit(trainings, 0, 1, 2)
-        assert trainings.in_flight == 3
-        trainings.take()
-        assert trainings.in_flight == 2
 
 
 class TestLedger:

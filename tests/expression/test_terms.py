@@ -29,6 +29,8 @@ def rests(text: str) -> list[str]:
         ("class_mean(mean(y * (p + m)))", []),
         ("class_mean(log(mean(p + m)))", []),
         ("class_mean(mean(t * (p + m)))", []),
+        # whether a class is present is decided per image or for the batch by all that is reduced below
+        ("present_mean(batch_mean(p * p) + mean(p * y))", []),
         # without p a number would stand where a region is reduced
         ("class_mean(mean(p) + 2.0 * t)", []),
         # equal ones once

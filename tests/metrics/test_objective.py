@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossevo.errors import LossevoError
-from lossevo.metrics import FieldOfView, Objective
+from lossevo.metrics import FieldOfView, Objective, parse_metric
 
 VIEW = FieldOfView((3, 4), (10.0, 10.0))  # diagonal 50 mm
 VALUES = {"dice": 0.8, "nsd@2mm": 0.9, "hd95": 6.0}
@@ -93,3 +93,16 @@ def test_texts_that_are_no_objective(text: str, message: str):
     with pytest.raises(LossevoError, match=message) as refusal:
         Objective.parse(text)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("weight", [1e-6, 0.00005, 0.1, 1 / 3, 123456.789, 1e6])
+def test_the_name_of_any_weight_is_an_objective(weight: float) -> None:
+    objective = Objective.parse(f"dice+{weight:.15f}*hd95")
+    (one, dice), (read, hd95) = Objective.parse(objective.name).terms
+    assert (one, dice, hd95) == (1.0, parse_metric("dice"), parse_metric("hd95"))
+    assert read == pytest.approx(weight)
+    assert Objective.parse(objective.name).name == objective.name
+
+
+def test_a_distance_of_nothing_is_no_negative_number() -> None:
+    assert str(Objective.parse("hd95").displayed(-0.0)) == "0.0"

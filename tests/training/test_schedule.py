@@ -31,3 +31,12 @@ def test_constant_rises_to_its_peak_and_stays(warmup_steps: int) -> None:
 def test_a_longer_constant_training_begins_with_the_rates_of_a_shorter_one(steps: int) -> None:
     settings = TaskSettings(schedule="constant", warmup_steps=5)
     assert rates_of(settings, 100)[:steps] == rates_of(settings, steps)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.1, 10), (0.2, 5), (0.25, 4), (0.5, 2), (0.05, 20), (0.04, 25)])
+def test_a_warm_up_of_one_step_begins_low_and_then_falls(share: float, steps: int) -> None:
+    rates = [rate.learning_rate for rate in rates_of(TaskSettings(warmup_share=share), steps)]
+    peak = TaskSettings().learning_rate
+    assert rates[0] == pytest.approx(peak / 25)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert all(0 < rate <= peak for rate in rates)

@@ -284,6 +284,11 @@ def test_damaged_and_foreign_bytes_are_refused_in_one_line_and_run_nothing(state
     lacking = {key: value for key, value in known["content"].items() if key != "moments"}
     foreign = {**known["content"], "network": {"weight": torch.zeros(3)}}
     harmful = tmp_path / "harm"
+
+    def changed(**parts: object) -> bytes:
+        return saved({**known, "content": {**known["content"], **parts}})
+
+    moments = known["content"]["moments"]
     session = Session(request(), trainer())
     for wrong in (
         b"",
@@ -295,6 +300,12 @@ def test_damaged_and_foreign_bytes_are_refused_in_one_line_and_run_nothing(state
         saved({**known, "content": lacking}),
         saved({**known, "content": foreign}),
         saved({**known, "identity": None}),
+        changed(steps=-2),
+        changed(steps=1),
+        changed(steps=99, curve=torch.zeros(99)),
+        changed(moments={}),
+        changed(moments={**moments, 0: {**moments[0], "exp_avg": torch.zeros(1)}}),
+        changed(curve=torch.zeros(0)),
         saved({**known, "harm": Harmful(harmful)}),
         pickle.dumps(Harmful(harmful)),
     ):

@@ -59,3 +59,16 @@ def test_its_identity_is_over_all_of_it_and_nothing_else():
 def test_what_makes_no_sense_is_refused(make: Any, complaint: str):
     with pytest.raises(LossevoError, match=complaint):
         make()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (("dicee",), "unknown metric 'dicee'"),
+        (("nsd@2.0mm",), r"metrics are .*, expected the names nsd@2mm"),
+        (("dice", "dice"), "given twice"),
+    ],
+)
+def test_metrics_are_checked_before_anything_is_trained(metrics: tuple[str, ...], message: str) -> None:
+    with pytest.raises(LossevoError, match=message):
+        Trial({"name": "dice"}, Fidelity(1, 0, Split(("a",), ("b",))), metrics=metrics)

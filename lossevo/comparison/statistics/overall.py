@@ -28,7 +28,10 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is None needs more losses, subjects or seeds; see the function that makes it."""
+    """What is None needs more losses, subjects or seeds; see the function that makes it.
+
+    ``from_best`` is the power of the pairs of the loss with the best mean, by the other loss.
+    """
 
     reference: str
     rope: float
@@ -37,6 +40,7 @@ class Statistics:
     ranking: Ranking | None
     pairs: tuple[Pair, ...]
     against: dict[str, Against]
+    from_best: dict[str, PairPower | None]
     signal_to_noise: SignalToNoise | None
 
 
@@ -56,8 +60,13 @@ def statistics_of(
     those of one were segmented by the same network. Without it they are all in one.
 
     Raises:
-        ValueError: no loss or subject, other losses or subjects in another seed, or a value that is no finite number.
+        ValueError: no seed, loss or subject, a negative rope, other losses or subjects in another seed, or a value that
+            is no finite number.
     """
+    if not by_seed:
+        raise ValueError("no seed has a score")
+    if rope < 0:
+        raise ValueError(f"rope is {rope}; give a number from 0 up")
     tables = [score_table(scores, higher_is_better=higher_is_better) for scores in by_seed.values()]
     first = tables[0]
     if any((table.losses, table.subjects) != (first.losses, first.subjects) for table in tables):
@@ -67,11 +76,16 @@ def statistics_of(
     pairs = all_pairs(mean, rope=rope, seed=seed)
     place = first.losses.index(reference)
     fold_of = [folds[subject] for subject in first.subjects] if folds else None
+
+    def power(one: int, other: int) -> PairPower | None:
+        return pair_power(utilities[:, one] - utilities[:, other], rope, fold_of)
+
+    best = mean.by_mean[0]
     against = {
         loss: Against(
             false_claim=false_claim_probability(mean.utilities[place] - mean.utilities[other]),
             relevance=relevance(mean.utilities[place] - mean.utilities[other], rope),
-            power=pair_power(utilities[:, place] - utilities[:, other], rope, fold_of),
+            power=power(place, other),
         )
         for other, loss in enumerate(first.losses)
         if loss != reference
@@ -84,5 +98,6 @@ def statistics_of(
         ranking=rank_distribution(mean, seed=seed),
         pairs=pairs,
         against=against,
+        from_best={loss: power(best, other) for other, loss in enumerate(first.losses) if other != best},
         signal_to_noise=signal_to_noise(by_seed),
     )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from lossevo.comparison.statistics.table import Array, Scores, score_table
+from lossevo.comparison.statistics.table import TIE_DECIMALS, Array, Scores, score_table
 
 POWER = 0.8
 ALPHA = 0.05
@@ -61,7 +61,8 @@ class SignalToNoise:
 
     Attributes:
         between: standard deviation over losses of their mean over subjects and seeds.
-        within: over seeds of the mean over subjects, pooled over losses; None with one seed.
+        within: over seeds of the mean over subjects, pooled over losses, less what a seed does to all losses alike;
+            None with one seed.
         ratio: the first by the second; None with one seed, or where seeds make no difference.
         seeds: number of seeds.
     """
@@ -115,11 +116,15 @@ def signal_to_noise(by_seed: Mapping[int, Scores]) -> SignalToNoise | None:
     Nothing is taken off ``between``: by noise alone the ratio is about 1/√seeds.
     """
     means = np.array([score_table(scores).utilities.mean(axis=1) for scores in by_seed.values()])
+    means = np.round(means, TIE_DECIMALS)
     seeds, losses = means.shape
     if losses < 2:
         return None
     between = float(means.mean(axis=0).std(ddof=1))
-    within = math.sqrt(float(means.var(axis=0, ddof=1).mean())) if seeds > 1 else None
+    within = None
+    if seeds > 1:
+        alone = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
+        within = math.sqrt(round(float((alone**2).sum()), 2 * TIE_DECIMALS) / ((seeds - 1) * (losses - 1)))
     return SignalToNoise(between, within, between / within if within else None, seeds)
 
 

@@ -75,3 +75,17 @@ def test_one_loss(table):
 def test_one_subject(table):
     (pair,) = all_pairs(table([[0.2], [0.1]]), rope=0.005, seed=0)
     assert (pair.difference, pair.ci_low, pair.p, pair.false_claim, pair.relevance) == (0.1, None, 1.0, None, None)
+
+
+def test_a_mean_that_one_failed_training_decides_is_no_best(table):
+    """l0 has the better mean by two subjects whose training with the other failed, and is worse for the other 18."""
+    other = np.full(20, 0.8) + np.linspace(0, 0.01, 20)
+    first = other - np.linspace(0.004, 0.006, 20)
+    other[:2] = 0.0
+    (pair,) = all_pairs(table([first, other]), rope=0, seed=0)
+    assert (pair.better, pair.told_apart, pair.contradicts) == ("a", False, True)
+    assert pair.p_holm < 0.05
+    assert pair.rank_biserial < 0
+    told = verdict((pair,))
+    assert told.startswith("This loss cannot be told apart from the best, a: b.")
+    assert "Means and ranks disagree: most subjects speak for b, against a" in told

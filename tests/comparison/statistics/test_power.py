@@ -149,6 +149,12 @@ class TestSignalToNoise:
         by_seed = {seed: {f"l{n}": {"x": rng.normal()} for n in range(2000)} for seed in range(4)}
         assert signal_to_noise(by_seed).ratio == pytest.approx(0.5, rel=0.05)
 
+    def test_what_a_seed_does_to_all_losses_alike_is_no_noise(self):
+        rng = np.random.default_rng(11)
+        alike = rng.normal(0, 5, size=4)
+        by_seed = {seed: {f"l{n}": {"x": alike[seed] + rng.normal()} for n in range(2000)} for seed in range(4)}
+        assert signal_to_noise(by_seed).ratio == pytest.approx(0.5, rel=0.05)
+
     def test_one_seed_has_no_noise(self):
         found = signal_to_noise({0: {"a": {"x": 0.1}, "b": {"x": 0.3}}})
         assert found.within is found.ratio is None
@@ -157,6 +163,11 @@ class TestSignalToNoise:
     def test_seeds_that_make_no_difference(self):
         scores = {"a": {"x": 0.1}, "b": {"x": 0.3}}
         found = signal_to_noise({0: scores, 1: scores})
+        assert (found.within, found.ratio) == (0.0, None)
+
+    def test_seeds_that_differ_by_rounding_make_no_difference(self):
+        scores = {"a": {"x": 0.1 + 0.2}, "b": {"x": 0.7}}
+        found = signal_to_noise({0: scores, 1: {"a": {"x": 0.3}, "b": {"x": 0.7}}})
         assert (found.within, found.ratio) == (0.0, None)
 
     def test_one_loss(self):

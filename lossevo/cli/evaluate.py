@@ -84,6 +84,15 @@ def evaluate(
             show_default="original",
         ),
     ] = None,
+    checkpoints: Annotated[
+        int | None,
+        typer.Option(
+            "--checkpoints",
+            min=1,
+            help="Validate so often in a training, evenly spaced: several tell how fast each loss trains.",
+            show_default="1, at the end",
+        ),
+    ] = None,
     rope: Annotated[
         str | None,
         typer.Option(
@@ -124,8 +133,9 @@ def evaluate(
     of the evolved losses have never seen; everybody else is only trained on. Cohort, labels, spacing and task that are
     not given are those of the runs that the losses come from. With no run and no --data the embedded phantom is used.
     Writes cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, summary.json, table.md, scores for other tools
-    as challenger.csv and claims_reloaded.csv, and the folds as splits_final.json; of losses that adapt trajectories.csv
-    and figures/trajectory-LOSS.png and .svg.
+    as challenger.csv and claims_reloaded.csv, and the folds as splits_final.json; with several classes structures.csv;
+    with --checkpoints speed.csv, curves.csv and figures/learning-curves.png; of losses that adapt trajectories.csv and
+    figures/trajectory-LOSS.png and .svg.
 
     \b
     Examples:
@@ -137,6 +147,7 @@ def evaluate(
       lossevo evaluate --losses dice_ce --hof runs/f1 --hof runs/f2 --hof runs/f3 --out nested
       lossevo evaluate --data DIR --losses dice_ce --hof runs/mine:1 --ablate --seeds 3 --out parts
       lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
+      lossevo evaluate --data DIR --losses all --checkpoints 10 --out speed
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --resume cmp
     """
@@ -163,6 +174,7 @@ def evaluate(
         "--allow-leakage": allow_leakage or None,
         "--metrics": metrics,
         "--grid": grid,
+        "--checkpoints": checkpoints,
         "--rope": rope,
         "--registry": registry,
         "--labels": labels,
@@ -200,6 +212,7 @@ def evaluate(
             allow_leakage,
             metrics,
             grid,
+            checkpoints,
             rope,
             registry,
             options.label_scheme(labels, levels),
@@ -219,6 +232,11 @@ def evaluate(
         from lossevo.report.trajectory_figures import trajectory_pictures
 
         write_pictures(trajectory_pictures(report.trajectories), comparison.folder / "figures")
+    if report.speeds:
+        from lossevo.report.curve_figures import curve_picture
+        from lossevo.report.files import write_pictures
+
+        write_pictures([curve_picture(report.speeds)], comparison.folder / "figures")
     if as_json:
         print_json(to_document(report))
     else:
@@ -242,6 +260,7 @@ def _configuration(
     allow_leakage: bool,
     metrics: str | None,
     grid: Literal["original", "working"] | None,
+    checkpoints: int | None,
     rope: str | None,
     registry: Path | None,
     labels: LabelScheme | None,
@@ -275,6 +294,7 @@ def _configuration(
         spacing_mm=spacing,
         metrics=DEFAULT_METRICS if metrics is None else metrics,
         grid=grid or "original",
+        checkpoints=checkpoints or 1,
         rope=rope,
         registry=registry,
     )
@@ -316,7 +336,7 @@ def _describe(screen: Console, comparison: Comparison) -> None:
 
 def _print(screen: Console, comparison: Comparison, report: Report) -> None:
     from lossevo.cli.tables import rows_table
-    from lossevo.comparison import claim_rows, comparison_rows, summary_rows, verdicts
+    from lossevo.comparison import claim_rows, comparison_rows, speed_rows, summary_rows, verdicts
 
     main = report.main
     screen.print(f"\n{report.title}", highlight=False, markup=False)
@@ -333,9 +353,14 @@ def _print(screen: Console, comparison: Comparison, report: Report) -> None:
         screen.print(rows_table(claim_rows(report, main)))
     for sentence in verdicts(report):
         screen.print(sentence, highlight=False, markup=False)
+    if report.speeds:
+        screen.print("Training speed: steps to a share of the best hand-crafted loss's final Dice", highlight=False)
+        screen.print(rows_table(speed_rows(report)))
     for note in report.notes:
         screen.print(f"- {note}", style="dim", highlight=False, markup=False)
-    more = ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
+    more = ", structures.csv" if report.structures else ""
+    more += ", speed.csv, curves.csv, figures/learning-curves.png" if report.speeds else ""
+    more += ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
     screen.print(
         f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, "
         f"challenger.csv, claims_reloaded.csv, summary.json{more}",

@@ -15,10 +15,12 @@ from lossevo.comparison.report import LossResult, LossScore, MetricResult, PairR
 from lossevo.comparison.result_files import to_document
 from lossevo.comparison.run_settings import cohort_of_runs
 from lossevo.comparison.specs import contenders_with_specs, read_specs
-from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, summary_rows, verdicts
+from lossevo.comparison.speed import Speed
+from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, speed_rows, summary_rows, verdicts
 from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
+    "Speed",
     "Contender",
     "SearchRecord",
     "contenders_from",
@@ -43,6 +45,7 @@ __all__ = [
     "claim_rows",
     "comparison_rows",
     "markdown",
+    "speed_rows",
     "summary_rows",
     "verdicts",
     "to_document",

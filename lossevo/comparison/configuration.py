@@ -91,6 +91,7 @@ def configure(
     metrics: str | Iterable[str] = DEFAULT_METRICS,
     rope: str | None = None,
     grid: MeasuredOn = "original",
+    checkpoints: int = 1,
     registry: Path | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``folds`` not given are 3, or those of nested searches. ``steps`` not given
@@ -101,7 +102,8 @@ def configure(
     top of the task. ``splits`` takes the place of ``folds``: nnU-Net's ``splits_final.json``, or ``"cohort"`` for the
     folds that the data set itself states. ``metrics`` are measured, and the first is the main one: it orders the losses
     and chooses the reference. ``grid`` is the one that they are measured on: each image's own, or that of the working
-    spacing. ``rope`` states the largest differences without practical relevance
+    spacing. ``checkpoints`` is how often a training is validated, at evenly spaced steps: several tell how fast losses
+    train. ``rope`` states the largest differences without practical relevance
     (:func:`~lossevo.comparison.ropes.parse_ropes`). ``registry`` is a file that counts how often subjects were looked
     at (:mod:`lossevo.comparison.earlier`).
 
@@ -113,7 +115,13 @@ def configure(
     folds = _fold_count(contenders, folds, splits)
     task = task or setting_of_runs(contenders, "task", steps) or TaskSettings()
     steps = 2 * task.budget_steps if steps is None else steps
-    for option, value, least in (("steps", steps, 1), ("folds", folds, 2), ("seeds", seeds, 1), ("seed", seed, 0)):
+    for option, value, least in (
+        ("steps", steps, 1),
+        ("folds", folds, 2),
+        ("seeds", seeds, 1),
+        ("seed", seed, 0),
+        ("checkpoints", checkpoints, 1),
+    ):
         if value < least:
             raise LossevoError(f"--{option} is {value}; give at least {least}")
     try:
@@ -134,7 +142,7 @@ def configure(
         cohort=cohort.model_copy(update={"path": cohort.path.resolve()}) if cohort.path else cohort,
         labels=labels or setting_of_runs(contenders, "labels") or MERGED,
         spacing_mm=spacing_mm or setting_of_runs(contenders, "spacing_mm"),
-        task=updated(task, "--steps", budget_steps=steps, validations=1),
+        task=updated(task, "--steps", budget_steps=steps, validations=checkpoints),
         folds=folds,
         seeds=seeds,
         seed=seed,

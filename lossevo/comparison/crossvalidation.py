@@ -11,6 +11,8 @@
     summary.csv, comparisons.csv, summary.json, table.md       the report, when all trainings are done
     pairs.csv, ranks.csv                                       all pairs of losses, and their ranks; likewise
     challenger.csv, claims_reloaded.csv                        scores for other tools; likewise
+    structures.csv       scores of each class alone, if there are several; likewise
+    speed.csv, curves.csv                                      how fast losses train, with several checkpoints; likewise
     trajectories.csv     what moved in losses that adapt, if there are any; likewise (their figures: lossevo.report)
 
 Every loss is trained with the same folds, initial weights, batches and steps. Of a fold's test subjects nothing is
@@ -40,6 +42,8 @@ from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
 from lossevo.comparison.score_tables import challenger_csv, claims_reloaded_csv
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
+from lossevo.comparison.speed import LearningCurve, curves_csv, speed_csv
+from lossevo.comparison.structures import structures_csv
 from lossevo.comparison.tables import markdown
 from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
 from lossevo.data import (
@@ -211,20 +215,23 @@ class Comparison:
             warnings.simplefilter("ignore", MetricWarning)  # of tolerances it was warned when the folder was made
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             try:
-                scores, failures, trajectories = self._train(trainings, listener)
+                scores, failures, trajectories, curves = self._train(trainings, listener)
             finally:
                 trainings.close()
-            report = make_report(scores, self.config.contenders, self.plan, self._protocol(), failures, trajectories)
-            self._write(scores, report)
+            report = make_report(
+                scores, self.config.contenders, self.plan, self._protocol(), failures, trajectories, curves
+            )
+            self._write(scores, report, curves)
         return report
 
     def _train(
         self, trainings: OrderedTrainings, listener: Listener
-    ) -> tuple[list[CaseScore], Failures, list[LossTrajectory]]:
+    ) -> tuple[list[CaseScore], Failures, list[LossTrajectory], list[LearningCurve]]:
         schedule = self.schedule
         scores: list[CaseScore] = []
         failures: Failures = {}
         trajectories: list[LossTrajectory] = []
+        curves: list[LearningCurve] = []
         done, table = 0, to_csv((), self.config.measured)
 
         def tell(kind: str, message: str) -> None:
@@ -259,6 +266,8 @@ class Comparison:
             rows_of_training = self._scores(planned, taken.outcome.status, measurement)
             scores += rows_of_training
             table += to_csv(rows_of_training, self.config.measured, header=False)
+            points = tuple((int(step), dice) for step, dice in measurement.validation_curve) if measurement else ()
+            curves.append(LearningCurve(planned.contender.name, planned.fold, planned.seed, points))
             if measurement is None:
                 message = taken.problem
                 failures[planned.contender.name, planned.fold, planned.seed] = message
@@ -272,7 +281,7 @@ class Comparison:
             if not taken.replayed:
                 write_text(self.folder / "cases.csv", table)
             tell("replayed" if taken.replayed else "training", f"{planned}: {message}")
-        return scores, failures, trajectories
+        return scores, failures, trajectories, curves
 
     def _scores(self, planned: PlannedTraining, status: Status, measurement: Measurement | None) -> list[CaseScore]:
         tested = set(planned.trial.fidelity.split.validate)
@@ -310,7 +319,7 @@ class Comparison:
             earlier=read_earlier(self.folder),
         )
 
-    def _write(self, scores: list[CaseScore], report: Report) -> None:
+    def _write(self, scores: list[CaseScore], report: Report, curves: list[LearningCurve]) -> None:
         metrics = self.config.measured
         write_text(self.folder / "cases.csv", to_csv(scores, metrics))
         write_text(self.folder / "summary.csv", result_files.summary_csv(report))
@@ -321,6 +330,11 @@ class Comparison:
         write_text(self.folder / "claims_reloaded.csv", claims_reloaded_csv(scores, metrics))
         write_text(self.folder / "table.md", markdown(report))
         write_json(self.folder / "summary.json", result_files.to_document(report))
+        if report.structures:
+            write_text(self.folder / "structures.csv", structures_csv(report.structures))
+        if report.speeds:
+            write_text(self.folder / "speed.csv", speed_csv(report.speeds))
+            write_text(self.folder / "curves.csv", curves_csv(curves))
         if report.trajectories:
             write_text(self.folder / "trajectories.csv", trajectories_csv(report.trajectories))
 

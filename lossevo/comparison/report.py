@@ -14,6 +14,7 @@ from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.notes import Failures, leakage_told, notes_of
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.scores import CaseScore, FalseAlarms, false_alarms, seed_scores, subject_scores
+from lossevo.comparison.speed import LearningCurve, Speed, speeds
 from lossevo.comparison.statistics import (
     Against,
     Mean,
@@ -24,6 +25,7 @@ from lossevo.comparison.statistics import (
     paired_difference,
     statistics_of,
 )
+from lossevo.comparison.structures import StructureScore, structure_scores
 from lossevo.comparison.trajectories import LossTrajectory
 from lossevo.metrics import Metric
 
@@ -91,7 +93,9 @@ class Report:
 
     ``results`` are those of the metrics, the main one first: it orders ``losses``, the best mean first, and chooses the
     ``reference`` if no loss is evolved. ``leakage`` is empty, or the sentence that every output must repeat. ``notes``
-    are for the reader of the tables. ``trajectories`` are those of losses that adapt, a training each, in order.
+    are for the reader of the tables. ``structures`` are the scores of each class alone, if there are several.
+    ``speeds`` are those of losses, if trainings were validated on their way. ``trajectories`` are those of losses that
+    adapt, a training each, in order.
     """
 
     protocol: Protocol
@@ -100,6 +104,8 @@ class Report:
     results: tuple[MetricResult, ...]
     leakage: str
     notes: tuple[str, ...]
+    structures: tuple[StructureScore, ...] = ()
+    speeds: tuple[Speed, ...] = ()
     trajectories: tuple[LossTrajectory, ...] = ()
 
     @property
@@ -124,6 +130,7 @@ def make_report(
     protocol: Protocol,
     failures: Failures,
     trajectories: Sequence[LossTrajectory] = (),
+    curves: Sequence[LearningCurve] = (),
 ) -> Report:
     """Evaluate the scores of a finished comparison.
 
@@ -147,6 +154,8 @@ def make_report(
         results,
         leakage_told(plan),
         notes_of(scores, contenders, protocol, failures, [result.statistics for result in results]),
+        structure_scores(scores, protocol.metrics),
+        speeds(curves, {contender.name for contender in contenders if not contender.evolved}),
         tuple(trajectories),
     )
 

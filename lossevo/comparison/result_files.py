@@ -76,6 +76,10 @@ def to_document(report: Report) -> dict[str, Any]:
         "losses": list(_losses(report)),
         "reference": report.reference,
         "metrics": [_metric(report, result) for result in report.results],
+        "speed": [
+            {**asdict(speed), "steps_to": {f"{share:g}": step for share, step in speed.steps_to.items()}}
+            for speed in report.speeds
+        ],
         "notes": [*([report.leakage] if report.leakage else []), *report.notes],
     }
 
@@ -88,6 +92,7 @@ def _metric(report: Report, result: MetricResult) -> dict[str, Any]:
         "comparisons": [_pair(report, pair) for pair in result.pairs],
         "findings": list(result.findings),
         "statistics": _statistics(result),
+        "structures": [asdict(one) for one in report.structures if one.metric == result.metric.name],
     }
 
 

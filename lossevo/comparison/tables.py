@@ -14,6 +14,10 @@ from lossevo.metrics import Metric
 Row = Mapping[str, str]
 
 _LEAKAGE_MARK = " (leakage)"
+_SPEED_NOTE = (
+    "Steps to a share of the best hand-crafted loss's final Dice, of the mean over folds and seeds at the working "
+    "spacing. With the one-cycle schedule all losses rise late, as its learning rate falls."
+)
 
 
 def summary_rows(report: Report) -> list[Row]:
@@ -77,6 +81,37 @@ def claim_rows(report: Report, result: MetricResult) -> list[Row]:
     ]
 
 
+def structure_rows(report: Report, result: MetricResult) -> list[Row]:
+    """One row per loss: its mean in one metric on each class alone; nothing if there is one class."""
+    found = {(one.class_name, one.loss): one for one in report.structures if one.metric == result.metric.name}
+    classes = list(dict.fromkeys(name for name, _ in found))
+    if not classes:
+        return []
+    return [
+        {
+            "loss": _shown(report)[score.loss],
+            **{name: f"{found[name, score.loss].mean:.{_decimals(result.metric)}f}" for name in classes},
+        }
+        for score in result.losses
+    ]
+
+
+def speed_rows(report: Report) -> list[Row]:
+    """One row per loss: how fast it trains; nothing if trainings were validated at their end alone."""
+    return [
+        {
+            "loss": _shown(report)[speed.loss],
+            "mean Dice over the steps": f"{speed.area:.3f}",
+            **{
+                f"steps to {100 * share:g} %": "–" if step is None else str(step)
+                for share, step in speed.steps_to.items()
+            },
+            "Dice at the end": f"{speed.curve[-1][1]:.3f}",
+        }
+        for speed in report.speeds
+    ]
+
+
 def verdicts(report: Report) -> list[str]:
     """What each metric but the main one says, in a sentence."""
     return [f"By {result.metric.label}: {result.findings[0]}" for result in report.results[1:] if result.findings]
@@ -97,6 +132,11 @@ def markdown(report: Report) -> str:
                 _markdown_table(comparison_rows(report, result)),
                 _markdown_table(claim_rows(report, result)),
             ]
+    for result in report.results:
+        if rows := structure_rows(report, result):
+            parts += [f"## {_escaped(result.metric.heading)} of each structure", _markdown_table(rows)]
+    if report.speeds:
+        parts += ["## Training speed", _SPEED_NOTE, _markdown_table(speed_rows(report))]
     formulas = "\n".join(f"- **{_escaped(r.loss)}**: `{r.formula}` ({_escaped(r.origin)})" for r in report.losses)
     notes = "\n".join(f"- {_escaped(note)}" for note in (*([report.leakage] if report.leakage else []), *report.notes))
     return "\n\n".join([*parts, "## Losses", formulas, "## Notes", notes]) + "\n"

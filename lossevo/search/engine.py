@@ -386,7 +386,7 @@ class Search:
 
     def _tell_best(self) -> None:
         best = self._entries[0]
-        self._tell("best", f"{best.id} leads with {best.objective} {best.score:.4f}: {best.unicode}")
+        self._tell("best", f"{best.id} leads with {self.scoring.objective.title} {best.score:.4f}: {best.unicode}")
 
     def _tell(self, kind: str, message: str) -> None:
         self.listener(Event(kind, message, self.progress()))

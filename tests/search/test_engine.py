@@ -498,7 +498,7 @@ class TestHallOfFame:
         assert [event.kind for event in confirmation].count("best") == 1
         told = confirmation[-1]
         assert told.progress.done == told.progress.total
-        assert told.message.startswith(f"{found.entries[0].id} leads with {found.entries[0].score:.4f}")
+        assert told.message.startswith(f"{found.entries[0].id} leads with Dice {found.entries[0].score:.4f}")
         standing = [event.progress.best_score for event in confirmation[:-1]]
         assert standing == standing[:1] * len(standing)
         for entries in found.written:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -116,6 +116,14 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="New folder for the comparison.", show_default=False)
     ] = None,
+    combine: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--combine",
+            help="Train nothing: rank the losses over finished comparisons of several cohorts. Once for each folder.",
+            show_default=False,
+        ),
+    ] = None,
     workers: options.Workers = None,
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = None,
@@ -149,6 +157,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
       lossevo evaluate --data DIR --losses all --checkpoints 10 --out speed
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
+      lossevo evaluate --combine cmp-spine --combine cmp-hippocampus --out consensus
       lossevo evaluate --resume cmp
     """
     from lossevo.cli.tables import console
@@ -182,6 +191,10 @@ def evaluate(
         "--spacing": spacing,
         "--out": out,
     }
+    if combine:
+        others = {option: value for option, value in given.items() if option != "--out"}
+        _combine(screen, combine, out, {**others, "--resume": resume}, as_json)
+        return
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     options.check_retry(resume, retry_failed)
@@ -241,6 +254,33 @@ def evaluate(
         print_json(to_document(report))
     else:
         _print(screen, comparison, report)
+
+
+def _combine(
+    screen: Console, folders: Sequence[Path], out: Path | None, others: Mapping[str, object], as_json: bool
+) -> None:
+    """Rank losses over comparisons that have ended."""
+    from lossevo.cli.tables import rows_table
+    from lossevo.comparison import consensus, consensus_document, consensus_rows, read_compared, write_consensus
+
+    if changed := [option for option, value in others.items() if value is not None]:
+        raise LossevoError(f"{', '.join(changed)} cannot be given with --combine, which trains nothing; leave it out")
+    if out is not None:
+        options.new_place(out)
+    found = consensus([read_compared(folder) for folder in folders])
+    if out is not None:
+        write_consensus(found, out)
+    if as_json:
+        print_json(consensus_document(found))
+        return
+    for result in found.metrics:
+        screen.print(f"\n{result.metric.heading}: rank (mean) on each cohort", highlight=False)
+        screen.print(rows_table(consensus_rows(found, result)))
+    screen.print(found.finding, highlight=False)
+    if found.left_out:
+        screen.print(f"Not in all comparisons, or not the same loss: {', '.join(found.left_out)}.", highlight=False)
+    if out is not None:
+        screen.print(f"\nWritten to {out}: consensus.md, consensus.csv, agreement.csv, consensus.json", highlight=False)
 
 
 def _configuration(

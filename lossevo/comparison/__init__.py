@@ -6,6 +6,14 @@ from __future__ import annotations
 
 from lossevo.comparison.ablation import with_ablations
 from lossevo.comparison.configuration import DEFAULT_METRICS, ComparisonConfig, configure, read_config
+from lossevo.comparison.consensus import (
+    Consensus,
+    consensus,
+    consensus_document,
+    consensus_rows,
+    read_compared,
+    write_consensus,
+)
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.leakage import FoldPlan, plan_folds
@@ -21,6 +29,7 @@ from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
     "Speed",
+    "Consensus",
     "Contender",
     "SearchRecord",
     "contenders_from",
@@ -32,6 +41,11 @@ __all__ = [
     "ComparisonConfig",
     "DEFAULT_METRICS",
     "configure",
+    "consensus",
+    "consensus_document",
+    "consensus_rows",
+    "read_compared",
+    "write_consensus",
     "read_config",
     "FoldPlan",
     "plan_folds",

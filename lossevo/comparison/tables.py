@@ -119,7 +119,7 @@ def verdicts(report: Report) -> list[str]:
 
 def markdown(report: Report) -> str:
     """The text of ``table.md``."""
-    parts = [f"# {_escaped(report.title)}", _markdown_table(summary_rows(report))]
+    parts = [f"# {_escaped(report.title)}", markdown_table(summary_rows(report))]
     for result in report.results:
         if not result.findings and not result.pairs:
             continue
@@ -129,14 +129,14 @@ def markdown(report: Report) -> str:
         if result.pairs:
             parts += [
                 f"{_escaped(report.reference)} against the others, paired by subject:",
-                _markdown_table(comparison_rows(report, result)),
-                _markdown_table(claim_rows(report, result)),
+                markdown_table(comparison_rows(report, result)),
+                markdown_table(claim_rows(report, result)),
             ]
     for result in report.results:
         if rows := structure_rows(report, result):
-            parts += [f"## {_escaped(result.metric.heading)} of each structure", _markdown_table(rows)]
+            parts += [f"## {_escaped(result.metric.heading)} of each structure", markdown_table(rows)]
     if report.speeds:
-        parts += ["## Training speed", _SPEED_NOTE, _markdown_table(speed_rows(report))]
+        parts += ["## Training speed", _SPEED_NOTE, markdown_table(speed_rows(report))]
     formulas = "\n".join(f"- **{_escaped(r.loss)}**: `{r.formula}` ({_escaped(r.origin)})" for r in report.losses)
     notes = "\n".join(f"- {_escaped(note)}" for note in (*([report.leakage] if report.leakage else []), *report.notes))
     return "\n\n".join([*parts, "## Losses", formulas, "## Notes", notes]) + "\n"
@@ -199,7 +199,8 @@ def _interval(found: Mean | PairedDifference, decimals: int, sign: str = "") -> 
     return "–" if low is None or high is None else f"[{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
 
 
-def _markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Rows of text in Markdown: the first column to the left, the others to the right."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     header, *body = [f"| {' | '.join(map(_escaped, cells))} |" for cells in lines]
     rule = "| --- |" + " --: |" * (len(rows[0]) - 1)

@@ -227,3 +227,31 @@ def test_empty_labels(cli, tmp_path):
     summary = json.loads(Path("cmp/summary.json").read_text())
     assert [loss["without_class"] for loss in summary["losses"]] == [4, 4]
     assert [loss["subjects"] for metric in summary["metrics"] for loss in metric["losses"]] == [5] * 6
+
+
+def test_how_fast_losses_train_and_a_consensus(cli, cohort, tmp_path):
+    other = tmp_path / "other" / "balls2"
+    shutil.copytree(cohort, other)
+    for data, out in ((cohort, "cmp1"), (other, "cmp2")):
+        arguments = ("--data", data, "--losses", "dice,dice_ce", "--metrics", "dice", "--out", out, "--in-process")
+        said = cli("evaluate", *arguments, "--steps", 4, "--folds", 2, "--checkpoints", 2)
+        assert (said.status, said.err) == (0, "")
+    assert "Training speed: steps to a share of the best hand-crafted loss's final Dice" in said.out
+    assert "speed.csv, curves.csv, figures/learning-curves.png" in said.out
+    assert Path("cmp1/curves.csv").read_text().count("\n") == 1 + 2 * 2 * 2
+    assert Path("cmp1/figures/learning-curves.svg").is_file()
+    said = cli("evaluate", "--combine", "cmp1", "--combine", "cmp2", "--out", "both")
+    assert (said.status, said.err) == (0, "")
+    assert "Kendall's τ between cohorts is 1.00 on average" in said.out
+    assert "## Dice" in Path("both/consensus.md").read_text(encoding="utf-8")
+    refused = cli("evaluate", "--combine", "cmp1", "--combine", "cmp2", "--steps", 3)
+    assert (refused.status, refused.err) == (
+        2, "lossevo: --steps cannot be given with --combine, which trains nothing; leave it out\n",
+    )  # fmt: skip
+    assert json.loads(cli("evaluate", "--combine", "cmp1", "--combine", "cmp2", "--json").out)["left_out"] == []
+
+
+def test_ablation_of_nothing_is_refused(cli, cohort):
+    said = evaluate(cli, cohort, "--ablate")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "--ablate: no evolved loss is compared" in said.err

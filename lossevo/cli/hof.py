@@ -293,9 +293,9 @@ def _training_line(training: dict[str, Any]) -> str:
     voxels = [count for of_class in training.get("false_voxels", {}).values() for count in of_class.values()]
     alarms = f"  false alarms {sum(count > 0 for count in voxels)}/{len(voxels)}" if voxels else ""
     bars = _bars([y for _, y in training["curve"]])
-    dice, *others = training["means"].items()
-    more = "".join(f", {metric} {mean:.4f}" for metric, mean in others)
-    return f"{told}  Dice {dice[1]:.4f} ({checkpoints}){more}{alarms}  loss {bars}"
+    means = training["means"]  # in any order, and so by name
+    more = "".join(f", {metric} {mean:.4f}" for metric, mean in means.items() if metric != "dice")
+    return f"{told}  Dice {means['dice']:.4f} ({checkpoints}){more}{alarms}  loss {bars}"
 
 
 def _bars(values: list[float], width: int = 24) -> str:

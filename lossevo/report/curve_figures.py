@@ -32,7 +32,7 @@ def curve_picture(found: Sequence[Speed]) -> Picture:
         axes.set_ylabel("mean Dice, working spacing")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=7.5, loc="lower right")
+        axes.legend(fontsize=7.5, loc="best")
         left_out = f" {len(found) - len(shown)} losses of smaller area are left out." if len(found) > len(shown) else ""
         note(figure, f"Mean over folds and seeds; a failed training has 0.{left_out}")
     alt = f"Line chart of the mean Dice over the steps of trainings with {', '.join(one.loss for one in shown)}."

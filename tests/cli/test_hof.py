@@ -9,6 +9,7 @@ import sqlite3
 
 import pytest
 
+from lossevo.cli.hof import _training_line
 from lossevo.expression import Expression
 from lossevo.search.equivalence import same_loss
 
@@ -179,3 +180,12 @@ def test_false_alarms_stand_beside_the_dice(cli, finished, tmp_path):
     assert re.search(rf"1 +{best} .* {trainings}/{2 * trainings} ", said.out)
     assert cli("hof", run, "--show", 1, "--no-simplify").out.count("false alarms 1/2") == trainings
     assert "false alarms" not in cli("hof", finished.folder).out
+
+
+def test_each_mean_of_a_training_stands_behind_its_own_name():
+    """The ledger gives metrics in the order of their names, where assd is before dice."""
+    training = {
+        "phase": "evolution", "seed": 1, "status": "done", "means": {"assd": 41.0891, "dice": 0.1104},
+        "validation_curve": [[2, 0.1104]], "curve": [[1, 0.9], [2, 0.5]],
+    }  # fmt: skip
+    assert "Dice 0.1104 (step 2: 0.1104), assd 41.0891" in _training_line(training)

@@ -45,7 +45,8 @@ class Kind:
 SEARCH: Final = Kind("search", "search", "lossevo.run/2")
 META_TRAINING: Final = Kind("meta-training", "metalearn", "lossevo.metalearning/2")
 COMPARISON: Final = Kind("comparison", "evaluate", "lossevo.comparison/3", "comparison.json")
-KINDS: Final = (SEARCH, META_TRAINING, COMPARISON)
+TUNING: Final = Kind("tuning", "tune", "lossevo.tuning/1", "tuning.json")
+KINDS: Final = (SEARCH, META_TRAINING, COMPARISON, TUNING)
 
 
 def kind_stated(document: Mapping[str, Any]) -> Kind | None:

@@ -39,6 +39,8 @@ class _Trial(_Strict):
     study: str
     metrics: list[str]
     grid: MeasuredOn
+    learning_rate: float | None = None
+    length: int | None = None
 
 
 class _Measurement(_Strict):

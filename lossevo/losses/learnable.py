@@ -95,16 +95,22 @@ class Range:
     start: float
 
     @classmethod
+    def at(cls, loss: nn.Module, item: Learnable) -> Range:
+        """That of ``item`` in ``loss``, wherever the loss's own value lies."""
+        start = float(attrgetter(item.value_places[0])(loss))
+        total = start + float(attrgetter(item.rest_places[0])(loss)) if item.rest_places else 1.0
+        low, high = (bound * total if item.rest_places else bound for bound in (item.low, item.high))
+        return cls(item.name, item.partner, item.value_places, item.rest_places, low, high, total, start)
+
+    @classmethod
     def of(cls, loss: nn.Module, item: Learnable) -> Range:
-        """That of ``item`` in ``loss``.
+        """That of ``item`` in ``loss``, to be learned.
 
         Raises:
             LossevoError: the loss's own value is at a bound, or beyond.
         """
-        start = float(attrgetter(item.value_places[0])(loss))
-        total = start + float(attrgetter(item.rest_places[0])(loss)) if item.rest_places else 1.0
-        low, high = (bound * total if item.rest_places else bound for bound in (item.low, item.high))
-        found = cls(item.name, item.partner, item.value_places, item.rest_places, low, high, total, start)
+        found = cls.at(loss, item)
+        start = found.start
         nearest_low, nearest_high = (
             found.placed(torch.tensor(x).double())[item.value_places[0]] for x in (-FREE_LIMIT, FREE_LIMIT)
         )

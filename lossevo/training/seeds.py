@@ -1,14 +1,14 @@
 """Which integers seed which trainings: none is met twice, whatever the seeds of runs.
 
-A loss must not be tested on the initial weights and batches on which it was chosen, so searches, comparisons and
-meta-trainings have seeds of their own. A seed has 63 bits, and each field is a number below its limit:
+A loss must not be tested on the initial weights and batches on which it was chosen, so searches, comparisons,
+meta-trainings and tunings have seeds of their own. A seed has 63 bits, and each field is a number below its limit:
 
 ==== ================ =========================================================================================
 bits field            limit
 ==== ================ =========================================================================================
 31   the run's seed   2³¹
 3    purpose          of a search: selection, confirmation; comparison; of a meta-training: task, evaluation,
-                      confirmation
+                      confirmation; of a tuning: selection, confirmation
 29   number           2²⁹; of a selection 20 bits for the candidate and 9 for its repetition
 ==== ================ =========================================================================================
 """
@@ -35,6 +35,8 @@ class _Purpose(IntEnum):
     TASK = 3
     META_EVALUATION = 4
     META_CONFIRMATION = 5
+    TUNING = 6
+    TUNING_CONFIRMATION = 7
 
 
 def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
@@ -74,6 +76,16 @@ def meta_evaluation_seed(run_seed: int, number: int) -> int:
 def meta_confirmation_seed(run_seed: int, number: int) -> int:
     """What a learned loss is confirmed by: number 0, 1, …"""
     return _seed(run_seed, _Purpose.META_CONFIRMATION, number)
+
+
+def tuning_seed(run_seed: int, number: int) -> int:
+    """What settings of a loss are chosen by: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.TUNING, number)
+
+
+def tuning_confirmation_seed(run_seed: int, number: int) -> int:
+    """What chosen settings of a loss are confirmed by: number 0, 1, …"""
+    return _seed(run_seed, _Purpose.TUNING_CONFIRMATION, number)
 
 
 def _seed(run_seed: int, purpose: _Purpose, number: int) -> int:

@@ -47,8 +47,8 @@ class Session:
 
     The task's schedule decides how far it goes:
 
-    - ``one_cycle``: the trial's steps are the length of the training, and all rates depend on it. It can be stopped and
-      continued, but not beyond.
+    - ``one_cycle``: the trial's steps, or the length that it states, are the length of the training, and all rates
+      depend on it. It can be stopped and continued, but not beyond.
     - ``constant``: nothing depends on the trial's steps, and the training has no end. A trial of 100 steps
       goes on from the state of one of 40. A loss with a schedule of its own needs a horizon, which cannot be the
       length: it goes through its 100 epochs within the task's ``loss_horizon_steps``, and on at the same pace.
@@ -72,7 +72,10 @@ class Session:
     def __init__(self, trial: Trial, trainer: Trainer) -> None:
         data, device = trainer.data, trainer.device
         self._trial, self._data, self._device = trial, data, device
-        self._settings = settings = data.settings
+        settings = data.settings
+        if trial.learning_rate is not None:
+            settings = settings.model_copy(update={"learning_rate": trial.learning_rate})
+        self._settings = settings
         self._patches, self._flip_probability = trainer.patches, trainer.flip_probability
         self.steps = 0
         self.curve = LossCurve(check_interval=CUDA_CHECK_INTERVAL if device.type == "cuda" else 1)
@@ -106,7 +109,9 @@ class Session:
     @property
     def last_step(self) -> int | None:
         """Where the training ends; None: nowhere."""
-        return self._trial.fidelity.steps if self._settings.schedule == "one_cycle" else None
+        if self._settings.schedule != "one_cycle":
+            return None
+        return self._trial.length or self._trial.fidelity.steps
 
     def advance(self, steps: int) -> None:
         """Train for so many steps more.
@@ -227,6 +232,7 @@ class Session:
             "training subjects": sorted(split.train),
             "validation subjects": sorted(split.validate),
             "seed": trial.fidelity.seed,
+            "learning rate": self._settings.learning_rate,
             "length of the one-cycle schedule": self.last_step,
         }
 

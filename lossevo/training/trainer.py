@@ -60,21 +60,28 @@ class Trainer:
             session.advance(step - session.steps)
             session.validate()
         session.advance(last - session.steps)
-        cases = session.validate(trial.metrics, grid=trial.grid)
-        return Measurement(
-            values={
-                metric: {
-                    case_id: {name: found.values[metric] for name, found in case.items()}
-                    for case_id, case in cases.items()
-                }
-                for metric in trial.metrics
-            },
-            curve=session.curve.thinned(CURVE_POINTS),
-            validation_curve=session.validation_curve,
-            seconds=time.perf_counter() - started,
-            trajectory=session.trajectory(),
-            false_voxels=_false_voxels(cases),
-        )
+        return measured(session, trial, started)
+
+
+def measured(session: Session, trial: Trial, started: float) -> Measurement:
+    """What a session shows where it stands: all the trial's metrics on its grid. ``started`` is the time of
+    ``time.perf_counter`` when it began.
+    """
+    cases = session.validate(trial.metrics, grid=trial.grid)
+    return Measurement(
+        values={
+            metric: {
+                case_id: {name: found.values[metric] for name, found in case.items()}
+                for case_id, case in cases.items()
+            }
+            for metric in trial.metrics
+        },
+        curve=session.curve.thinned(CURVE_POINTS),
+        validation_curve=session.validation_curve,
+        seconds=time.perf_counter() - started,
+        trajectory=session.trajectory(),
+        false_voxels=_false_voxels(cases),
+    )
 
 
 def _false_voxels(cases: Validated) -> dict[str, dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -67,9 +68,12 @@ class Trial:
             those that the worker has.
         metrics: what is measured on the validation subjects at the last step.
         grid: where they are measured: ``working`` is the grid at the working spacing, ``original`` each image's own.
+        learning_rate: peak of the schedule; None: the task's.
+        length: steps of the one-cycle schedule, of which the training makes ``fidelity.steps``; None: just as many.
 
     Raises:
-        LossevoError: there is no such grid or metric, or a metric is not called by its name.
+        LossevoError: there is no such grid or metric, a metric is not called by its name, a learning rate that is not
+            above 0, or a length below the steps.
     """
 
     loss: Mapping[str, Any]
@@ -77,8 +81,17 @@ class Trial:
     study: str = ""
     metrics: tuple[str, ...] = ("dice",)
     grid: MeasuredOn = "working"
+    learning_rate: float | None = None
+    length: int | None = None
 
     def __post_init__(self) -> None:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise LossevoError(f"learning rate is {self.learning_rate}, expected a number above 0")
+        if self.length is not None and self.length < self.fidelity.steps:
+            raise LossevoError(
+                f"a schedule of {self.length} steps is too short for a training of {self.fidelity.steps}; "
+                "give at least as many"
+            )
         if self.grid not in get_args(MeasuredOn):
             raise LossevoError(f"grid is {shown(self.grid)}, expected one of {', '.join(get_args(MeasuredOn))}")
         names = tuple(metric.name for metric in parse_metrics(self.metrics)) if self.metrics else ()
@@ -91,8 +104,10 @@ class Trial:
         return identity_of(self.to_payload())
 
     def to_payload(self) -> dict[str, Any]:
-        """JSON-able form."""
+        """JSON-able form, without a learning rate or length that says nothing."""
         split = self.fidelity.split
+        length = self.length if self.length != self.fidelity.steps else None
+        more = {"learning_rate": self.learning_rate, "length": length}
         return {
             "loss": dict(self.loss),
             "steps": self.fidelity.steps,
@@ -101,6 +116,7 @@ class Trial:
             "study": self.study,
             "metrics": list(self.metrics),
             "grid": self.grid,
+            **{key: value for key, value in more.items() if value is not None},
         }
 
     @classmethod
@@ -108,7 +124,15 @@ class Trial:
         """Inverse of :meth:`to_payload`."""
         split = Split(tuple(payload["split"]["train"]), tuple(payload["split"]["validate"]))
         fidelity = Fidelity(payload["steps"], payload["seed"], split)
-        return cls(payload["loss"], fidelity, payload["study"], tuple(payload["metrics"]), payload["grid"])
+        return cls(
+            payload["loss"],
+            fidelity,
+            payload["study"],
+            tuple(payload["metrics"]),
+            payload["grid"],
+            payload.get("learning_rate"),
+            payload.get("length"),
+        )
 
 
 def identity_of(payload: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,16 @@ def test_it_survives_json():
     assert Trial.from_payload(json.loads(json.dumps(TRIAL.to_payload()))) == TRIAL
 
 
+def test_a_rung_survives_json():
+    rung = replace(TRIAL, learning_rate=0.02, length=40)
+    assert Trial.from_payload(json.loads(json.dumps(rung.to_payload()))) == rung
+
+
+def test_a_length_that_is_the_steps_says_nothing():
+    assert replace(TRIAL, length=10).identity == TRIAL.identity
+    assert {"learning_rate", "length"}.isdisjoint(TRIAL.to_payload())
+
+
 def test_its_identity_is_over_all_of_it_and_nothing_else():
     """Over who is trained and validated on as well: the same loss and seed on other subjects is another training."""
     others = [
@@ -27,6 +38,8 @@ def test_its_identity_is_over_all_of_it_and_nothing_else():
         replace(TRIAL, study="another"),
         replace(TRIAL, metrics=("dice",)),
         replace(TRIAL, grid="working"),
+        replace(TRIAL, learning_rate=0.02),
+        replace(TRIAL, length=11),
         *(
             replace(TRIAL, fidelity=replace(TRIAL.fidelity, **change))
             for change in (
@@ -53,6 +66,9 @@ def test_its_identity_is_over_all_of_it_and_nothing_else():
         (lambda: Split(("a", "b"), ("c", "b")), r"\['b'\] are both trained and validated on"),
         (lambda: Fidelity(0, 0, SPLIT), "steps is 0"),
         (lambda: Fidelity(1, -1, SPLIT), "seed is -1"),
+        (lambda: replace(TRIAL, learning_rate=0.0), "learning rate is 0.0, expected a number above 0"),
+        (lambda: replace(TRIAL, learning_rate=math.nan), "learning rate is nan"),
+        (lambda: replace(TRIAL, length=9), "a schedule of 9 steps is too short for a training of 10"),
         (lambda: replace(TRIAL, grid="own"), "grid is .own., expected one of working, original"),
     ],
 )

@@ -10,14 +10,12 @@ import contextlib
 import math
 import os
 import queue
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -26,6 +24,7 @@ from lossevo.cluster.head_watch import HeadWatch
 from lossevo.cluster.job import Job, Outcome, Status, Worker, WorkerSpec, describe, make_worker
 from lossevo.cluster.limit import AwakeClock, run_within_limit
 from lossevo.cluster.ray_connection import RayConnection, ray
+from lossevo.cluster.ray_nodes import check_same_installation, node_socket, plan_workers, search_path
 from lossevo.cluster.retries import Record, Retries, Verdict
 from lossevo.errors import LossevoError, ResumableError
 from lossevo.installation import installation
@@ -130,7 +129,7 @@ class RayExecutor:
         self._connection = RayConnection(address, cpus=workers)
         self._address = self._connection.address
         try:
-            self.workers, gpus = _plan(workers, gpus_per_worker, address=self._address)
+            self.workers, gpus = plan_workers(workers, gpus_per_worker, address=self._address)
             self._meter = BusyMeter(self.workers)
             self._retries = Retries(self.workers)
             self._factory = spec.factory
@@ -140,13 +139,13 @@ class RayExecutor:
                 num_gpus=gpus,
                 max_restarts=0,
                 scheduling_strategy="SPREAD",
-                runtime_env={"env_vars": _ONE_THREAD | ({"PYTHONPATH": _search_path()} if address is None else {})},
+                runtime_env={"env_vars": _ONE_THREAD | ({"PYTHONPATH": search_path()} if address is None else {})},
             )
             self._slots = [_Slot() for _ in range(self.workers)]
             for slot in self._slots:
                 self._start(slot)
             self._dispatcher.start()
-            self._head = HeadWatch(self._address, _node_socket(), self._on_head_lost)
+            self._head = HeadWatch(self._address, node_socket(), self._on_head_lost)
             self._await_first_worker()
         except BaseException:
             self.close()
@@ -416,57 +415,6 @@ class RayExecutor:
         self._arrived.put((task.ticket, outcome))
 
 
-def _plan(workers: int | None, gpus_per_worker: float | None, *, address: str) -> tuple[int, float]:
-    """How many workers, and the GPUs of each.
-
-    Raises:
-        LossevoError: The cluster has no room for them.
-    """
-    if gpus_per_worker is not None and (gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker % 1)):
-        raise LossevoError(f"gpus_per_worker must be 0, a fraction up to 1, or a whole number, not {gpus_per_worker:g}")
-    nodes = [(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in (n["Resources"] for n in ray.nodes() if n["Alive"])]
-    cpus, gpus = sum(cpu for cpu, _ in nodes), sum(gpu for _, gpu in nodes)
-    if gpus_per_worker is None:
-        gpus_per_worker = 1.0 / math.ceil((workers or gpus) / gpus) if gpus else 0.0
-    room = sum(_room(cpu, gpu, gpus_per_worker) for cpu, gpu in nodes)
-    if room < (workers or 1):
-        each = "1 CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
-        raise LossevoError(
-            f"the Ray cluster at {address} has room for {room} workers of {each}, not for {workers or 1}: it has "
-            f"{cpus} CPUs and {gpus} GPUs. Ask for fewer workers, or add nodes"
-        )
-    return workers or room, gpus_per_worker
-
-
-def _room(cpus: int, gpus: int, gpus_per_worker: float) -> int:
-    """How many workers fit on one node."""
-    if gpus_per_worker == 0:
-        return cpus
-    if gpus_per_worker < 1:  # a worker's fraction is not split over two GPUs
-        return min(cpus, gpus * int(1 / gpus_per_worker + 1e-6))
-    return min(cpus, int(gpus / gpus_per_worker))
-
-
-def check_same_installation(expected: Mapping[str, str], name: str) -> None:
-    """Results of nodes that compute differently must not meet in one ranking.
-
-    Raises:
-        LossevoError: this process has other code than the one that ``expected`` is of.
-    """
-    found = installation()
-    for package, version in expected.items():
-        if found.get(package) != version:
-            raise LossevoError(
-                f"{name} has {package} {found.get(package)}, this machine {version}: install the same on all nodes"
-            )
-
-
-def _node_socket() -> Path:
-    """Where Ray's node on this machine listens."""
-    own = ray.get_runtime_context().get_node_id()
-    return next(Path(node["RayletSocketName"]) for node in ray.nodes() if node["NodeID"] == own)
-
-
 def _is_alive(node_id: str) -> bool:
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
 
@@ -476,8 +424,3 @@ def _cause_of_death(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     line = lines[0] if isinstance(error, ray.exceptions.OutOfMemoryError) else lines[-1]
     return line.partition(" Some common causes")[0]
-
-
-def _search_path() -> str:
-    """Workers on this machine import what this process imports, a checkout that is not installed included."""
-    return os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)

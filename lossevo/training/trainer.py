@@ -71,8 +71,7 @@ def measured(session: Session, trial: Trial, started: float) -> Measurement:
     return Measurement(
         values={
             metric: {
-                case_id: {name: found.values[metric] for name, found in case.items()}
-                for case_id, case in cases.items()
+                case_id: {name: found.values[metric] for name, found in case.items()} for case_id, case in cases.items()
             }
             for metric in trial.metrics
         },

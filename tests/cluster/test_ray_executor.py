@@ -17,7 +17,8 @@ import pytest
 
 import lossevo
 from lossevo.cluster import Executor, Job, Outcome, Status, WorkerSpec, open_executor
-from lossevo.cluster.ray_executor import RayExecutor, check_same_installation
+from lossevo.cluster.ray_executor import RayExecutor
+from lossevo.cluster.ray_nodes import check_same_installation
 from lossevo.cluster.retries import BLAMED_AFTER, SUSPECT_AFTER
 from lossevo.errors import LossevoError, ResumableError
 from lossevo.installation import installation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lossevo.cluster import WorkerSpec, open_executor
-from lossevo.cluster.ray_executor import _plan
+from lossevo.cluster.ray_nodes import plan_workers
 from lossevo.errors import LossevoError
 
 
@@ -28,7 +28,7 @@ def test_workers_are_planned_by_gpu_or_else_by_cpu(monkeypatch, nodes, workers, 
     alive = [{"Alive": True, "Resources": {"CPU": float(cpus), "GPU": float(gpus)}} for cpus, gpus in nodes]
     dead = [{"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}]
     monkeypatch.setattr("ray.nodes", lambda: alive + dead)
-    assert _plan(workers, gpus_per_worker, address="head:6379") == pytest.approx(expected)
+    assert plan_workers(workers, gpus_per_worker, address="head:6379") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("gpus_per_worker", [-1, 1.5])

@@ -1,0 +1,164 @@
+"""Several courses side by side: their ledger, what is trained next, and who is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lossevo.cluster import Outcome, Status
+from lossevo.errors import ResumableError
+from lossevo.experiment.events import Event, Listener, Progress
+from lossevo.experiment.ledger import Ledger
+from lossevo.training import Measurement
+from lossevo.training.trial import identity_of
+from lossevo.tuning.course import Attempt, Course
+
+RETRIES: Final = 2
+"""How often an attempt begins again whose actor or machine was lost."""
+MOST_LOST: Final = 3
+"""After so many lost attempts without a training between them the cluster is to blame."""
+
+
+@dataclass
+class Courses:
+    """Courses with the ledger in which every outcome stands before its course is told.
+
+    Attributes:
+        courses: one for each problem.
+        ledger: where outcomes are recorded.
+        listener: who is told.
+        running: id of a trial of Ray Tune -> its course and attempt.
+    """
+
+    courses: Sequence[Course]
+    ledger: Ledger
+    listener: Listener
+    running: dict[str, tuple[Course, Attempt]] = field(default_factory=dict)
+    _open: list[tuple[Course, Attempt]] = field(default_factory=list)
+    _ticket: int = 0
+    _workers: int = 0
+    _began: float | None = None
+    _replayed: int = 0
+    _busy_s: float = 0.0
+    _closed: int = 0
+    _failed: int = 0
+    _lost_in_a_row: int = 0
+
+    def replay(self) -> None:
+        """Tell the courses what is on record, as far as it goes."""
+        records = self.ledger.records()
+        known = {identity_of(record.trial): record.outcome for record in records if record.outcome is not None}
+        self._ticket = 1 + max((record.ticket for record in records), default=-1)
+        for course in self.courses:
+            while (attempt := course.ask()) is not None:
+                while rungs := course.rungs_left(attempt):
+                    outcome = known.get(course.trial(attempt, rungs[0]).identity)
+                    if outcome is None:
+                        self._open.append((course, attempt))
+                        break
+                    self._told(course, attempt, rungs[0], outcome, kind="replayed")
+        self._replayed = self._closed
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return all(course.finished for course in self.courses)
+
+    @property
+    def left(self) -> int:
+        """Trainings that are not over."""
+        return sum(course.total - course.closed for course in self.courses)
+
+    def begin(self, workers: int) -> None:
+        """Trainings begin now, on so many workers."""
+        self._workers, self._began = workers, time.monotonic()
+
+    def next(self, trial_id: str) -> tuple[Course, Attempt] | None:
+        """What is to be trained next, as this trial; None if nothing can be asked for before others have ended."""
+        found = self._open.pop(0) if self._open else self._asked()
+        if found is not None:
+            self.running[trial_id] = found
+        return found
+
+    def _asked(self) -> tuple[Course, Attempt] | None:
+        for course in self.courses:
+            if (attempt := course.ask()) is not None:
+                return course, attempt
+        return None
+
+    def arrived(self, trial_id: str, step: int, outcome: Outcome) -> bool:
+        """Record what a training came to at a rung; returns whether it goes on."""
+        course, attempt = self.running[trial_id]
+        self._record(course, attempt, step, outcome)
+        self._busy_s += outcome.seconds
+        self._lost_in_a_row = 0
+        return self._told(course, attempt, step, outcome, kind="training")
+
+    def lost(self, trial_id: str, error: str) -> None:
+        """Record that the machines of a training failed it again and again.
+
+        Raises:
+            ResumableError: no training is to blame.
+        """
+        course, attempt = self.running[trial_id]
+        rungs = course.rungs_left(attempt)
+        if not rungs:  # it had ended
+            return
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row == MOST_LOST or self._closed == self._replayed:
+            raise ResumableError(
+                f"workers are lost again and again, and no training is to blame ({error}); look at the memory, the "
+                "disks and the network of the machines, and whether they have the same lossevo"
+            )
+        outcome = Outcome(Status.DIED, None, error, 0.0, "", 1 + RETRIES)
+        self._record(course, attempt, rungs[0], outcome)
+        self._told(course, attempt, rungs[0], outcome, kind="training")
+
+    def _record(self, course: Course, attempt: Attempt, step: int, outcome: Outcome) -> None:
+        trial = course.trial(attempt, step)
+        if self.ledger.known_outcome(trial.identity) is not None:  # it began again
+            return
+        phase = "tuning" if attempt.confirms is None else "confirmation"
+        self.ledger.submit(self._ticket, phase, f"{course.problem.label}:{attempt.number}", trial.to_payload())
+        self.ledger.finish(self._ticket, outcome)
+        self._ticket += 1
+
+    def _told(self, course: Course, attempt: Attempt, step: int, outcome: Outcome, *, kind: str) -> bool:
+        scoring = course.problem.scoring
+        if outcome.status is Status.DIED:
+            course.lose(attempt)
+            came_to = f"lost, so without a score ({outcome.error})"
+        elif outcome.status is Status.DONE and outcome.value is not None:
+            utility = scoring.utility(Measurement.from_payload(outcome.value))
+            course.tell(attempt, step, utility)
+            came_to = scoring.told(utility)
+        else:
+            course.tell(attempt, step, scoring.worst, failed=True)
+            came_to = f"{outcome.status}: {outcome.error}"
+        if attempt.state == "open":
+            self._tell("arrived", "")
+            return True
+        self._closed += 1
+        self._failed += attempt.state in ("failed", "lost")
+        stopped = f", ended after {step} of {course.problem.steps} steps" if attempt.state == "stopped" else ""
+        values = ", ".join(f"{name} {value:g}" for name, value in attempt.values.items())
+        self._tell(kind, f"{course.problem.label}, {values}: {came_to}{stopped}")
+        return False
+
+    def _tell(self, kind: str, message: str) -> None:
+        elapsed_s = 0.0 if self._began is None else time.monotonic() - self._began
+        per_hour = 3600 * (self._closed - self._replayed) / elapsed_s if elapsed_s > 0 else 0.0
+        confirming = any(attempt.confirms is not None for _, attempt in self.running.values())
+        progress = Progress(
+            phase="confirmation" if confirming else "tuning",
+            done=self._closed,
+            total=sum(course.total for course in self.courses),
+            failed=self._failed,
+            per_hour=per_hour,
+            busy_share=min(1.0, self._busy_s / (self._workers * elapsed_s)) if elapsed_s > 0 else 0.0,
+            workers=self._workers,
+            eta_s=3600 * self.left / per_hour if per_hour > 0 else None,
+        )
+        self.listener(Event(kind, message, progress))

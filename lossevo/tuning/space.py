@@ -1,0 +1,149 @@
+"""What is tuned of a loss: the learning rate of its trainings, and its bounded parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from lossevo.errors import LossevoError, nearest
+from lossevo.losses import from_spec
+from lossevo.losses.learnable import LEARNABLE, Learnable, Range
+
+if TYPE_CHECKING:
+    from torch import nn
+
+What = Literal["lr", "parameters"]
+LEARNING_RATE: Final = "learning_rate"
+RATE_FACTOR: Final = 10.0
+"""Learning rates are tried from the task's divided by this to the task's times this."""
+_EQUAL_WEIGHTS: Final = 0.5
+
+Bounds = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A number that is tuned, from ``low`` to ``high``; ``start`` is what it is untuned.
+
+    Attributes:
+        by_logarithm: whether its logarithm is searched evenly, not itself.
+        partner: the parameter that holds what it leaves of ``total``; empty if there is none.
+    """
+
+    name: str
+    low: float
+    high: float
+    start: float
+    by_logarithm: bool = False
+    partner: str = ""
+    total: float = 1.0
+
+    def rounded(self, value: float) -> float:
+        """The value in four significant digits, as it is used, told and written."""
+        return min(max(float(f"{value:.4g}"), self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A loss, and what is tuned of it.
+
+    Args:
+        spec: the loss as taken by :func:`lossevo.losses.from_spec`.
+        dimensions: what is tuned.
+    """
+
+    spec: Mapping[str, Any]
+    dimensions: tuple[Dimension, ...]
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], what: Collection[What], *, learning_rate: float, bounds: Bounds) -> Space:
+        """The space of a loss: its learning rate around the task's ``learning_rate``, and the parameters in
+        :data:`~lossevo.losses.learnable.LEARNABLE`. ``bounds`` are narrower ones by name; names that this loss has not
+        are left to others.
+
+        Raises:
+            LossevoError: bounds beyond those of a parameter, or a loss whose own value lies outside its bounds.
+        """
+        found = []
+        if "lr" in what:
+            low, high = learning_rate / RATE_FACTOR, learning_rate * RATE_FACTOR
+            found.append(Dimension(LEARNING_RATE, low, high, learning_rate, by_logarithm=True))
+        if "parameters" in what and "name" in spec:
+            loss = from_spec(spec)
+            found += [_of_parameter(loss, item) for item in LEARNABLE.get(spec["name"], ())]
+        return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is tuned, in order."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    @property
+    def start(self) -> dict[str, float]:
+        """The values that the loss has untuned, not rounded."""
+        return {dimension.name: dimension.start for dimension in self.dimensions}
+
+    def rounded(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Values in four significant digits."""
+        return {dimension.name: dimension.rounded(values[dimension.name]) for dimension in self.dimensions}
+
+    def placed(self, values: Mapping[str, float]) -> tuple[dict[str, Any], float | None]:
+        """The loss with these values, and the learning rate if it is tuned."""
+        chosen: dict[str, float] = {}
+        for dimension in self.dimensions:
+            if dimension.name == LEARNING_RATE or values[dimension.name] == dimension.start:
+                continue
+            chosen[dimension.name] = values[dimension.name]
+            if dimension.partner:
+                chosen[dimension.partner] = float(f"{dimension.total - values[dimension.name]:.6g}")
+        spec = dict(self.spec)
+        if chosen:
+            spec["parameters"] = {**spec.get("parameters", {}), **chosen}
+        return spec, values.get(LEARNING_RATE)
+
+
+def require_known(bounds: Bounds, spaces: Collection[Space]) -> None:
+    """Refuse bounds of what none of the losses has.
+
+    Raises:
+        LossevoError: as it says.
+    """
+    known = {name for space in spaces for name in space.names}
+    for name in bounds:
+        if name not in known:
+            raise LossevoError(
+                f"--bounds: {name} is not tuned{nearest(name, known)}; tuned are {', '.join(sorted(known))}"
+            )
+
+
+def _of_parameter(loss: nn.Module, item: Learnable) -> Dimension:
+    """A positive parameter whose bounds lie on both sides of 1 is searched by its logarithm.
+
+    The weight α of foreground that is not given weighs all classes alike, as 0.5 does.
+    """
+    if attrgetter(item.value_places[0])(loss) is None:
+        return Dimension(item.name, item.low, item.high, _EQUAL_WEIGHTS)
+    found = Range.at(loss, item)
+    both_sides = 0 < found.low < 1 < found.high and not found.rest_places
+    return Dimension(found.name, found.low, found.high, found.start, both_sides, found.partner, found.total)
+
+
+def _within(dimension: Dimension, bounds: Bounds, spec: Mapping[str, Any]) -> Dimension:
+    """The dimension with the bounds that were given for it, if any were."""
+    name, loss = dimension.name, spec.get("name", "the loss")
+    low, high = bounds.get(name, (dimension.low, dimension.high))
+    least = 0.0 if name == LEARNING_RATE else dimension.low
+    most = float("inf") if name == LEARNING_RATE else dimension.high
+    if not least <= low < high <= most or (dimension.by_logarithm and low <= 0):
+        allowed = "above 0" if name == LEARNING_RATE else f"within {least:g} to {most:g}"
+        raise LossevoError(
+            f"--bounds: {name} of {loss} from {low:g} to {high:g}; expected a lower and a higher bound {allowed}"
+        )
+    if not low <= dimension.start <= high:
+        raise LossevoError(
+            f"{name} of {loss} is {dimension.start:g}, outside the bounds {low:g} to {high:g} within which it is "
+            "tuned; start it within them, or give others with --bounds"
+        )
+    return replace(dimension, low=low, high=high)

@@ -21,6 +21,7 @@ from lossevo.cli.losses import losses
 from lossevo.cli.metalearn import metalearn
 from lossevo.cli.search import search
 from lossevo.cli.terminal import guarded, one_line
+from lossevo.cli.tune import tune
 from lossevo.errors import LossevoError, is_text, shown
 
 app = typer.Typer(
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with 'lossevo search': it needs no data, uses an embedded phantom and takes a few minutes.",
 )
-for command in (search, metalearn, hof, export, evaluate, analyze):
+for command in (search, metalearn, tune, hof, export, evaluate, analyze):
     app.command(no_args_is_help=command not in (search, metalearn))(command)
 app.add_typer(losses, name="losses")
 app.add_typer(data, name="data")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from lossevo.cli.terminal import note, printable
-from lossevo.errors import LossevoError, ResumableError
+from lossevo.errors import LossevoError, ResumableError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,6 +142,15 @@ RetryFailed = Annotated[
         "error. Those that diverged stay.",
     ),
 ]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bounds",
+        metavar="NAME=LOW:HIGH",
+        help="Tune a parameter within narrower bounds, e.g. gamma=0.5:3, or learning_rate=0.003:0.03. May be repeated.",
+        show_default=False,
+    ),
+]
 InProcess = Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray (for debugging).")]
 
 
@@ -222,6 +231,48 @@ def objective(text: str | None) -> str:
     return DEFAULT_OBJECTIVE if text is None else Parsed.parse(text).name
 
 
+def bounds(given: Sequence[str] | None) -> dict[str, tuple[float, float]]:
+    """Bounds by name, from ``NAME=LOW:HIGH``.
+
+    Raises:
+        LossevoError: not of this form, or a name twice.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for item in given or ():
+        name, _, numbers = item.partition("=")
+        low, _, high = numbers.partition(":")
+        try:
+            parsed = (float(low), float(high))
+        except ValueError:
+            raise LossevoError(f"--bounds {item}: expected NAME=LOW:HIGH, as in gamma=0.5:3") from None
+        if name in found:
+            raise LossevoError(f"--bounds: {name} is given twice; leave one out")
+        found[name] = parsed
+    return found
+
+
+def what_is_tuned(text: str | None) -> tuple[str, ...]:
+    """What ``--tune`` names: lr, parameters, or both, which is the default.
+
+    Raises:
+        LossevoError: anything else.
+    """
+    from typing import get_args
+
+    from lossevo.tuning.space import What
+
+    known = get_args(What)
+    names = known if text is None else tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in known:
+            raise LossevoError(
+                f"--tune: {name!r} cannot be tuned{nearest(name, known)}; expected lr, parameters, or both"
+            )
+    if len({*names}) < len(names):
+        raise LossevoError(f"--tune {text}: something is given twice; leave one out")
+    return names
+
+
 def patch_cache_bytes(size: str | None) -> int:
     """Bytes of a size with a unit, as given to ``--patch-cache``.
 
@@ -282,6 +333,26 @@ def workers_for(
         if failed and new:
             shutil.rmtree(folder, ignore_errors=True)
             raise LossevoError(str(problem)) from None  # there is nothing to go on with
+        raise
+
+
+@contextmanager
+def removed_unless_begun(folder: Path, *, new: bool) -> Iterator[None]:
+    """Remove a ``new`` folder if nothing could be trained: the corrected command may name it again.
+
+    Raises:
+        LossevoError: whatever the command raises.
+    """
+    from lossevo.experiment import Ledger
+
+    try:
+        yield
+    except LossevoError as problem:
+        if new and not isinstance(problem, ResumableError):
+            with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+                begun = bool(ledger.records())
+            if not begun:
+                shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -24,6 +24,7 @@ from lossevo.training import Trial
 from lossevo.training.seeds import tuning_confirmation_seed, tuning_seed
 from lossevo.tuning.problem import Problem
 from lossevo.tuning.settings import TuningSettings
+from lossevo.tuning.space import told
 
 REDUCTION: Final = 2
 """ASHA's η: the best 1/η go on from a rung."""
@@ -54,6 +55,9 @@ class Attempt:
     utilities: dict[int, float] = field(default_factory=dict)
     state: State = "open"
 
+    def __str__(self) -> str:
+        return told(self.values)
+
     @property
     def utility(self) -> float:
         """At the last rung reached; nan if there is none."""
@@ -67,6 +71,9 @@ class Confirmed:
     number: int
     values: Mapping[str, float]
     utilities: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return told(self.values)
 
     @property
     def mean(self) -> float:

@@ -120,8 +120,9 @@ class Courses:
         trial = course.trial(attempt, step)
         if self.ledger.known_outcome(trial.identity) is not None:  # it began again
             return
-        phase = "tuning" if attempt.confirms is None else "confirmation"
-        self.ledger.submit(self._ticket, phase, f"{course.problem.label}:{attempt.number}", trial.to_payload())
+        self.ledger.submit(
+            self._ticket, _phase(attempt), f"{course.problem.label}:{attempt.number}", trial.to_payload()
+        )
         self.ledger.finish(self._ticket, outcome)
         self._ticket += 1
 
@@ -138,21 +139,19 @@ class Courses:
             course.tell(attempt, step, scoring.worst, failed=True)
             came_to = f"{outcome.status}: {outcome.error}"
         if attempt.state == "open":
-            self._tell("arrived", "")
+            self._tell("arrived", "", attempt)
             return True
         self._closed += 1
         self._failed += attempt.state in ("failed", "lost")
         stopped = f", ended after {step} of {course.problem.steps} steps" if attempt.state == "stopped" else ""
-        values = ", ".join(f"{name} {value:g}" for name, value in attempt.values.items())
-        self._tell(kind, f"{course.problem.label}, {values}: {came_to}{stopped}")
+        self._tell(kind, f"{course.problem.label}, {attempt}: {came_to}{stopped}", attempt)
         return False
 
-    def _tell(self, kind: str, message: str) -> None:
+    def _tell(self, kind: str, message: str, attempt: Attempt) -> None:
         elapsed_s = 0.0 if self._began is None else time.monotonic() - self._began
         per_hour = 3600 * (self._closed - self._replayed) / elapsed_s if elapsed_s > 0 else 0.0
-        confirming = any(attempt.confirms is not None for _, attempt in self.running.values())
         progress = Progress(
-            phase="confirmation" if confirming else "tuning",
+            phase=_phase(attempt),
             done=self._closed,
             total=sum(course.total for course in self.courses),
             failed=self._failed,
@@ -162,3 +161,7 @@ class Courses:
             eta_s=3600 * self.left / per_hour if per_hour > 0 else None,
         )
         self.listener(Event(kind, message, progress))
+
+
+def _phase(attempt: Attempt) -> str:
+    return "tuning" if attempt.confirms is None else "confirmation"

@@ -118,6 +118,13 @@ def require_known(bounds: Bounds, spaces: Collection[Space]) -> None:
             )
 
 
+def told(values: Mapping[str, float]) -> str:
+    """``learning rate 0.021, w_fp 0.31``."""
+    return ", ".join(
+        f"{'learning rate' if name == LEARNING_RATE else name} {value:g}" for name, value in values.items()
+    )
+
+
 def _of_parameter(loss: nn.Module, item: Learnable) -> Dimension:
     """A positive parameter whose bounds lie on both sides of 1 is searched by its logarithm.
 

@@ -28,10 +28,11 @@ def evaluate(
     hof: options.Hof = None,
     loss_file: options.LossFile = None,
     specs: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--specs",
-            help="YAML file of hand-crafted losses with parameters: NAME: {name: LOSS, parameters: {...}}.",
+            help="YAML file of hand-crafted losses with parameters: NAME: {name: LOSS, parameters: {...}}; "
+            "'lossevo tune' writes some. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -287,7 +288,7 @@ def _configuration(
     losses: str | None,
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
-    specs: Path | None,
+    specs: Sequence[Path] | None,
     ablate: bool,
     source: CohortSource | None,
     folds: int | None,
@@ -313,7 +314,7 @@ def _configuration(
     if folds is not None and splits is not None:
         raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
-    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs)
+    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs or ())
     if ablate:
         contenders = with_ablations(contenders)
     source = source or cohort_of_runs(contenders)

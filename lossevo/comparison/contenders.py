@@ -33,6 +33,9 @@ class Contender(BaseModel):
     (:func:`~lossevo.losses.literature.literature_name`). ``search`` is the run that it was taken from, whose settings
     a comparison shares. It is None where none is on record: for an evolved loss nobody knows whom it has seen.
 
+    ``learning_rate`` is the peak of the schedule in its trainings; None: the task's. ``tuned`` says that ``search`` is
+    a tuning, which chose the learning rate and the parameters.
+
     ``parts`` are the losses of searches inside the folds of a nested comparison, one for each fold
     (:mod:`lossevo.comparison.nested`). Then ``spec`` lists theirs, and ``search`` is None.
     """
@@ -45,6 +48,8 @@ class Contender(BaseModel):
     origin: str
     evolved: bool = False
     search: SearchRecord | None = None
+    learning_rate: float | None = None
+    tuned: bool = False
     parts: tuple[Contender, ...] = ()
 
     @property
@@ -60,9 +65,9 @@ class Contender(BaseModel):
     def chosen_by(self) -> SearchRecord | None:
         """The search on whose subjects this loss was chosen or tuned, if it is on record.
 
-        None for a loss of the literature wherever it was taken from: its definition owes nothing to any subject.
+        None for an untuned loss of the literature wherever it was taken from: it owes nothing to any subject.
         """
-        return self.search if self.evolved else None
+        return self.search if self.evolved or self.tuned else None
 
     @property
     def literature(self) -> str | None:
@@ -75,9 +80,17 @@ class Contender(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Equal for two contenders that are the same loss, be one a name and the other its expression."""
+        """Equal for two contenders that are the same loss, be one a name and the other its expression.
+
+        A learning rate of its own is part of it.
+        """
         if self.parts:
             return " ".join(part.identity for part in self.parts)
+        rate = "" if self.learning_rate is None else f" at learning rate {self.learning_rate!r}"
+        return self._identity_of_loss + rate
+
+    @property
+    def _identity_of_loss(self) -> str:
         if "name" not in self.spec:
             return definition_in(self.spec).hash
         name, chosen = self.spec["name"], _with_defaults(self.spec["name"], self.spec.get("parameters", {}))

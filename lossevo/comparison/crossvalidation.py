@@ -195,6 +195,7 @@ class Comparison:
                     self.data.fingerprint,
                     config.metrics,
                     config.grid,
+                    contender.of_fold(fold).learning_rate,
                 ),
             )
             for repetition in range(config.seeds)

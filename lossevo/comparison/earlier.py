@@ -81,7 +81,7 @@ class Look(_Data):
         tested = sorted(subject for fold in test for subject in fold)
         settings = [config.get(key) for key in ("cohort", "labels", "spacing_mm", "task", "seeds", "seed")]
         return cls(
-            id=_digest([settings, [contender.spec for contender in contenders], test, sorted(hashes.items())]),
+            id=_digest([settings, [contender.trained for contender in contenders], test, sorted(hashes.items())]),
             comparison=str(folder.absolute()),
             began=began,
             cohort=CohortSource.model_validate(config.get("cohort")),
@@ -100,6 +100,12 @@ class _Named(_Data):
     origin: str
     evolved: bool = False
     spec: dict[str, Any]
+    learning_rate: float | None = None
+
+    @property
+    def trained(self) -> object:
+        """What is trained: the loss, and a learning rate of its own."""
+        return self.spec if self.learning_rate is None else [self.spec, self.learning_rate]
 
 
 class EarlierComparison(_Data):

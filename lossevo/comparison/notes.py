@@ -66,6 +66,7 @@ def _who(contenders: Sequence[Contender], reference: str, main: Metric) -> list[
             f"No evolved loss is compared, so the reference is the loss with the best mean {main.label}, {reference}. "
             "It was chosen after the fact, for which no p accounts."
         )
+    notes += _tuned(contenders)
     unknown = [
         member.name
         for contender in contenders
@@ -77,6 +78,19 @@ def _who(contenders: Sequence[Contender], reference: str, main: Metric) -> list[
             f"Nothing is on record of whom the search for {', '.join(unknown)} has seen: leakage cannot be ruled out."
         )
     return notes
+
+
+def _tuned(contenders: Sequence[Contender]) -> list[str]:
+    tuned = [contender for contender in contenders if contender.tuned or contender.learning_rate is not None]
+    if not tuned:
+        return []
+    told = "; ".join(f"{contender.name}, {contender.origin}" for contender in tuned)
+    others = (
+        " The others have the parameters of their papers and the task's learning rate."
+        if len(tuned) < len(contenders)
+        else ""
+    )
+    return [f"Tuned losses: {told}.{others}"]
 
 
 def _failed(failures: Failures, trainings: int, metrics: Sequence[Metric]) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lossevo.data import Fold, LabelScheme
 from lossevo.errors import LossevoError
-from lossevo.experiment import CohortSource, Ledger, Subjects, read_study
+from lossevo.experiment import CohortSource, Ledger, Study, Subjects, read_study
 from lossevo.training import TaskSettings
 
 _NAMES_TOLD = 5
@@ -40,7 +40,26 @@ class SearchRecord(BaseModel):
         """
         study = read_study(run)
         subjects = Subjects.read(run)
-        _require_one_run(run, subjects, loss_id)
+        _require_one_run(run, subjects, f"the hall of fame has the loss {loss_id}", loss_id)
+        return cls._of(study, subjects)
+
+    @classmethod
+    def of_tuning(cls, folder: Path, loss: str) -> Self:
+        """What the folder of a tuning tells of the tuning of its loss ``loss``.
+
+        Raises:
+            LossevoError: not the folder of a tuning, damaged, or its files are not of one tuning.
+        """
+        # Only here: the sampler of a tuning takes half a second to import.
+        from lossevo.tuning import read_config
+
+        config = read_config(folder)
+        subjects = Subjects.read(folder)
+        _require_one_run(folder, subjects, f"a loss {loss} is said to be tuned there", f"{loss}:0")
+        return cls._of(config, subjects)
+
+    @classmethod
+    def _of(cls, study: Study, subjects: Subjects) -> Self:
         return cls(
             subjects=subjects,
             cohort=study.cohort,
@@ -92,20 +111,19 @@ class SearchRecord(BaseModel):
         }
 
 
-def _require_one_run(run: Path, subjects: Subjects, loss_id: str) -> None:
-    """Hold ``subjects.json`` and the hall of fame against the ledger, which has the subjects of every training.
+def _require_one_run(run: Path, subjects: Subjects, claim: str, candidate: str) -> None:
+    """Hold ``subjects.json`` and a ``claim`` against the ledger, which has the subjects of every training.
 
     Raises:
         LossevoError: they disagree, so one of them is another run's.
     """
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
         trained, validated = ledger.subjects_used()
-        known = ledger.has_trial_of(loss_id)
+        known = ledger.has_trial_of(candidate)
     doubt = "leakage cannot be ruled out; take the loss from a run whose files are its own"
     if not known:
         raise LossevoError(
-            f"{run}: the hall of fame has the loss {loss_id}, but ledger.sqlite has no training of it, so these are "
-            f"files of different runs and {doubt}"
+            f"{run}: {claim}, but ledger.sqlite has no training of it, so these are files of different runs and {doubt}"
         )
     differing = (trained ^ {*subjects.train}) | (validated ^ {*subjects.validation})
     if differing:

@@ -3,7 +3,9 @@
 ::
 
     adaptive_tversky: {name: adaptive, parameters: {loss: tversky, every: 10}}
-    tversky_recall: {name: tversky, parameters: {w_fp: 0.1, w_fn: 0.9}}
+    tversky_recall: {name: tversky, parameters: {w_fp: 0.1, w_fn: 0.9}, learning_rate: 0.02}
+
+``lossevo tune`` writes such files. They name the folder of the tuning, which says whom a loss was tuned on.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from lossevo.comparison.contenders import Contender, contenders_from
 from lossevo.comparison.nested import nested
+from lossevo.comparison.provenance import SearchRecord
 from lossevo.configuration_file import checked, read
 from lossevo.errors import LossevoError
 from lossevo.losses import create, describe
 
-_EXPECTS = "NAME: {name: LOSS, parameters: {...}}"
+_EXPECTS = "NAME: {name: LOSS, parameters: {...}, learning_rate: ...}"
 
 
 class _Specs(RootModel[dict[str, dict[str, Any]]]):
@@ -28,12 +31,17 @@ class _Specs(RootModel[dict[str, dict[str, Any]]]):
 
 
 class _Spec(BaseModel):
-    """A loss of the catalogue and what is chosen of its parameters."""
+    """A loss of the catalogue, and what is chosen of its parameters and of its trainings' learning rate.
+
+    ``tuned_in`` is the folder of the tuning that chose them, as seen from the file.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    learning_rate: float | None = Field(None, gt=0)
+    tuned_in: Path | None = None
 
 
 def read_specs(path: Path) -> tuple[Contender, ...]:
@@ -50,13 +58,20 @@ def read_specs(path: Path) -> tuple[Contender, ...]:
             create(spec.name, **spec.parameters)
         except LossevoError as problem:
             raise LossevoError(f"{source}: {problem}") from None
-        chosen = ", ".join(f"{key}={value}" for key, value in spec.parameters.items())
+        rate = {} if spec.learning_rate is None else {"learning rate": spec.learning_rate}
+        chosen = ", ".join(f"{key}={value}" for key, value in {**spec.parameters, **rate}.items())
+        tuned = None if spec.tuned_in is None else SearchRecord.of_tuning(path.parent / spec.tuned_in, spec.name)
         found.append(
             Contender(
                 name=name,
-                spec=spec.model_dump(),
+                spec={"name": spec.name, "parameters": spec.parameters},
                 formula=describe(spec.name).formula,
                 origin=f"{spec.name}({chosen}) of {path.name}",
+                search=None
+                if spec.tuned_in is None
+                else SearchRecord.of_tuning(path.parent / spec.tuned_in, spec.name),
+                learning_rate=spec.learning_rate,
+                tuned=spec.tuned_in is not None,
             )
         )
     if not found:
@@ -68,23 +83,25 @@ def contenders_with_specs(
     losses: Iterable[str] = (),
     hof: Iterable[str] = (),
     loss_files: Iterable[Path] = (),
-    specs: Path | None = None,
+    specs: Iterable[Path] = (),
 ) -> tuple[Contender, ...]:
-    """Those of :func:`contenders_from`, and after them those of the file ``specs``; searches inside folds are one.
+    """Those of :func:`contenders_from`, and after them those of the files ``specs``; searches inside folds are one.
 
     Raises:
         LossevoError: as :func:`contenders_from`, :func:`~lossevo.comparison.nested.nested` and :func:`read_specs`, a
             name that is taken, or the same loss twice.
     """
     given = list(losses), list(hof), list(loss_files)
-    if specs is None:
-        return contenders_from(*given, join=nested)
-    contenders = list(contenders_from(*given, join=nested)) if any(given) else []
-    for added in read_specs(specs):
-        for other in contenders:
-            if other.name == added.name:
-                raise LossevoError(f"{specs}: {added.name}: a loss of this name is compared already; name it otherwise")
-            if other.identity == added.identity:
-                raise LossevoError(f"the same loss twice: {other.name}, and {added.name} of {specs}; leave one out")
-        contenders.append(added)
+    files = list(specs)
+    contenders = list(contenders_from(*given, join=nested)) if any(given) or not files else []
+    for file in files:
+        for added in read_specs(file):
+            for other in contenders:
+                if other.name == added.name:
+                    raise LossevoError(
+                        f"{file}: {added.name}: a loss of this name is compared already; name it otherwise"
+                    )
+                if other.identity == added.identity:
+                    raise LossevoError(f"the same loss twice: {other.name}, and {added.name} of {file}; leave one out")
+            contenders.append(added)
     return tuple(contenders)

@@ -39,9 +39,9 @@ def test_each_is_a_contender_of_its_name(written):
 
 
 def test_they_come_after_those_that_are_named(written):
-    contenders = contenders_with_specs(["tversky", "dice"], specs=written(SPECS))
+    contenders = contenders_with_specs(["tversky", "dice"], specs=[written(SPECS)])
     assert [contender.name for contender in contenders] == ["tversky", "dice", "adaptive_tversky", "recall", "plain"]
-    assert len(contenders_with_specs(specs=written(SPECS))) == 3
+    assert len(contenders_with_specs(specs=[written(SPECS)])) == 3
     assert len(contenders_with_specs(["dice"])) == 1
 
 
@@ -62,16 +62,16 @@ def test_they_come_after_those_that_are_named(written):
 )
 def test_what_is_wrong_is_named(written, text: str, message: str):
     with pytest.raises(LossevoError, match=message):
-        contenders_with_specs(["dice"], specs=written(text))
+        contenders_with_specs(["dice"], specs=[written(text)])
 
 
 def test_no_file(tmp_path):
     with pytest.raises(LossevoError, match=r"nowhere.yaml: no such file; expected YAML with NAME"):
-        contenders_with_specs(specs=tmp_path / "nowhere.yaml")
+        contenders_with_specs(specs=[tmp_path / "nowhere.yaml"])
 
 
 def test_a_loss_with_its_defaults_written_out_is_the_same_loss(tmp_path: Path) -> None:
     file = tmp_path / "specs.yaml"
     file.write_text("mine: {name: tversky, parameters: {w_fn: 0.7, w_fp: 0.3}}\n")
     with pytest.raises(LossevoError, match="the same loss twice"):
-        contenders_with_specs(["tversky"], (), (), file)
+        contenders_with_specs(["tversky"], (), (), [file])

@@ -23,38 +23,31 @@ trained on in that fold, nothing is chosen on them (the last step counts), and n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from lossevo.cluster import Executor, Status, WorkerSpec
-from lossevo.comparison import result_files
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
-from lossevo.comparison.leakage import FoldPlan, plan_folds
-from lossevo.comparison.nested import folds_of
+from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.notes import Failures
+from lossevo.comparison.outputs import write_outputs
+from lossevo.comparison.preparation import (
+    Preparation,
+    tested_cases,
+    warn_of_fine_tolerances,
+    warn_of_missing_classes,
+)
 from lossevo.comparison.protocol import Protocol
-from lossevo.comparison.provenance import named
 from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
-from lossevo.comparison.score_tables import challenger_csv, claims_reloaded_csv
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
-from lossevo.comparison.speed import LearningCurve, curves_csv, speed_csv
-from lossevo.comparison.structures import structures_csv
-from lossevo.comparison.tables import markdown
-from lossevo.comparison.trajectories import LossTrajectory, trajectories_csv
-from lossevo.data import (
-    Cohort,
-    PreparedCohort,
-    default_cache,
-    prepare,
-    splits_json,
-    stated_folds,
-    subjects_of_folds,
-)
+from lossevo.comparison.speed import LearningCurve
+from lossevo.comparison.trajectories import LossTrajectory
+from lossevo.data import splits_json
 from lossevo.errors import LossevoError
 from lossevo.experiment import Ledger
 from lossevo.experiment.events import Event, Listener, Progress
@@ -62,17 +55,9 @@ from lossevo.experiment.folder import locked, new_folder, read_json, write_json,
 from lossevo.experiment.kinds import COMPARISON
 from lossevo.experiment.study import PrepareProgress
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
-from lossevo.metrics import MetricWarning, fine_tolerances
-from lossevo.training import (
-    DEFAULT_PATCH_CACHE_BYTES,
-    Fidelity,
-    Measurement,
-    Split,
-    TrainingData,
-    Trial,
-    make_training_data,
-)
-from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
+from lossevo.metrics import MetricWarning
+from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, Fidelity, Measurement, Split, TrainingData, Trial
+from lossevo.training.reference import ReferenceCase
 from lossevo.training.seeds import comparison_seed
 
 _FOLDS, _LEDGER = FOLDS_FILE, "ledger.sqlite"
@@ -122,28 +107,29 @@ class Comparison:
         """
         with new_folder(folder, made_by=COMPARISON.command, configuration=COMPARISON.file):
             looks = find_looks(folder, config.registry)
-            cohort = config.cohort.open(config.spacing_mm, config.labels)
-            config = _with_folds(config, cohort)
-            given = _given_folds(config, cohort)
-            prepared = _prepare(config, cohort, progress)
+            prepared = Preparation.of(config, progress)
+            config = prepared.config
             if cohort_of_runs or any(contender.parts for contender in config.contenders):
                 require_unchanged(
-                    config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
+                    config.contenders,
+                    prepared.trained.subject_hashes,
+                    labels=config.labels,
+                    spacing_mm=config.spacing_mm,
                 )
-            data = _training_data(config, prepared, patch_cache_bytes)
-            plan = _plan(config, given, prepared, data)
-            comparison = cls(folder, config, plan, data, _reference(data))
-            _warn_of_missing_classes(comparison)
-            _warn_of_fine_tolerances(comparison)
+            data = prepared.training_data(patch_cache_bytes)
+            plan = prepared.plan(data)
+            cases = tested_cases(data)
+            warn_of_missing_classes(plan, cases, data.class_names)
+            warn_of_fine_tolerances(config, cases)
             Ledger(folder / _LEDGER, create=True).close()
-            document = {**asdict(comparison.plan), "hashes": dict(prepared.subject_hashes)}
-            write_json(folder / _FOLDS, {**document, "task_fingerprint": comparison.data.fingerprint})
-            write_text(folder / "splits_final.json", splits_json(comparison.plan.test, _subject_of_case(cohort)))
+            document = {**asdict(plan), "hashes": dict(prepared.hashes)}
+            write_json(folder / _FOLDS, {**document, "task_fingerprint": data.fingerprint})
+            write_text(folder / "splits_final.json", splits_json(plan.test, prepared.subject_of_case))
             write_json(folder / "preprocessing.json", prepared.recipe)
-            earlier = record_look(folder, config, comparison.plan, prepared.subject_hashes, looks)
+            earlier = record_look(folder, config, plan, prepared.hashes, looks)
             write_json(folder / EARLIER_FILE, {"earlier": [look.model_dump(mode="json") for look in earlier]})
             write_json(folder / COMPARISON.file, config.model_dump(mode="json"))  # last: it makes it a comparison's
-        return comparison
+        return cls(folder, config, plan, data, cases)
 
     @classmethod
     def open(
@@ -160,16 +146,14 @@ class Comparison:
         """
         config = read_config(folder)
         recorded = read_json(folder / _FOLDS).get("task_fingerprint")
-        cohort = config.cohort.open(config.spacing_mm, config.labels)
-        given = _given_folds(config, cohort)
-        prepared = _prepare(config, cohort, progress)
-        data = _training_data(config, prepared, patch_cache_bytes)
+        prepared = Preparation.of(config, progress)
+        data = prepared.training_data(patch_cache_bytes)
         if data.fingerprint != recorded:
             raise LossevoError(
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
                 "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
             )
-        return cls(folder, config, _plan(config, given, prepared, data), data, _reference(data))
+        return cls(folder, config, prepared.plan(data), data, tested_cases(data))
 
     @property
     def unscored(self) -> tuple[str, ...]:
@@ -222,7 +206,7 @@ class Comparison:
             report = make_report(
                 scores, self.config.contenders, self.plan, self._protocol(), failures, trajectories, curves
             )
-            self._write(scores, report, curves)
+            write_outputs(self.folder, scores, report, curves)
         return report
 
     def _train(
@@ -319,120 +303,6 @@ class Comparison:
             registry=config.registry,
             earlier=read_earlier(self.folder),
         )
-
-    def _write(self, scores: list[CaseScore], report: Report, curves: list[LearningCurve]) -> None:
-        metrics = self.config.measured
-        write_text(self.folder / "cases.csv", to_csv(scores, metrics))
-        write_text(self.folder / "summary.csv", result_files.summary_csv(report))
-        write_text(self.folder / "comparisons.csv", result_files.comparisons_csv(report))
-        write_text(self.folder / "pairs.csv", result_files.pairs_csv(report))
-        write_text(self.folder / "ranks.csv", result_files.ranks_csv(report))
-        write_text(self.folder / "challenger.csv", challenger_csv(scores, report.protocol.cohort, metrics))
-        write_text(self.folder / "claims_reloaded.csv", claims_reloaded_csv(scores, metrics))
-        write_text(self.folder / "table.md", markdown(report))
-        write_json(self.folder / "summary.json", result_files.to_document(report))
-        if report.structures:
-            write_text(self.folder / "structures.csv", structures_csv(report.structures))
-        if report.speeds:
-            write_text(self.folder / "speed.csv", speed_csv(report.speeds))
-            write_text(self.folder / "curves.csv", curves_csv(curves))
-        if report.trajectories:
-            write_text(self.folder / "trajectories.csv", trajectories_csv(report.trajectories))
-
-
-def _with_folds(config: ComparisonConfig, cohort: Cohort) -> ComparisonConfig:
-    """With the cohort's own folds in the configuration, if it asks for them: they must not change under a resume."""
-    if config.splits != "cohort":
-        return config
-    folds = stated_folds({case.case_id: case.files.fold if case.files else None for case in cohort.cases})
-    return config.model_copy(update={"splits": folds, "folds": len(folds)})
-
-
-def _given_folds(config: ComparisonConfig, cohort: Cohort) -> tuple[tuple[str, ...], ...] | None:
-    """The subjects that each fold tests, if the folds are not to be drawn."""
-    if whole := next((contender for contender in config.contenders if contender.parts), None):
-        return folds_of(whole)
-    if not isinstance(config.splits, tuple):
-        return None
-    return subjects_of_folds(config.splits, _subject_of_case(cohort), source="the given splits")
-
-
-def _subject_of_case(cohort: Cohort) -> dict[str, str]:
-    return {case.case_id: case.subject for case in cohort.cases}
-
-
-def _prepare(config: ComparisonConfig, cohort: Cohort, progress: PrepareProgress | None) -> PreparedCohort:
-    return prepare(
-        cohort,
-        spacing_mm=config.spacing_mm,
-        settings=config.task.preprocessing,
-        cache=default_cache(),
-        progress=progress,
-    )
-
-
-def _training_data(config: ComparisonConfig, prepared: PreparedCohort, patch_cache_bytes: int) -> TrainingData:
-    return make_training_data(
-        prepared,
-        config.task,
-        patch_cache_bytes=patch_cache_bytes,
-        on_original_grid=config.grid == "original",
-    )
-
-
-def _reference(data: TrainingData) -> tuple[ReferenceCase, ...]:
-    """The cases on the grid that predictions are measured on."""
-    return reference_cases(data.volumes, data.originals)
-
-
-def _plan(
-    config: ComparisonConfig,
-    given: Sequence[Sequence[str]] | None,
-    prepared: PreparedCohort,
-    data: TrainingData,
-) -> FoldPlan:
-    plan = plan_folds(
-        config.contenders,
-        prepared.subject_hashes,
-        cohort=config.cohort,
-        folds=config.folds,
-        seed=config.seed,
-        test_on=config.test_on,
-        allow_leakage=config.allow_leakage,
-        given=given,
-    )
-    labelled = {case.subject for case in reference_cases(data.volumes) if case.classes}
-    for fold, subjects in enumerate(plan.test, start=1):
-        if labelled.isdisjoint(subjects):
-            raise LossevoError(
-                f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so it "
-                "has no score; use fewer folds or another --seed"
-            )
-    return plan
-
-
-def _warn_of_missing_classes(comparison: Comparison) -> None:
-    """Say before any training which classes cannot be scored, or not be learned."""
-    plan, cases, class_names = comparison.plan, comparison.cases, comparison.data.class_names
-    if absent := missing_classes(cases, plan.tested, class_names):
-        warnings.warn(
-            f"no tested subject has {named(absent)}: there is no score of it, only false alarms", stacklevel=3
-        )
-    for fold, tested in enumerate(plan.test):
-        unknown = {*missing_classes(cases, plan.train(fold), class_names)}
-        if hopeless := unknown.difference(missing_classes(cases, tested, class_names)):
-            warnings.warn(
-                f"fold {fold + 1} tests {named(hopeless)}, which no subject that it trains on has: its score there "
-                "says nothing of a loss; use other folds",
-                stacklevel=3,
-            )
-
-
-def _warn_of_fine_tolerances(comparison: Comparison) -> None:
-    """Say before any training which tolerances are below a quarter of the voxel size, where voxels are largest."""
-    coarsest = max((case.view.spacing_mm for case in comparison.cases), key=min)
-    if told := fine_tolerances(comparison.config.measured, coarsest):
-        warnings.warn(told, MetricWarning, stacklevel=3)
 
 
 def _training_seed(config: ComparisonConfig, repetition: int, fold: int) -> int:

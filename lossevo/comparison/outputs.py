@@ -1,0 +1,41 @@
+"""All files that a finished comparison writes beside its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossevo.comparison import result_files
+from lossevo.comparison.report import Report
+from lossevo.comparison.score_tables import challenger_csv, claims_reloaded_csv
+from lossevo.comparison.scores import CaseScore, to_csv
+from lossevo.comparison.speed import LearningCurve, curves_csv, speed_csv
+from lossevo.comparison.structures import structures_csv
+from lossevo.comparison.tables import markdown
+from lossevo.comparison.trajectories import trajectories_csv
+from lossevo.experiment.folder import write_json, write_text
+
+
+def write_outputs(folder: Path, scores: Sequence[CaseScore], report: Report, curves: Sequence[LearningCurve]) -> None:
+    """Write them into the comparison's folder, in place of earlier ones.
+
+    Raises:
+        LossevoError: a file cannot be written.
+    """
+    metrics = report.protocol.metrics
+    write_text(folder / "cases.csv", to_csv(scores, metrics))
+    write_text(folder / "summary.csv", result_files.summary_csv(report))
+    write_text(folder / "comparisons.csv", result_files.comparisons_csv(report))
+    write_text(folder / "pairs.csv", result_files.pairs_csv(report))
+    write_text(folder / "ranks.csv", result_files.ranks_csv(report))
+    write_text(folder / "challenger.csv", challenger_csv(scores, report.protocol.cohort, metrics))
+    write_text(folder / "claims_reloaded.csv", claims_reloaded_csv(scores, metrics))
+    write_text(folder / "table.md", markdown(report))
+    write_json(folder / "summary.json", result_files.to_document(report))
+    if report.structures:
+        write_text(folder / "structures.csv", structures_csv(report.structures))
+    if report.speeds:
+        write_text(folder / "speed.csv", speed_csv(report.speeds))
+        write_text(folder / "curves.csv", curves_csv(curves))
+    if report.trajectories:
+        write_text(folder / "trajectories.csv", trajectories_csv(report.trajectories))

@@ -1,0 +1,146 @@
+"""What a comparison needs before anything is trained: the cohort prepared, whom each fold tests, the training data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from lossevo.comparison.configuration import ComparisonConfig
+from lossevo.comparison.leakage import FoldPlan, plan_folds
+from lossevo.comparison.nested import folds_of
+from lossevo.comparison.provenance import named
+from lossevo.data import Cohort, PreparedCohort, default_cache, prepare, stated_folds, subjects_of_folds
+from lossevo.errors import LossevoError
+from lossevo.experiment.study import PrepareProgress
+from lossevo.metrics import MetricWarning, fine_tolerances
+from lossevo.training import TrainingData, make_training_data
+from lossevo.training.reference import ReferenceCase, missing_classes, reference_cases
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The cohort of a comparison, read and prepared.
+
+    Attributes:
+        config: with the cohort's own folds, if it asks for them.
+        trained: the cohort.
+        subject_of_case: case id → subject, of all its cases.
+        given: the subjects that each fold tests, if the folds are not to be drawn.
+    """
+
+    config: ComparisonConfig
+    trained: PreparedCohort
+    subject_of_case: Mapping[str, str]
+    given: tuple[tuple[str, ...], ...] | None
+
+    @classmethod
+    def of(cls, config: ComparisonConfig, progress: PrepareProgress | None = None) -> Self:
+        """Read and prepare.
+
+        Raises:
+            LossevoError: the cohort is no cohort, or the folds that are given do not fit it.
+        """
+        cohort = config.cohort.open(config.spacing_mm, config.labels)
+        config = _with_folds(config, cohort)
+        subject_of_case = {case.case_id: case.subject for case in cohort.cases}
+        given = _given_folds(config, subject_of_case)
+        trained = prepare(
+            cohort,
+            spacing_mm=config.spacing_mm,
+            settings=config.task.preprocessing,
+            cache=default_cache(),
+            progress=progress,
+        )
+        return cls(config, trained, subject_of_case, given)
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """The content hashes of all subjects."""
+        return self.trained.subject_hashes
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """How each case was prepared."""
+        return self.trained.recipe
+
+    def training_data(self, patch_cache_bytes: int) -> TrainingData:
+        """What workers need."""
+        return make_training_data(
+            self.trained,
+            self.config.task,
+            patch_cache_bytes=patch_cache_bytes,
+            on_original_grid=self.config.grid == "original",
+        )
+
+    def plan(self, data: TrainingData) -> FoldPlan:
+        """Who is tested in which fold.
+
+        Raises:
+            LossevoError: too few subjects, leakage that is not allowed, or a fold without a labelled test subject.
+        """
+        config = self.config
+        plan = plan_folds(
+            config.contenders,
+            self.hashes,
+            cohort=config.cohort,
+            folds=config.folds,
+            seed=config.seed,
+            test_on=config.test_on,
+            allow_leakage=config.allow_leakage,
+            given=self.given,
+        )
+        labelled = {case.subject for case in reference_cases(data.volumes) if case.classes}
+        for fold, subjects in enumerate(plan.test, start=1):
+            if labelled.isdisjoint(subjects):
+                raise LossevoError(
+                    f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so it "
+                    "has no score; use fewer folds or another --seed"
+                )
+        return plan
+
+
+def tested_cases(data: TrainingData) -> tuple[ReferenceCase, ...]:
+    """The cases on the grid that predictions are measured on."""
+    return reference_cases(data.volumes, data.originals)
+
+
+def warn_of_missing_classes(plan: FoldPlan, cases: tuple[ReferenceCase, ...], class_names: tuple[str, ...]) -> None:
+    """Say before any training which classes cannot be scored, or not be learned."""
+    if absent := missing_classes(cases, plan.tested, class_names):
+        warnings.warn(
+            f"no tested subject has {named(absent)}: there is no score of it, only false alarms", stacklevel=3
+        )
+    for fold, tested in enumerate(plan.test):
+        unknown = {*missing_classes(cases, plan.train(fold), class_names)}
+        if hopeless := unknown.difference(missing_classes(cases, tested, class_names)):
+            warnings.warn(
+                f"fold {fold + 1} tests {named(hopeless)}, which no subject that it trains on has: its score there "
+                "says nothing of a loss; use other folds",
+                stacklevel=3,
+            )
+
+
+def warn_of_fine_tolerances(config: ComparisonConfig, cases: tuple[ReferenceCase, ...]) -> None:
+    """Say before any training which tolerances are below a quarter of the voxel size, where voxels are largest."""
+    coarsest = max((case.view.spacing_mm for case in cases), key=min)
+    if told := fine_tolerances(config.measured, coarsest):
+        warnings.warn(told, MetricWarning, stacklevel=3)
+
+
+def _with_folds(config: ComparisonConfig, cohort: Cohort) -> ComparisonConfig:
+    """With the cohort's own folds in the configuration, if it asks for them: they must not change under a resume."""
+    if config.splits != "cohort":
+        return config
+    folds = stated_folds({case.case_id: case.files.fold if case.files else None for case in cohort.cases})
+    return config.model_copy(update={"splits": folds, "folds": len(folds)})
+
+
+def _given_folds(config: ComparisonConfig, subject_of_case: Mapping[str, str]) -> tuple[tuple[str, ...], ...] | None:
+    """The subjects that each fold tests, if the folds are not to be drawn."""
+    if whole := next((contender for contender in config.contenders if contender.parts), None):
+        return folds_of(whole)
+    if not isinstance(config.splits, tuple):
+        return None
+    return subjects_of_folds(config.splits, subject_of_case, source="the given splits")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lossevo.comparison import Comparison, ComparisonConfig, Report
     from lossevo.data import LabelScheme
     from lossevo.experiment import CohortSource
+    from lossevo.tuning import TuningSettings
 
 
 def evaluate(
@@ -77,6 +78,19 @@ def evaluate(
             show_default="dice,nsd@2mm,hd95",
         ),
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            "--tune",
+            help="Tune each loss inside each fold's training subjects first: lr, parameters, or lr,parameters. On Ray.",
+            show_default="not tuned",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", min=1, help="With --tune: values tried for each loss and fold.", show_default="40"),
+    ] = None,
+    bounds: options.Bounds = None,
     grid: Annotated[
         Literal["original", "working"] | None,
         typer.Option(
@@ -158,12 +172,14 @@ def evaluate(
       lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
       lossevo evaluate --data DIR --losses all --checkpoints 10 --out speed
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
+      lossevo evaluate --data DIR --losses dice_ce,tversky --tune lr,parameters --trials 20 --out fair
       lossevo evaluate --combine cmp-spine --combine cmp-hippocampus --out consensus
       lossevo evaluate --resume cmp
     """
     from lossevo.cli.tables import console
     from lossevo.cli.watch import ComparisonFormat, watcher
     from lossevo.comparison import to_document
+    from lossevo.tuning import Workers
 
     screen = console(quiet=as_json)
     given = {
@@ -183,6 +199,9 @@ def evaluate(
         "--test-on": test_on,
         "--allow-leakage": allow_leakage or None,
         "--metrics": metrics,
+        "--tune": tune,
+        "--trials": trials,
+        "--bounds": bounds,
         "--grid": grid,
         "--checkpoints": checkpoints,
         "--rope": rope,
@@ -225,6 +244,7 @@ def evaluate(
             test_on,
             allow_leakage,
             metrics,
+            _tuning(tune, trials, bounds),
             grid,
             checkpoints,
             rope,
@@ -232,6 +252,8 @@ def evaluate(
             options.label_scheme(labels, levels),
             spacing,
         )
+        if config.tuning is not None and in_process:
+            raise LossevoError("--tune trains on Ray; leave --in-process out")
         comparison = _comparison(screen, out, config, memory, cohort_of_runs=data is None)
     _describe(screen, comparison)
     with (
@@ -239,7 +261,8 @@ def evaluate(
         options.workers_for(comparison.folder, make, new=resume is None) as make,
         watcher(screen, ComparisonFormat()) as watch,
     ):
-        report = comparison.run(make, listener=watch)
+        tuners = None if in_process else Workers(workers, address, gpus_per_worker)
+        report = comparison.run(make, tuners=tuners, listener=watch)
     watch.conclude()
     if report.trajectories:
         from lossevo.report.files import write_pictures
@@ -300,6 +323,7 @@ def _configuration(
     test_on: Literal["untouched", "all"] | None,
     allow_leakage: bool,
     metrics: str | None,
+    tuning: TuningSettings | None,
     grid: Literal["original", "working"] | None,
     checkpoints: int | None,
     rope: str | None,
@@ -334,11 +358,26 @@ def _configuration(
         labels=labels,
         spacing_mm=spacing,
         metrics=DEFAULT_METRICS if metrics is None else metrics,
+        tuning=tuning,
         grid=grid or "original",
         checkpoints=checkpoints or 1,
         rope=rope,
         registry=registry,
     )
+
+
+def _tuning(what: str | None, trials: int | None, bounds: Sequence[str] | None) -> TuningSettings | None:
+    """How losses are tuned inside each fold; None: not at all."""
+    from lossevo.configuration_file import updated
+    from lossevo.tuning import TuningSettings
+
+    if what is None:
+        for option, value in (("--trials", trials), ("--bounds", bounds)):
+            if value is not None:
+                raise LossevoError(f"{option} says how losses are tuned; add --tune lr,parameters, or leave it out")
+        return None
+    settings = TuningSettings(what=options.what_is_tuned(what), bounds=options.bounds(bounds))
+    return updated(settings, "--trials", trials=trials)
 
 
 def _comparison(
@@ -365,7 +404,8 @@ def _describe(screen: Console, comparison: Comparison) -> None:
         f"Cohort: {config.cohort}; {', '.join(comparison.data.class_names[1:])} against background at {spacing} mm.\n"
         f"Subjects: {len(plan.tested)} tested in {config.folds} folds{unscored}, {len(plan.train_only)} only ever "
         "trained on.\n"
-        f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps.\n"
+        f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps"
+        f"{_tuning_told(comparison)}.\n"
         f"Metrics: {', '.join(config.metrics)}.\n"
         f"Folder: {comparison.folder}",
         highlight=False,
@@ -373,6 +413,14 @@ def _describe(screen: Console, comparison: Comparison) -> None:
     )
     for departure in config.departures:
         screen.print(departure, highlight=False, markup=False, soft_wrap=True)
+
+
+def _tuning_told(comparison: Comparison) -> str:
+    from lossevo.comparison.tuned import courses
+
+    tunings = courses(comparison.config, comparison.plan, comparison.data)
+    total = sum(course.total for course in tunings)
+    return f", and before them {total} in {len(tunings)} tunings" if tunings else ""
 
 
 def _print(screen: Console, comparison: Comparison, report: Report) -> None:
@@ -400,6 +448,7 @@ def _print(screen: Console, comparison: Comparison, report: Report) -> None:
     for note in report.notes:
         screen.print(f"- {note}", style="dim", highlight=False, markup=False)
     more = ", structures.csv" if report.structures else ""
+    more += ", tuning/table.md" if report.protocol.tuning else ""
     more += ", speed.csv, curves.csv, figures/learning-curves.png" if report.speeds else ""
     more += ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
     screen.print(

@@ -175,14 +175,15 @@ class ComparisonFormat:
     def figures(self, progress: Progress) -> list[tuple[str, RenderableType]]:
         """Counts and speed."""
         return [
-            ("comparison", ProgressBar(total=progress.total, completed=progress.done, width=40)),
+            (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
             ("trainings", _count(progress)),
             ("speed", _speed(progress)),
         ]
 
     def line(self, message: str, progress: Progress) -> str:
-        """Count, what happened, speed."""
-        return f"[{progress.done}/{progress.total}] {message} | {_speed(progress)}"
+        """Count, what happened, speed; and the phase where it is not the comparison itself."""
+        phase = "" if progress.phase == "comparison" else f"{progress.phase} "
+        return f"[{phase}{progress.done}/{progress.total}] {message} | {_speed(progress)}"
 
     def summary(self, progress: Progress) -> str:
         """What the comparison did."""

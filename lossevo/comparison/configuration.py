@@ -21,6 +21,7 @@ from lossevo.metrics import Metric, parse_metrics
 from lossevo.training import TaskSettings
 from lossevo.training.seeds import COMPARISON_SEEDS, MAX_RUN_SEED
 from lossevo.training.trial import MeasuredOn
+from lossevo.tuning.settings import TuningSettings
 
 DEFAULT_FOLDS = 3
 DEFAULT_METRICS = "dice,nsd@2mm,hd95"
@@ -50,6 +51,7 @@ class ComparisonConfig(BaseModel):
     ropes: dict[str, NonNegativeFloat]
     grid: MeasuredOn = "original"
     registry: Path | None = None
+    tuning: TuningSettings | None = None
 
     @model_validator(mode="after")
     def _has_metrics(self) -> Self:
@@ -93,6 +95,7 @@ def configure(
     grid: MeasuredOn = "original",
     checkpoints: int = 1,
     registry: Path | None = None,
+    tuning: TuningSettings | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``folds`` not given are 3, or those of nested searches. ``steps`` not given
     are twice those of ``task``, the trainings of a search.
@@ -105,7 +108,8 @@ def configure(
     spacing. ``checkpoints`` is how often a training is validated, at evenly spaced steps: several tell how fast losses
     train. ``rope`` states the largest differences without practical relevance
     (:func:`~lossevo.comparison.ropes.parse_ropes`). ``registry`` is a file that counts how often subjects were looked
-    at (:mod:`lossevo.comparison.earlier`).
+    at (:mod:`lossevo.comparison.earlier`). ``tuning`` says how each loss is tuned inside each fold
+    (:mod:`lossevo.comparison.tuned`); None: not at all.
 
     Raises:
         LossevoError: a number out of range, no such metric, a metric twice, runs that disagree about labels, spacing or
@@ -153,6 +157,7 @@ def configure(
         ropes=parse_ropes(rope, measured),
         grid=grid,
         registry=registry.absolute() if registry else None,
+        tuning=tuning,
     )
 
 

@@ -14,6 +14,7 @@
     structures.csv       scores of each class alone, if there are several; likewise
     speed.csv, curves.csv                                      how fast losses train, with several checkpoints; likewise
     trajectories.csv     what moved in losses that adapt, if there are any; likewise (their figures: lossevo.report)
+    tuning/              of losses that are tuned inside each fold (:mod:`lossevo.comparison.tuned`)
 
 Every loss is trained with the same folds, initial weights, batches and steps. Of a fold's test subjects nothing is
 trained on in that fold, nothing is chosen on them (the last step counts), and no compared search has seen them
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +48,7 @@ from lossevo.comparison.run_settings import require_unchanged
 from lossevo.comparison.scores import CaseScore, case_scores, to_csv
 from lossevo.comparison.speed import LearningCurve
 from lossevo.comparison.trajectories import LossTrajectory
+from lossevo.comparison.tuned import TunedLosses, courses, tune_in_folds
 from lossevo.data import splits_json
 from lossevo.errors import LossevoError
 from lossevo.experiment import Ledger
@@ -59,6 +61,7 @@ from lossevo.metrics import MetricWarning
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, Fidelity, Measurement, Split, TrainingData, Trial
 from lossevo.training.reference import ReferenceCase
 from lossevo.training.seeds import comparison_seed
+from lossevo.tuning import Workers
 
 _FOLDS, _LEDGER = FOLDS_FILE, "ledger.sqlite"
 
@@ -78,13 +81,17 @@ class PlannedTraining:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A comparison folder with its data in memory, ready to run."""
+    """A comparison folder with its data in memory, ready to run.
+
+    ``tuned`` are the losses as they were tuned inside the folds; empty before, and where nothing is tuned.
+    """
 
     folder: Path
     config: ComparisonConfig
     plan: FoldPlan
     data: TrainingData
     cases: tuple[ReferenceCase, ...]
+    tuned: TunedLosses = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -119,6 +126,7 @@ class Comparison:
             data = prepared.training_data(patch_cache_bytes)
             plan = prepared.plan(data)
             cases = tested_cases(data)
+            courses(config, plan, data)  # what is wrong with a tuning is said before anything is trained
             warn_of_missing_classes(plan, cases, data.class_names)
             warn_of_fine_tolerances(config, cases)
             Ledger(folder / _LEDGER, create=True).close()
@@ -170,7 +178,7 @@ class Comparison:
                 fold=fold + 1,
                 seed=config.seed + repetition,
                 trial=Trial(
-                    contender.of_fold(fold).spec,
+                    self._of_fold(contender, fold).spec,
                     Fidelity(
                         config.task.budget_steps,
                         _training_seed(config, repetition, fold),
@@ -179,7 +187,7 @@ class Comparison:
                     self.data.fingerprint,
                     config.metrics,
                     config.grid,
-                    contender.of_fold(fold).learning_rate,
+                    self._of_fold(contender, fold).learning_rate,
                 ),
             )
             for repetition in range(config.seeds)
@@ -187,17 +195,33 @@ class Comparison:
             for contender in config.contenders
         )
 
-    def run(self, executor: Callable[[WorkerSpec], Executor], *, listener: Listener = lambda event: None) -> Report:
-        """Train, or go on training, and evaluate; writes all outputs.
+    def _of_fold(self, contender: Contender, fold: int) -> Contender:
+        """The loss that is trained in a fold, counted from 0."""
+        return self.tuned.get((contender.name, fold)) or contender.of_fold(fold)
 
-        ``executor`` makes the executor for a worker spec; a finished comparison needs none.
+    def run(
+        self,
+        executor: Callable[[WorkerSpec], Executor],
+        *,
+        tuners: Workers | None = None,
+        listener: Listener = lambda event: None,
+    ) -> Report:
+        """Tune if that is asked for, train, or go on with either, and evaluate; writes all outputs.
+
+        ``executor`` makes the executor for a worker spec, and ``tuners`` are the workers of a tuning; a finished
+        comparison needs none.
 
         Raises:
             LossevoError: another process works on this folder, the ledger does not fit, or a file cannot be written.
         """
-        spec = WorkerSpec(TRAINING_WORKER, self.data)
-        with locked(self.folder), Ledger(self.folder / _LEDGER) as ledger, warnings.catch_warnings():
+        with locked(self.folder), warnings.catch_warnings():
             warnings.simplefilter("ignore", MetricWarning)  # of tolerances it was warned when the folder was made
+            tuned = tune_in_folds(self.folder, self.config, self.plan, self.data, workers=tuners, listener=listener)
+            return replace(self, tuned=tuned)._run(executor, listener)
+
+    def _run(self, executor: Callable[[WorkerSpec], Executor], listener: Listener) -> Report:
+        spec = WorkerSpec(TRAINING_WORKER, self.data)
+        with Ledger(self.folder / _LEDGER) as ledger:
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             try:
                 scores, failures, trajectories, curves = self._train(trainings, listener)
@@ -301,6 +325,7 @@ class Comparison:
             unscored=self.unscored,
             departures=config.departures,
             registry=config.registry,
+            tuning=config.tuning,
             earlier=read_earlier(self.folder),
         )
 

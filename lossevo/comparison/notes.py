@@ -41,6 +41,7 @@ def notes_of(
     return (
         *protocol.departures,
         *looks_told(protocol.earlier, protocol.tested, protocol.registry),
+        *([protocol.tuned] if protocol.tuned else []),
         *_who(contenders, statistics[0].reference, protocol.metrics[0]),
         *_failed(failures, len(contenders) * protocol.folds * protocol.seeds, protocol.metrics),
         *_scored(scores, protocol),

@@ -10,6 +10,7 @@ import lossevo
 from lossevo.comparison.earlier import EarlierComparison
 from lossevo.metrics import IMPLEMENTATION, Metric
 from lossevo.training.trial import MeasuredOn
+from lossevo.tuning.settings import TuningSettings
 
 _CLASSES_TOLD = 3
 
@@ -31,6 +32,7 @@ class Protocol:
         unscored: those of ``tested`` whose labels are empty.
         departures: what is otherwise than in the searches of the losses, a sentence each.
         registry: file that counts looks.
+        tuning: how losses were tuned inside each fold; None: not at all.
         earlier: comparisons that tested the same subjects before, as far as they are known here or from ``registry``.
     """
 
@@ -49,6 +51,7 @@ class Protocol:
     unscored: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
     registry: Path | None = None
+    tuning: TuningSettings | None = None
     earlier: tuple[EarlierComparison, ...] = ()
 
     @property
@@ -64,6 +67,20 @@ class Protocol:
         return (
             f"A value of a subject is the mean over classes ({', '.join(self.class_names[1:])}), cases and seeds, "
             f"measured {_where(self)[1]}."
+        )
+
+    @property
+    def tuned(self) -> str:
+        """How losses were tuned; empty if they were not."""
+        if self.tuning is None:
+            return ""
+        parts = {"lr": "the learning rate", "parameters": "bounded parameters"}
+        what = " and ".join(parts[name] for name in self.tuning.what)
+        return (
+            f"Tuned in each fold, on its training subjects alone: {what} of each loss that has any; "
+            f"{self.tuning.trials} values tried (TPE, ASHA) by {self.metrics[0].name} at the working spacing, then the "
+            f"best {self.tuning.finalists} and the untuned ones confirmed by {self.tuning.seeds} fresh trainings each. "
+            "The values are in tuning/table.md."
         )
 
     @property

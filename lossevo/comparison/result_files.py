@@ -164,6 +164,7 @@ def _ranks(result: MetricResult, shares: list[str]) -> Iterator[dict[str, Any]]:
 def _protocol(protocol: Protocol) -> dict[str, Any]:
     document = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
     document["metrics"] = [metric.name for metric in protocol.metrics]
+    document["tuning"] = protocol.tuning.model_dump(mode="json") if protocol.tuning else None
     document["registry"] = str(protocol.registry) if protocol.registry else None
     document["earlier"] = [look.model_dump(mode="json") for look in protocol.earlier]
     return document

@@ -71,7 +71,7 @@ def read_specs(path: Path) -> tuple[Contender, ...]:
                 if spec.tuned_in is None
                 else SearchRecord.of_tuning(path.parent / spec.tuned_in, spec.name),
                 learning_rate=spec.learning_rate,
-                tuned=spec.tuned_in is not None,
+                tuned=tuned is not None,
             )
         )
     if not found:

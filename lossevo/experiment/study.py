@@ -243,15 +243,20 @@ def scoring_of(study: Study, subjects: Subjects, data: TrainingData) -> Scoring:
 
 
 def retry_failures(folder: Path) -> int:
-    """Let the trainings of a run or comparison folder that failed be done again; returns how many.
+    """Let the trainings of a folder that failed be done again, those of tunings in it too; returns how many.
 
     Trainings that diverged are not among them: their loss did.
 
     Raises:
         LossevoError: another process works on the folder, or it has no ledger.
     """
-    with locked(folder), Ledger(folder / "ledger.sqlite") as ledger:
-        return ledger.forget_failures()
+    forgotten = 0
+    with locked(folder):
+        inner = [folder / "tuning"] if (folder / "tuning" / "ledger.sqlite").is_file() else []
+        for place in (folder, *inner):
+            with Ledger(place / "ledger.sqlite") as ledger:
+                forgotten += ledger.forget_failures()
+    return forgotten
 
 
 def read_study(folder: Path) -> Study:

@@ -1,6 +1,7 @@
 """Tuning of a loss: its learning rate and its bounded parameters, on Ray Tune."""
 
 from lossevo.tuning.course import Course
+from lossevo.tuning.files import write_files
 from lossevo.tuning.problem import Problem
 from lossevo.tuning.result import TuningResult
 from lossevo.tuning.run import Tuning, TuningConfig, read_config
@@ -19,4 +20,5 @@ __all__ = [
     "Workers",
     "read_config",
     "run_courses",
+    "write_files",
 ]

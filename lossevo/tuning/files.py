@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from lossevo.csv_files import csv_text
+from lossevo.experiment.folder import write_json, write_text
 from lossevo.tuning.course import Confirmed
 from lossevo.tuning.result import TuningResult
 
@@ -22,6 +24,19 @@ _SENSITIVITY_COLUMNS = (
     *("best_quarter_low", "best_quarter_high"),
 )
 _CONFIRMED_COLUMNS = ("loss", "fold", "number", "values", "seeds", "utility", "standard_error")
+
+
+def write_files(folder: Path, results: Sequence[TuningResult]) -> None:
+    """Write ``table.md``, ``summary.json``, ``confirmed.csv``, ``sensitivity.csv`` and ``trials.csv``.
+
+    Raises:
+        LossevoError: a file cannot be written.
+    """
+    write_text(folder / "trials.csv", trials_csv(results))
+    write_text(folder / "confirmed.csv", confirmed_csv(results))
+    write_text(folder / "sensitivity.csv", sensitivity_csv(results))
+    write_text(folder / "table.md", markdown(results))
+    write_json(folder / "summary.json", to_document(results))
 
 
 def specs_yaml(result: TuningResult) -> str:

@@ -22,14 +22,14 @@ from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
 from lossevo.experiment import study
 from lossevo.experiment.events import Listener
-from lossevo.experiment.folder import locked, write_json, write_text
+from lossevo.experiment.folder import locked, write_text
 from lossevo.experiment.kinds import TUNING, read_document
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.losses import create
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
-from lossevo.tuning import files
 from lossevo.tuning.course import Course
+from lossevo.tuning.files import specs_yaml, write_files
 from lossevo.tuning.problem import Problem
 from lossevo.tuning.result import TuningResult
 from lossevo.tuning.settings import TuningSettings
@@ -152,12 +152,8 @@ class Tuning:
             run_courses(courses, self.data, ledger, workers=workers, listener=listener)
             results = [TuningResult.of(course) for course in courses]
             for result in results:
-                write_text(self.folder / f"{result.name}.yaml", files.specs_yaml(result))
-            write_text(self.folder / "trials.csv", files.trials_csv(results))
-            write_text(self.folder / "confirmed.csv", files.confirmed_csv(results))
-            write_text(self.folder / "sensitivity.csv", files.sensitivity_csv(results))
-            write_text(self.folder / "table.md", files.markdown(results))
-            write_json(self.folder / "summary.json", files.to_document(results))
+                write_text(self.folder / f"{result.name}.yaml", specs_yaml(result))
+            write_files(self.folder, results)
         return results
 
 

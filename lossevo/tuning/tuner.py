@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lossevo.errors import ResumableError
+from lossevo.errors import LossevoError, ResumableError
 from lossevo.experiment.events import Listener
 from lossevo.experiment.ledger import Ledger
 from lossevo.installation import installation
@@ -49,19 +49,22 @@ def run_courses(
     data: TrainingData,
     ledger: Ledger,
     *,
-    workers: Workers,
+    workers: Workers | None,
     listener: Listener = lambda event: None,
 ) -> None:
     """Train until all courses are finished. What the ledger knows is not trained again.
 
     Raises:
-        LossevoError: Ray cannot be had, or the ledger cannot be written.
+        LossevoError: there are no ``workers`` but something to train, Ray cannot be had, or the ledger cannot be
+            written.
         ResumableError: the cluster was lost, or loses workers again and again.
     """
     together = Courses(courses, ledger, listener)
     together.replay()
     if together.finished:
         return
+    if workers is None:
+        raise LossevoError("a tuning trains on Ray, not in process; leave --in-process out")
     with _environment(_ENVIRONMENT):
         # Importing Ray Tune takes a second, which whoever has all on record should not pay.
         from lossevo.cluster.ray_connection import RayConnection

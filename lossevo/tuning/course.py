@@ -44,6 +44,7 @@ class Attempt:
         seed: of the training.
         confirms: the number of the attempt whose values are confirmed; None while values are searched.
         utilities: step -> utility, at the rungs reached.
+        losses: how often its worker was lost.
         state: ``open``; ``stopped`` at a rung; ``failed`` with the worst utility; ``ended`` after all its steps;
             ``lost`` by its machine, so without a score.
     """
@@ -53,6 +54,7 @@ class Attempt:
     seed: int
     confirms: int | None = None
     utilities: dict[int, float] = field(default_factory=dict)
+    losses: int = 0
     state: State = "open"
 
     def __str__(self) -> str:

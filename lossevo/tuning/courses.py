@@ -16,9 +16,7 @@ from lossevo.training.trial import identity_of
 from lossevo.tuning.course import Attempt, Course
 
 RETRIES: Final = 2
-"""How often an attempt begins again whose actor or machine was lost."""
-MOST_LOST: Final = 3
-"""After so many lost attempts without a training between them the cluster is to blame."""
+"""How often an attempt begins again whose worker was lost."""
 
 
 @dataclass
@@ -36,7 +34,9 @@ class Courses:
     ledger: Ledger
     listener: Listener
     running: dict[str, tuple[Course, Attempt]] = field(default_factory=dict)
-    _open: list[tuple[Course, Attempt]] = field(default_factory=list)
+    _waiting: list[tuple[Course, Attempt]] = field(default_factory=list)
+    _suspects: list[tuple[Course, Attempt, str]] = field(default_factory=list)
+    _any_arrived: bool = False
     _ticket: int = 0
     _workers: int = 0
     _began: float | None = None
@@ -56,7 +56,7 @@ class Courses:
                 while rungs := course.rungs_left(attempt):
                     outcome = known.get(course.trial(attempt, rungs[0]).identity)
                     if outcome is None:
-                        self._open.append((course, attempt))
+                        self._waiting.append((course, attempt))
                         break
                     self._told(course, attempt, rungs[0], outcome, kind="replayed")
         self._replayed = self._closed
@@ -77,7 +77,10 @@ class Courses:
 
     def next(self, trial_id: str) -> tuple[Course, Attempt] | None:
         """What is to be trained next, as this trial; None if nothing can be asked for before others have ended."""
-        found = self._open.pop(0) if self._open else self._asked()
+        found = self._waiting.pop(0) if self._waiting else self._asked()
+        if found is None and not self.running and self._suspects:
+            self._blame_suspects()
+            found = self._asked()
         if found is not None:
             self.running[trial_id] = found
         return found
@@ -93,33 +96,41 @@ class Courses:
         course, attempt = self.running[trial_id]
         self._record(course, attempt, step, outcome)
         self._busy_s += outcome.seconds
-        self._lost_in_a_row = 0
+        self._lost_in_a_row, self._any_arrived = 0, True
+        self._blame_suspects()
         return self._told(course, attempt, step, outcome, kind="training")
 
     def lost(self, trial_id: str, error: str) -> None:
-        """Record that the machines of a training failed it again and again.
+        """The worker of a training is gone: the attempt begins again, or is a suspect if it did so too often.
 
         Raises:
-            ResumableError: no training is to blame.
+            ResumableError: no training is to blame: workers are lost one after the other, and nothing arrives.
         """
         course, attempt = self.running[trial_id]
-        rungs = course.rungs_left(attempt)
-        if not rungs:  # it had ended
+        if attempt.state != "open":
             return
         self._lost_in_a_row += 1
-        if self._lost_in_a_row == MOST_LOST or self._closed == self._replayed:
-            raise ResumableError(
-                f"workers are lost again and again, and no training is to blame ({error}); look at the memory, the "
-                "disks and the network of the machines, and whether they have the same lossevo"
-            )
-        outcome = Outcome(Status.DIED, None, error, 0.0, "", 1 + RETRIES)
-        self._record(course, attempt, rungs[0], outcome)
-        self._told(course, attempt, rungs[0], outcome, kind="training")
+        if self._lost_in_a_row > 2 * RETRIES:
+            raise ResumableError(_sick(error))
+        attempt.losses += 1
+        if attempt.losses <= RETRIES:
+            self._waiting.append((course, attempt))
+        else:
+            self._suspects.append((course, attempt, error))
+
+    def _blame_suspects(self) -> None:
+        """Record that suspects have no score, now that others show that workers can live."""
+        while self._suspects:
+            course, attempt, error = self._suspects.pop(0)
+            if not self._any_arrived:
+                raise ResumableError(_sick(error))
+            outcome = Outcome(Status.DIED, None, error, 0.0, "", attempt.losses)
+            step = course.rungs_left(attempt)[0]
+            self._record(course, attempt, step, outcome)
+            self._told(course, attempt, step, outcome, kind="training")
 
     def _record(self, course: Course, attempt: Attempt, step: int, outcome: Outcome) -> None:
         trial = course.trial(attempt, step)
-        if self.ledger.known_outcome(trial.identity) is not None:  # it began again
-            return
         self.ledger.submit(
             self._ticket, _phase(attempt), f"{course.problem.label}:{attempt.number}", trial.to_payload()
         )
@@ -161,6 +172,13 @@ class Courses:
             eta_s=3600 * self.left / per_hour if per_hour > 0 else None,
         )
         self.listener(Event(kind, message, progress))
+
+
+def _sick(error: str) -> str:
+    return (
+        f"workers are lost again and again, and no training is to blame ({error}); look at the memory, the disks and "
+        "the network of the machines, and whether they have the same lossevo"
+    )
 
 
 def _phase(attempt: Attempt) -> str:

@@ -6,7 +6,9 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lossevo.cluster import Job, Outcome, Status
@@ -60,7 +62,7 @@ class CourseSearcher(_Unpickled, Searcher):  # type: ignore[misc]
         }
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """A training is over; its course knows."""
+        """A training is over, or has lost its worker; its course knows."""
         self._courses.running.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
@@ -85,14 +87,20 @@ class CourseScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """The worker of a training was lost, as often as it may be.
+        """A training has lost its worker.
 
         Raises:
             ResumableError: no training is to blame.
         """
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() or ["no reason is known"]
-        self._courses.lost(trial.trial_id, lines[-1].strip()[:300])
+        self._courses.lost(trial.trial_id, _error_of(trial))
+
+
+def _error_of(trial: Any) -> str:
+    """The last line of what Ray Tune has noted of a trial's last error."""
+    with suppress(OSError, TypeError):
+        lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines()
+        return lines[-1].strip()[:300]
+    return "no reason is known"
 
 
 class AttemptTrainable(tune.Trainable):  # type: ignore[misc]
@@ -135,7 +143,7 @@ class AttemptTrainable(tune.Trainable):  # type: ignore[misc]
         """Train up to the next rung.
 
         Raises:
-            RuntimeError: the machine failed: Ray Tune begins the attempt again.
+            RuntimeError: the machine failed, not the training.
         """
         rung = self._left.pop(0)
         trial = self._problem.trial(self._values, self._seed, rung)

@@ -6,6 +6,7 @@ which would have to be unpickled, lie in a folder for temporary files, and are n
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -75,8 +76,7 @@ def run_courses(
         try:
             count, gpus = plan_workers(workers.workers, workers.gpus_per_worker, address=connection.address)
             together.begin(count)
-            with _watched(connection.address):
-                _fit(together, data, count, gpus, storage)
+            _fit_watched(together, data, count, gpus, storage, connection.address)
         finally:
             connection.close()
             shutil.rmtree(storage, ignore_errors=True)
@@ -97,7 +97,7 @@ def _fit(courses: Courses, data: TrainingData, workers: int, gpus: float, storag
         tune_config=tune.TuneConfig(
             search_alg=CourseSearcher(courses, workers),
             scheduler=CourseScheduler(courses),
-            num_samples=courses.left,
+            num_samples=(1 + RETRIES) * courses.left,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -105,7 +105,8 @@ def _fit(courses: Courses, data: TrainingData, workers: int, gpus: float, storag
             name="tuning",
             storage_path=str(storage),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            # The courses begin attempts again: Ray Tune does not where an actor died between two trials.
+            failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     ).fit()
@@ -123,9 +124,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-@contextmanager
-def _watched(address: str) -> Iterator[None]:
-    """Make an error of the loss of the cluster's head, for which Ray Tune would wait.
+def _fit_watched(courses: Courses, data: TrainingData, workers: int, gpus: float, storage: Path, address: str) -> None:
+    """As :func:`_fit`; the loss of the cluster's head, for which Ray Tune would wait, is an error.
 
     Raises:
         ResumableError: the head, or Ray's node on this machine, is gone.
@@ -139,12 +139,15 @@ def _watched(address: str) -> Iterator[None]:
         gone.append(message)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    watch = HeadWatch(address, node_socket(), lost)
+    watch, interrupted = HeadWatch(address, node_socket(), lost), False
     try:
-        yield
+        _fit(courses, data, workers, gpus, storage)
     except KeyboardInterrupt:
-        if gone:
-            raise ResumableError(f"{gone[0]}; start Ray again") from None
-        raise
+        interrupted = True
     finally:
         watch.stop()
+    if gone:
+        raise ResumableError(f"{gone[0]}; start Ray again")
+    if interrupted:
+        gc.collect()  # the last references to Ray Tune's actors: else they would go on on a cluster that stays
+        raise KeyboardInterrupt

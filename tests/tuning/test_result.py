@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+import yaml
+
+from lossevo.errors import LossevoError
+from lossevo.losses import from_spec
+from lossevo.tuning import files
+from lossevo.tuning.result import TuningResult
+from tests.tuning.conftest import bowl, course_of, drive
+
+
+def only_the_rate_matters(values, step, seed):
+    return 0.8 - 0.1 * math.log10(values["learning_rate"] / 0.05) ** 2 - 1 / (step + 10)
+
+
+def test_what_is_kept_and_what_it_gains():
+    course = drive(course_of(trials=20, seeds=3), bowl)
+    result = TuningResult.of(course)
+    by_seed = {
+        number: {a.seed: a.utility for a in course.attempts if a.confirms == number}
+        for number in (0, result.kept.number)
+    }
+    gains = [by_seed[result.kept.number][seed] - by_seed[0][seed] for seed in by_seed[0]]
+    mean, error = result.gain
+    assert mean == pytest.approx(statistics.fmean(gains))
+    assert error == pytest.approx(statistics.stdev(gains) / math.sqrt(3))
+    assert result.learning_rate == result.kept.values["learning_rate"]
+    from_spec(result.spec)
+
+
+def test_the_importance_is_that_of_the_value_that_matters():
+    result = TuningResult.of(drive(course_of(trials=60, window=8), only_the_rate_matters))
+    rate, weight = result.sensitivities
+    assert rate.importance > 0.8
+    assert rate.importance + weight.importance == pytest.approx(1)
+    assert rate.low < rate.best[0] < rate.tuned < rate.high
+    assert rate.best[1] - rate.best[0] < 0.5 * (rate.high - rate.low)
+
+
+def test_too_few_values_have_no_importance():
+    result = TuningResult.of(drive(course_of(trials=4), bowl))
+    assert [found.importance for found in result.sensitivities] == [None, None]
+
+
+def test_rungs_are_compared_over_the_first_wave_alone():
+    """Where half the way ranks as the end does and a quarter the other way round, τ is 1 and −1."""
+
+    def turning(values, step, seed):
+        return -values["w_fp"] if step == 10 else values["w_fp"]
+
+    result = TuningResult.of(drive(course_of(trials=16), turning))
+    assert dict(result.rungs) == {10: pytest.approx(-1), 20: pytest.approx(1)}
+
+
+def test_untuned_values_that_stay_gain_nothing():
+    result = TuningResult.of(drive(course_of(trials=8), lambda values, step, seed: -abs(values["w_fp"] - 0.3)))
+    assert result.kept is result.untuned
+    assert result.gain is None
+    assert result.spec == {"name": "tversky"}
+    (row,) = files.result_rows([result])
+    assert row["values kept"].endswith("(untuned)")
+
+
+def test_a_loss_of_which_everything_was_lost_is_told():
+    course = course_of(trials=2)
+    while (attempt := course.ask()) is not None:
+        course.lose(attempt)
+    with pytest.raises(LossevoError, match="tversky: all trainings that should confirm its values were lost"):
+        TuningResult.of(course)
+
+
+def test_its_file_is_a_loss_for_a_comparison():
+    result = TuningResult.of(drive(course_of(trials=20), bowl))
+    document = yaml.safe_load(files.specs_yaml(result))
+    assert document == {
+        "tversky_tuned": {
+            "name": "tversky",
+            "parameters": result.spec["parameters"],
+            "learning_rate": result.learning_rate,
+            "tuned_in": ".",
+        }
+    }
+
+
+def test_tables_have_every_training_and_value():
+    results = [TuningResult.of(drive(course_of(loss, trials=12), bowl)) for loss in ("tversky", "dice")]
+    trials = files.trials_csv(results).splitlines()
+    assert len(trials) == 1 + sum(len(a.utilities) for result in results for a in result.attempts)
+    assert [row["parameter"] for row in files.sensitivity_rows(results)] == ["learning_rate", "w_fp", "learning_rate"]
+    text = files.markdown(results)
+    assert all(part in text for part in ("PED-ANOVA", "| tversky |", "| dice |"))
+    document = files.to_document(results)
+    assert [entry["loss"] for entry in document["losses"]] == ["tversky", "dice"]

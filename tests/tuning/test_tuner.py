@@ -1,0 +1,203 @@
+"""Real trainings on real Ray Tune: a cohort of balls, a few steps each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossevo.cluster import Status
+from lossevo.data import MERGED
+from lossevo.errors import LossevoError, ResumableError
+from lossevo.experiment import CohortSource, Event, Ledger
+from lossevo.training import TaskSettings, Trial
+from lossevo.training.trainer import train
+from lossevo.training.trial import identity_of
+from lossevo.tuning import Tuning, TuningConfig, TuningSettings, Workers
+from tests.cohorts import SPACING_MM, write_balls
+
+SMALL = TaskSettings(patch_size=(16, 24, 24), patches_per_volume=2, channels=(4, 8), strides=(2,))
+FEW = TuningSettings(trials=6, finalists=2, seeds=2, window=3)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Path:
+    return write_balls(tmp_path_factory.mktemp("data") / "balls")
+
+
+@pytest.fixture(scope="module")
+def make_tuning(cohort, tmp_path_factory) -> Callable[..., Tuning]:
+    def make(*losses: str, **settings: Any) -> Tuning:
+        config = TuningConfig(
+            losses=losses or ("tversky", "dice"),
+            settings=FEW.model_copy(update=settings),
+            steps=8,
+            task=SMALL,
+            cohort=CohortSource(path=cohort),
+            labels=MERGED,
+            spacing_mm=SPACING_MM,
+        )
+        return Tuning.create(tmp_path_factory.mktemp("tunings") / "tuned", config)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def ray_of_the_tests() -> Iterator[None]:
+    """One Ray for all tests here: starting one takes seconds."""
+    from lossevo.cluster.ray_connection import RayConnection
+
+    connection = RayConnection(None, cpus=2)
+    yield
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def finished(make_tuning, ray_of_the_tests) -> Tuning:
+    """Two losses side by side, two workers, undisturbed."""
+    tuning = make_tuning()
+    tuning.run(Workers(2))
+    return tuning
+
+
+def outcomes(folder: Path) -> dict[str, tuple[str, Any, Any]]:
+    """What every trial on record came to, by its identity, without times and places."""
+    with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+        records = ledger.records()
+    found = {}
+    for record in records:
+        if record.outcome is not None:
+            value = {k: v for k, v in (record.outcome.value or {}).items() if k != "seconds"}
+            found[identity_of(record.trial)] = (record.phase, record.outcome.status, value)
+    return found
+
+
+def texts(folder: Path) -> dict[str, str]:
+    names = ("trials.csv", "confirmed.csv", "sensitivity.csv", "summary.json", "table.md", "tversky.yaml", "dice.yaml")
+    return {name: (folder / name).read_text() for name in names}
+
+
+def test_a_rung_is_the_training_up_to_there(finished):
+    """Bit for bit what a training by itself reaches at that step of the whole schedule."""
+    with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
+        records = [record for record in ledger.records() if record.phase == "tuning"]
+    by_steps = {record.trial["steps"]: record for record in records}
+    assert sorted(by_steps) == [2, 4, 8]
+    for record in by_steps.values():
+        assert record.outcome.status is Status.DONE
+        alone = train(Trial.from_payload(record.trial), finished.data)
+        assert alone.values == record.outcome.value["values"]
+
+
+def test_it_trains_within_its_split_alone(finished):
+    subjects = finished.subjects
+    with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
+        trained, validated = ledger.subjects_used()
+    assert trained == {*subjects.train}
+    assert validated == {*subjects.validation}
+    assert len(subjects.untouched) == 3
+
+
+def test_its_files_say_what_came_of_it(finished):
+    document = json.loads((finished.folder / "summary.json").read_text())
+    assert [entry["loss"] for entry in document["losses"]] == ["tversky", "dice"]
+    for entry in document["losses"]:
+        assert len(entry["kept"]["utilities"]) == 2
+        assert entry["kept"]["mean"] >= entry["untuned"]["mean"]
+    assert "tuned_in: ." in (finished.folder / "tversky.yaml").read_text()
+
+
+def test_one_worker_comes_to_the_same(finished, make_tuning):
+    alone = make_tuning()
+    alone.run(Workers(1))
+    assert outcomes(alone.folder) == outcomes(finished.folder)
+    assert texts(alone.folder) == texts(finished.folder)
+
+
+def test_what_was_stopped_goes_on_and_comes_to_the_same(finished, make_tuning):
+    """Stopped in mid-training, twice; what was on record is not trained again."""
+    tuning = make_tuning()
+
+    def stop_after(count: int) -> Callable[[Event], None]:
+        """Ctrl-C once so many more outcomes have arrived."""
+        left = count
+
+        def listen(event: Event) -> None:
+            nonlocal left
+            left -= event.kind != "replayed"
+            if left < 0:
+                raise KeyboardInterrupt
+
+        return listen
+
+    for count in (5, 9):
+        with pytest.raises(KeyboardInterrupt):
+            tuning.run(Workers(2), listener=stop_after(count))
+    before = outcomes(tuning.folder)
+    assert 10 < len(before) < len(outcomes(finished.folder))
+    told: list[Event] = []
+    tuning.run(Workers(2), listener=told.append)
+    assert any(event.kind == "replayed" for event in told)
+    assert outcomes(tuning.folder) == outcomes(finished.folder)
+    assert texts(tuning.folder) == texts(finished.folder)
+
+
+def test_a_finished_one_needs_no_worker(finished):
+    before = texts(finished.folder)
+    finished.run(None)
+    assert texts(finished.folder) == before
+
+
+def test_an_unfinished_one_needs_workers(make_tuning):
+    with pytest.raises(LossevoError, match="trains on Ray, not in process; leave --in-process out"):
+        make_tuning("dice").run(None)
+
+
+def test_a_training_whose_worker_is_killed_begins_again(finished, make_tuning):
+    tuning = make_tuning()
+    killed: list[int] = []
+
+    def kill_one(event: Event) -> None:
+        if event.kind == "training" and not killed:
+            with Ledger(tuning.folder / "ledger.sqlite", read_only=True) as ledger:
+                worker = ledger.records()[-1].outcome.worker
+            killed.append(int(worker.rpartition(":")[2]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    tuning.run(Workers(2), listener=kill_one)
+    assert killed
+    assert outcomes(tuning.folder) == outcomes(finished.folder)
+
+
+def test_workers_that_cannot_be_made_are_no_result(make_tuning, monkeypatch, ray_of_the_tests):
+    """Nothing is tuned by losing every training: here no worker has the lossevo of this machine."""
+    monkeypatch.setattr("lossevo.tuning.tuner.installation", lambda: {"lossevo": "0.0.0"})
+    tuning = make_tuning("dice")
+    with pytest.raises(ResumableError, match=r"no training is to blame \(.*lossevo .*this machine 0\.0\.0"):
+        tuning.run(Workers(2))
+    assert outcomes(tuning.folder) == {}
+    monkeypatch.undo()
+    tuning.run(Workers(2))
+    assert (tuning.folder / "dice.yaml").is_file()
+
+
+def test_a_training_that_diverges_is_never_kept(make_tuning, ray_of_the_tests):
+    """At a learning rate of 1e30 every loss does."""
+    tuning = make_tuning("dice", bounds={"learning_rate": (0.001, 1e30)}, trials=5)
+    (result,) = tuning.run(Workers(2))
+    failed = [a for a in result.attempts if a.state == "failed"]
+    assert failed
+    assert all(a.utility == 0 for a in failed)
+    assert result.kept.number not in {a.number for a in failed}
+
+
+def test_courses_share_the_workers(finished):
+    """While one loss waits for the end of its wave the other is trained: their records are mixed."""
+    with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
+        losses = [record.trial["loss"]["name"] for record in ledger.records()]
+    assert losses.index("dice") < len(losses) - 1 - losses[::-1].index("tversky")

@@ -93,6 +93,15 @@ def evaluate(
             show_default="1, at the end",
         ),
     ] = None,
+    train_fraction: Annotated[
+        str | None,
+        typer.Option(
+            "--train-fraction",
+            help="Train also with these shares of each fold's training subjects, such as 0.1,0.25,0.5: how much data "
+            "does a loss need? All of them, 1, are always trained with, and give the main result.",
+            show_default=False,
+        ),
+    ] = None,
     rope: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +151,8 @@ def evaluate(
     not given are those of the runs that the losses come from. With no run and no --data the embedded phantom is used.
     Writes cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, summary.json, table.md, scores for other tools
     as challenger.csv and claims_reloaded.csv, and the folds as splits_final.json; with several classes structures.csv;
-    with --checkpoints speed.csv, curves.csv and figures/learning-curves.png; of losses that adapt trajectories.csv and
+    with --checkpoints speed.csv, curves.csv and figures/learning-curves.png; with --train-fraction fractions.csv,
+    fraction_cases.csv and figures/data-fractions.png; of losses that adapt trajectories.csv and
     figures/trajectory-LOSS.png and .svg.
 
     \b
@@ -156,6 +166,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses dice_ce --hof runs/mine:1 --ablate --seeds 3 --out parts
       lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
       lossevo evaluate --data DIR --losses all --checkpoints 10 --out speed
+      lossevo evaluate --data DIR --losses dice,dice_ce,focal --train-fraction 0.1,0.25,0.5 --seeds 3 --out amount
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --combine cmp-spine --combine cmp-hippocampus --out consensus
       lossevo evaluate --resume cmp
@@ -184,6 +195,7 @@ def evaluate(
         "--metrics": metrics,
         "--grid": grid,
         "--checkpoints": checkpoints,
+        "--train-fraction": train_fraction,
         "--rope": rope,
         "--registry": registry,
         "--labels": labels,
@@ -230,6 +242,7 @@ def evaluate(
             registry,
             options.label_scheme(labels, levels),
             spacing,
+            train_fraction,
         )
         comparison = _comparison(screen, out, config, memory, cohort_of_runs=data is None)
     _describe(screen, comparison)
@@ -250,6 +263,11 @@ def evaluate(
         from lossevo.report.files import write_pictures
 
         write_pictures([curve_picture(report.speeds)], comparison.folder / "figures")
+    if report.data_use:
+        from lossevo.report.files import write_pictures
+        from lossevo.report.fraction_figures import fraction_picture
+
+        write_pictures([fraction_picture(report.data_use, report.main.metric)], comparison.folder / "figures")
     if as_json:
         print_json(to_document(report))
     else:
@@ -305,6 +323,7 @@ def _configuration(
     registry: Path | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
+    train_fraction: str | None,
 ) -> ComparisonConfig:
     from lossevo.comparison import DEFAULT_METRICS, cohort_of_runs, configure, contenders_with_specs, with_ablations
     from lossevo.experiment import CohortSource
@@ -337,6 +356,7 @@ def _configuration(
         checkpoints=checkpoints or 1,
         rope=rope,
         registry=registry,
+        train_fraction=train_fraction,
     )
 
 
@@ -360,11 +380,14 @@ def _describe(screen: Console, comparison: Comparison) -> None:
     unscored = (
         f" ({len(comparison.unscored)} of them without a label, so without a score)" if comparison.unscored else ""
     )
+    parts = sum(planned.fraction < 1 for planned in comparison.schedule)
+    shares = ", ".join(f"{fraction:g}" for fraction in config.fractions)
+    fractions = f", {parts} of them with {shares} of the training subjects" if parts else ""
     screen.print(
         f"Cohort: {config.cohort}; {', '.join(comparison.data.class_names[1:])} against background at {spacing} mm.\n"
         f"Subjects: {len(plan.tested)} tested in {config.folds} folds{unscored}, {len(plan.train_only)} only ever "
         "trained on.\n"
-        f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps.\n"
+        f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps{fractions}.\n"
         f"Metrics: {', '.join(config.metrics)}.\n"
         f"Folder: {comparison.folder}",
         highlight=False,
@@ -376,7 +399,15 @@ def _describe(screen: Console, comparison: Comparison) -> None:
 
 def _print(screen: Console, comparison: Comparison, report: Report) -> None:
     from lossevo.cli.tables import rows_table
-    from lossevo.comparison import claim_rows, comparison_rows, speed_rows, summary_rows, verdicts
+    from lossevo.comparison import (
+        claim_rows,
+        comparison_rows,
+        fraction_rows,
+        fraction_title,
+        speed_rows,
+        summary_rows,
+        verdicts,
+    )
 
     main = report.main
     screen.print(f"\n{report.title}", highlight=False, markup=False)
@@ -396,10 +427,15 @@ def _print(screen: Console, comparison: Comparison, report: Report) -> None:
     if report.speeds:
         screen.print("Training speed: steps to a share of the best hand-crafted loss's final Dice", highlight=False)
         screen.print(rows_table(speed_rows(report)))
+    if report.data_use:
+        screen.print(f"Data utilisation: {fraction_title(main.metric)}", highlight=False, markup=False)
+        screen.print(rows_table(fraction_rows(report, main.metric)))
+        screen.print(report.data_use.finding, highlight=False, markup=False)
     for note in report.notes:
         screen.print(f"- {note}", style="dim", highlight=False, markup=False)
     more = ", structures.csv" if report.structures else ""
     more += ", speed.csv, curves.csv, figures/learning-curves.png" if report.speeds else ""
+    more += ", fractions.csv, fraction_cases.csv, figures/data-fractions.png" if report.data_use else ""
     more += ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
     screen.print(
         f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, "

@@ -16,6 +16,7 @@ from lossevo.comparison.consensus import (
 )
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
+from lossevo.comparison.data_use import DataUse, FractionScore
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import SearchRecord
@@ -24,11 +25,22 @@ from lossevo.comparison.result_files import to_document
 from lossevo.comparison.run_settings import cohort_of_runs
 from lossevo.comparison.specs import contenders_with_specs, read_specs
 from lossevo.comparison.speed import Speed
-from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, speed_rows, summary_rows, verdicts
+from lossevo.comparison.tables import (
+    claim_rows,
+    comparison_rows,
+    fraction_rows,
+    fraction_title,
+    markdown,
+    speed_rows,
+    summary_rows,
+    verdicts,
+)
 from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
     "Speed",
+    "DataUse",
+    "FractionScore",
     "Consensus",
     "Contender",
     "SearchRecord",
@@ -57,6 +69,8 @@ __all__ = [
     "Report",
     "LossTrajectory",
     "claim_rows",
+    "fraction_rows",
+    "fraction_title",
     "comparison_rows",
     "markdown",
     "speed_rows",

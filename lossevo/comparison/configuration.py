@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 from lossevo.comparison.contenders import Contender
+from lossevo.comparison.fractions import parse_fractions
 from lossevo.comparison.leakage import TestOn
 from lossevo.comparison.ropes import parse_ropes
 from lossevo.comparison.run_settings import departures, setting_of_runs
@@ -29,7 +30,8 @@ DEFAULT_METRICS = "dice,nsd@2mm,hd95"
 class ComparisonConfig(BaseModel):
     """Everything that the result of a comparison depends on; see :func:`configure`.
 
-    ``metrics`` are names of metrics, the main one first; ``ropes`` has one for each.
+    ``metrics`` are names of metrics, the main one first; ``ropes`` has one for each. ``fractions`` of the training
+    subjects, the largest first, are trained with besides all of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -50,6 +52,7 @@ class ComparisonConfig(BaseModel):
     ropes: dict[str, NonNegativeFloat]
     grid: MeasuredOn = "original"
     registry: Path | None = None
+    fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
 
     @model_validator(mode="after")
     def _has_metrics(self) -> Self:
@@ -93,6 +96,7 @@ def configure(
     grid: MeasuredOn = "original",
     checkpoints: int = 1,
     registry: Path | None = None,
+    train_fraction: str | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``folds`` not given are 3, or those of nested searches. ``steps`` not given
     are twice those of ``task``, the trainings of a search.
@@ -105,7 +109,8 @@ def configure(
     spacing. ``checkpoints`` is how often a training is validated, at evenly spaced steps: several tell how fast losses
     train. ``rope`` states the largest differences without practical relevance
     (:func:`~lossevo.comparison.ropes.parse_ropes`). ``registry`` is a file that counts how often subjects were looked
-    at (:mod:`lossevo.comparison.earlier`).
+    at (:mod:`lossevo.comparison.earlier`). ``train_fraction`` names fractions of the training subjects to train with,
+    too (:func:`~lossevo.comparison.fractions.parse_fractions`).
 
     Raises:
         LossevoError: a number out of range, no such metric, a metric twice, runs that disagree about labels, spacing or
@@ -153,6 +158,7 @@ def configure(
         ropes=parse_ropes(rope, measured),
         grid=grid,
         registry=registry.absolute() if registry else None,
+        fractions=parse_fractions(train_fraction) if train_fraction is not None else (),
     )
 
 

@@ -44,6 +44,7 @@ def notes_of(
         *_who(contenders, statistics[0].reference, protocol.metrics[0]),
         *_failed(failures, len(contenders) * protocol.folds * protocol.seeds, protocol.metrics),
         *_scored(scores, protocol),
+        *_fractions(protocol),
         protocol.measuring,
         protocol.implementation,
         *_several(protocol.metrics, len(contenders)),
@@ -92,6 +93,18 @@ def _failed(failures: Failures, trainings: int, metrics: Sequence[Metric]) -> li
     return [
         f"{len(failures)} of {trainings} trainings failed and score the worst values ({worst}), without false alarms."
         f"{beyond} {'; '.join(told)}{more}."
+    ]
+
+
+def _fractions(protocol: Protocol) -> list[str]:
+    if not protocol.fractions:
+        return []
+    shares = ", ".join(f"{fraction:g}" for fraction in protocol.fractions)
+    return [
+        f"Data utilisation: each loss is also trained on {shares} of a fold's training subjects, as often and for as "
+        "many steps. Subjects are drawn by the seed, the same for all losses and seeds; smaller parts lie within "
+        "larger ones. One draw is made of each, whose luck is in no number. All other tables are of all training "
+        "subjects."
     ]
 
 

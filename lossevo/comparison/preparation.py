@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lossevo.comparison.configuration import ComparisonConfig
+from lossevo.comparison.fractions import require_different_parts
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.nested import folds_of
 from lossevo.comparison.provenance import named
@@ -78,7 +79,8 @@ class Preparation:
         """Who is tested in which fold.
 
         Raises:
-            LossevoError: too few subjects, leakage that is not allowed, or a fold without a labelled test subject.
+            LossevoError: too few subjects, leakage that is not allowed, a fold without a labelled test subject, or
+                fractions that are the same training subjects.
         """
         config = self.config
         plan = plan_folds(
@@ -98,6 +100,7 @@ class Preparation:
                     f"no test subject of fold {fold} ({named(subjects)}) has a labelled voxel at this spacing, so it "
                     "has no score; use fewer folds or another --seed"
                 )
+        require_different_parts(plan, config.fractions, config.seed)
         return plan
 
 

@@ -32,6 +32,7 @@ class Protocol:
         departures: what is otherwise than in the searches of the losses, a sentence each.
         registry: file that counts looks.
         earlier: comparisons that tested the same subjects before, as far as they are known here or from ``registry``.
+        fractions: of the training subjects, with which losses are trained besides all of them, the largest first.
     """
 
     cohort: str
@@ -50,6 +51,7 @@ class Protocol:
     departures: tuple[str, ...] = ()
     registry: Path | None = None
     earlier: tuple[EarlierComparison, ...] = ()
+    fractions: tuple[float, ...] = ()
 
     @property
     def measured_on(self) -> str:

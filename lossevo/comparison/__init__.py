@@ -1,6 +1,4 @@
-"""k-fold comparison of losses: contenders, folds without leakage, cross-validation in a resumable folder, statistics,
-tables.
-"""
+"""Comparison of losses: contenders, folds without leakage or an external test, a resumable folder, tables."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from lossevo.comparison.consensus import (
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.data_use import DataUse, FractionScore
+from lossevo.comparison.external import parse_test_on
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import SearchRecord
@@ -60,6 +59,7 @@ __all__ = [
     "write_consensus",
     "read_config",
     "FoldPlan",
+    "parse_test_on",
     "plan_folds",
     "LossResult",
     "LossScore",

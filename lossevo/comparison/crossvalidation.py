@@ -4,7 +4,7 @@
 
     comparison.json      configuration: the losses themselves, task, cohort, folds, seeds
     folds.json           who is tested in which fold, who is only trained on, content hashes
-    splits_final.json    the same folds in cases, for nnU-Net
+    splits_final.json    the same folds in cases, for nnU-Net; not of an external test
     ledger.sqlite        every training and its outcome, written before it is used
     cases.csv            one row per loss, training, test case and class; complete up to the last training in order
     fraction_cases.csv   the same of trainings with a part of the training subjects, if there are any
@@ -35,15 +35,10 @@ from lossevo.comparison.collected import Collected
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
-from lossevo.comparison.fractions import WHOLE, training_parts, warn_of_classes_out_of_parts
+from lossevo.comparison.fractions import WHOLE, training_parts
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.outputs import write_outputs
-from lossevo.comparison.preparation import (
-    Preparation,
-    tested_cases,
-    warn_of_fine_tolerances,
-    warn_of_missing_classes,
-)
+from lossevo.comparison.preparation import Preparation, tested_cases
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
@@ -73,16 +68,24 @@ class PlannedTraining:
     seed: int
     trial: Trial
     fraction: float = WHOLE
+    external: bool = False
+
+    @property
+    def place(self) -> str:
+        """Which fold it is, if there are folds."""
+        return "external test" if self.external else f"fold {self.fold}"
 
     @property
     def phase(self) -> str:
         """Where in the comparison it stands."""
-        part = f", fraction {self.fraction:g}" if self.fraction < WHOLE else ""
-        return f"fold {self.fold}{part}"
+        return f"{self.place}{self._part}"
 
     def __str__(self) -> str:
-        part = f", fraction {self.fraction:g}" if self.fraction < WHOLE else ""
-        return f"{self.contender.name}, fold {self.fold}, seed {self.seed}{part}"
+        return f"{self.contender.name}, {self.place}, seed {self.seed}{self._part}"
+
+    @property
+    def _part(self) -> str:
+        return f", fraction {self.fraction:g}" if self.fraction < WHOLE else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +131,12 @@ class Comparison:
             data = prepared.training_data(patch_cache_bytes)
             plan = prepared.plan(data)
             cases = tested_cases(data)
-            warn_of_missing_classes(plan, cases, data.class_names)
-            warn_of_classes_out_of_parts(plan, config.fractions, config.seed, cases, data.class_names)
-            warn_of_fine_tolerances(config, cases)
+            prepared.warn(plan, cases)
             Ledger(folder / _LEDGER, create=True).close()
-            document = {**asdict(plan), "hashes": dict(prepared.hashes)}
+            document = {**asdict(plan), "hashes": dict(prepared.hashes), "cohorts": prepared.fingerprints}
             write_json(folder / _FOLDS, {**document, "task_fingerprint": data.fingerprint})
-            write_text(folder / "splits_final.json", splits_json(plan.test, prepared.subject_of_case))
+            if config.test_cohort is None:
+                write_text(folder / "splits_final.json", splits_json(plan.test, prepared.subject_of_case))
             write_json(folder / "preprocessing.json", prepared.recipe)
             earlier = record_look(folder, config, plan, prepared.hashes, looks)
             write_json(folder / EARLIER_FILE, {"earlier": [look.model_dump(mode="json") for look in earlier]})
@@ -155,13 +157,16 @@ class Comparison:
             LossevoError: not a comparison folder, damaged, or the cohort is no longer what it was.
         """
         config = read_config(folder)
-        recorded = read_json(folder / _FOLDS).get("task_fingerprint")
+        recorded = read_json(folder / _FOLDS)
         prepared = Preparation.of(config, progress)
         data = prepared.training_data(patch_cache_bytes)
-        if data.fingerprint != recorded:
+        if data.fingerprint != recorded.get("task_fingerprint"):
+            known = recorded.get("cohorts") or {}
+            changed = [place for place, found in prepared.fingerprints.items() if known.get(place) != found]
             raise LossevoError(
-                f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
-                "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
+                f"{folder}: the cohort ({', '.join(changed or prepared.fingerprints)}) or lossevo's training recipe "
+                "has changed since this comparison began, so its results cannot be continued; restore the cohort or "
+                "start a new comparison"
             )
         return cls(folder, config, prepared.plan(data), data, tested_cases(data))
 
@@ -195,6 +200,7 @@ class Comparison:
                     config.grid,
                 ),
                 fraction=fraction,
+                external=config.test_cohort is not None,
             )
             for fraction in (WHOLE, *config.fractions)
             for repetition in range(config.seeds)
@@ -300,8 +306,9 @@ class Comparison:
 
     def _protocol(self) -> Protocol:
         config = self.config
+        trained_on, cohort = config.cohort_names
         return Protocol(
-            cohort=config.cohort.path.name if config.cohort.path else str(config.cohort),
+            cohort=cohort,
             class_names=self.data.class_names,
             spacing_mm=self.data.volumes[0].spacing_mm,
             grid=config.grid,
@@ -318,6 +325,8 @@ class Comparison:
             registry=config.registry,
             earlier=read_earlier(self.folder),
             fractions=config.fractions,
+            trained_on=trained_on if config.test_cohort else None,
+            left_out=self.plan.left_out,
         )
 
 

@@ -186,7 +186,7 @@ def _finding(
         several = f"losses reach {low:.0%} ({worst}) to {high:.0%} ({best})"
         reached = several if len(shares) > 1 else f"{worst} reaches {low:.0%}"
         told += f"{reached} of the {metric.label} with all."
-        if high > 1:
+        if round(high, 2) > 1:
             told += " Above 100% trainings are too short to use all subjects, or it is noise: raise --steps or --seeds."
     else:
         mean, of_all = (statistics.fmean(score.mean for score in group) for group in (least, whole))

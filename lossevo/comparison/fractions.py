@@ -73,9 +73,9 @@ def require_different_parts(plan: FoldPlan, fractions: Sequence[float], seed: in
             if twin != fraction:
                 count = len(subjects)
                 raise LossevoError(
-                    f"--train-fraction: {fraction:g} and {twin:g} of the {len(parts[WHOLE])} training subjects of fold "
-                    f"{fold + 1} are the same {count} subject{'s' if count > 1 else ''}; leave {fraction:g} out, or "
-                    "give another"
+                    f"--train-fraction: {fraction:g} and {twin:g} of the {len(parts[WHOLE])} training subjects"
+                    f"{_of_fold(plan, fold + 1)} are the same {count} subject{'s' if count > 1 else ''}; leave "
+                    f"{fraction:g} out, or give another"
                 )
 
 
@@ -102,10 +102,14 @@ def warn_of_classes_out_of_parts(
             if missing := missing - {*missing_classes(cases, part[WHOLE], class_names)}:
                 lacking[fold + 1] = missing
         if lacking:
-            folds = ", ".join(map(str, lacking))
+            folds = _of_fold(plan, *lacking)
             warnings.warn(
-                f"--train-fraction {fraction:g}: no subject that fold {folds} trains on has "
+                f"--train-fraction {fraction:g}: none of these training subjects{folds} has "
                 f"{named(set.union(*lacking.values()))}, so no network can learn it there; take a larger fraction or "
                 "another --seed",
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+def _of_fold(plan: FoldPlan, *folds: int) -> str:
+    return f" of fold {', '.join(map(str, folds))}" if len(plan.test) > 1 else ""

@@ -138,7 +138,7 @@ class TrainingData:
 
     Attributes:
         bank: training patches of all subjects.
-        volumes: whole prepared volumes, for validation.
+        volumes: whole prepared volumes, for validation: those of the bank's subjects, or of another cohort.
         class_names: index = label value; ``class_names[0]`` is the background.
         fingerprint: identifies data and settings; part of the key of any cached result.
         mirrored: what each class becomes in a left-right mirror; None: nothing is mirrored.
@@ -161,12 +161,14 @@ def make_training_data(
     seed: int = 0,
     patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
     on_original_grid: bool = False,
+    tested: PreparedCohort | None = None,
 ) -> TrainingData:
     """Cut the patch bank of ``prepared``; ``seed`` decides where the patches lie.
 
     Bank and volumes are held in memory if they take up to ``patch_cache_bytes`` together. Else both lie in the cohort's
     cache and are read when needed. Results do not depend on which. With ``on_original_grid`` trials can be measured on
-    each image's own grid; the labels there are held in memory, compressed.
+    each image's own grid; the labels there are held in memory, compressed. ``tested`` is another cohort at the same
+    spacing, of the same classes and channels, whose volumes are validated on in place of those of ``prepared``.
 
     Raises:
         LossevoError: they are larger, and the cohort was prepared without a cache or it cannot be written.
@@ -180,9 +182,10 @@ def make_training_data(
     cutting = Cutting(patch_size, settings.patches_per_volume, seed, settings.foreground_share)
     channels = prepared.volumes[0].channels
     patches_bytes = len(prepared.volumes) * cutting.patches_per_volume * cutting.patch_bytes(channels, classes)
-    needed_bytes = patches_bytes + sum(volume.voxels * (4 * channels + 1) for volume in prepared.volumes)
+    validated = tested or prepared
+    volumes = validated.volumes
+    needed_bytes = patches_bytes + sum(volume.voxels * (4 * channels + 1) for volume in volumes)
     bank: PatchBank | StoredPatchBank
-    volumes = prepared.volumes
     if needed_bytes <= patch_cache_bytes:
         bank, volumes = cut_patch_bank(prepared, cutting), tuple(volume.read() for volume in volumes)
     elif prepared.cache is not None:
@@ -196,12 +199,15 @@ def make_training_data(
     mirrored = prepared.mirroring.classes
     # Where no class has a side a training is the same as before there was anything to exchange.
     plain = mirrored is not None and [*mirrored] == sorted(mirrored)
+    content = f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"
+    if tested is not None:
+        content += f":tested on {tested.fingerprint}"
     return TrainingData(
         bank=bank,
         volumes=volumes,
         class_names=prepared.class_names,
         settings=settings,
-        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"),
+        fingerprint=settings.fingerprint(content),
         mirrored=mirrored,
-        originals=prepared.originals if on_original_grid else {},
+        originals=validated.originals if on_original_grid else {},
     )

@@ -108,6 +108,6 @@ def test_a_class_that_a_part_lacks_is_told():
     who = next(name for name in rare[WHOLE] if name not in rare[0.5])
     cases = [ReferenceCase(name, name, view, {1: 1.0, **({2: 1.0} if name == who else {})}) for name in NAMES]
     with pytest.warns(
-        UserWarning, match=r"--train-fraction 0\.5: no subject that fold 1.* trains on has tumour, so no"
+        UserWarning, match=r"--train-fraction 0\.5: none of these training subjects of fold 1.* has tumour, so no"
     ):
         warn_of_classes_out_of_parts(PLAN, (0.5,), 0, cases, ("background", "cyst", "tumour"))

@@ -210,4 +210,4 @@ def size_told(score: FractionScore) -> str:
 
 def fractions_csv(found: DataUse) -> str:
     """The text of ``fractions.csv``: a row per metric, loss and fraction."""
-    return csv_text(_COLUMNS, (asdict(score) for score in found.scores))
+    return csv_text(_COLUMNS, ({**asdict(score), "fraction": f"{score.fraction:g}"} for score in found.scores))

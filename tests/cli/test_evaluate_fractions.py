@@ -42,7 +42,7 @@ def test_the_main_result_is_the_same_and_fractions_come_on_top(cli, cohort):
     summary = rows_of("cmp/fractions.csv")
     assert len(summary) == 2 * 2 * 3
     for row in summary:
-        of_whole = rows_of("cmp/cases.csv") if row["fraction"] == "1.0" else cases
+        of_whole = rows_of("cmp/cases.csv") if row["fraction"] == "1" else cases
         values = [
             float(one[row["metric"]])
             for one in of_whole
@@ -50,7 +50,7 @@ def test_the_main_result_is_the_same_and_fractions_come_on_top(cli, cohort):
         ]
         assert float(row["mean"]) == pytest.approx(sum(values) / len(values), abs=1e-6)
     sizes = {(row["fraction"], row["fewest_training_subjects"], row["most_training_subjects"]) for row in summary}
-    assert sizes == {("0.2", "1", "1"), ("0.6", "2", "3"), ("1.0", "4", "5")}
+    assert sizes == {("0.2", "1", "1"), ("0.6", "2", "3"), ("1", "4", "5")}
     document = json.loads(Path("cmp/summary.json").read_text())
     assert document["protocol"]["fractions"] == [0.6, 0.2]
     assert len(document["data_utilisation"]["agreement"]) == 2 * 3

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from lossevo.errors import LossevoError
 from lossevo.training import TaskSettings, load_task, make_training_data
 from lossevo.training.task import RECIPE_VERSION
+from lossevo.training.trainer import train
+from tests.trials import trial_of
 
 
 def test_settings_survive_json():
@@ -75,6 +78,28 @@ def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):
         assert twin.settings == data.settings
         np.testing.assert_array_equal(twin.bank.image, data.bank.image)
     assert other.fingerprint != data.fingerprint
+
+
+def test_another_cohort_may_be_validated_on(make_balls, small_settings):
+    """Patches are of the one, volumes and their labels of the other; the fingerprint knows both."""
+    trained, everybody = make_balls(3), make_balls(5)
+    tested = replace(everybody, volumes=everybody.volumes[3:], fingerprint="the other")
+    alone, data = (
+        make_training_data(trained, small_settings),
+        make_training_data(trained, small_settings, tested=tested),
+    )
+    np.testing.assert_array_equal(data.bank.image, alone.bank.image)
+    assert {*data.bank.subject} == {"ball-00", "ball-01", "ball-02"}
+    assert [volume.subject for volume in data.volumes] == ["ball-03", "ball-04"]
+    other = make_training_data(trained, small_settings, tested=replace(tested, fingerprint="changed"))
+    assert len({alone.fingerprint, data.fingerprint, other.fingerprint}) == 3
+    train(trial_of("dice", ("ball-00", "ball-02"), ("ball-03",), 1), data)
+    for subjects, unknown in (
+        ((("ball-00",), ("ball-01",)), "ball-01"),
+        ((("ball-03",), ("ball-04",)), "ball-03"),
+    ):
+        with pytest.raises(LossevoError, match=f"no subject '{unknown}' in the training data"):
+            train(trial_of("dice", *subjects, 1), data)
 
 
 def test_a_driver_that_only_sends_requests_imports_no_monai():

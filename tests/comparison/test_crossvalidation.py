@@ -241,6 +241,19 @@ class TestRun:
         assert outputs_of(folder) == before
         assert kinds == ["replayed"] * 4
 
+    def test_a_folder_of_before_fractions_and_external_tests(self, balls, configured, in_process, tmp_path):
+        folder = tmp_path / "out"
+        Comparison.create(folder, configured(balls(4))).run(in_process)
+        before = outputs_of(folder)
+        for name, keys in (("comparison.json", ("fractions", "test_cohort")), ("folds.json", ("left_out", "cohorts"))):
+            document = json.loads((folder / name).read_text(encoding="utf-8"))
+            kept = {key: value for key, value in document.items() if key not in keys}
+            assert len(kept) == len(document) - 2
+            (folder / name).write_text(json.dumps(kept), encoding="utf-8")
+        kinds = []
+        Comparison.open(folder).run(in_process, listener=lambda event: kinds.append(event.kind))
+        assert (kinds, outputs_of(folder)) == (["replayed"] * 4, before)
+
     def test_a_diverging_loss_scores_the_worst_values_and_is_counted(
         self, balls, configured, in_process, write_loss, tmp_path
     ):

@@ -70,6 +70,13 @@ class ComparisonConfig(BaseModel):
             (trained, tested) if self.test_cohort is None or trained != tested else (str(sources[0]), str(sources[1]))
         )
 
+    @property
+    def cohort_title(self) -> str:
+        """The cohort in short; of an external test ``TRAINED → TESTED``."""
+        if self.test_cohort is not None:
+            return " → ".join(self.cohort_names)
+        return self.cohort.path.name if self.cohort.path else "phantom"
+
     @model_validator(mode="after")
     def _has_metrics(self) -> Self:
         try:

@@ -55,6 +55,12 @@ def test_by_hand():
     assert found.finding.startswith("By Dice, dice and focal have the best mean rank, 1.5 of 4 (from 1 to 2).")
 
 
+def test_an_external_test_is_no_second_look_at_the_cohort_that_it_trains_on():
+    values = {"dice": [0.9, 0.8], "focal": [0.8, 0.7]}
+    external = compared("one", values, test_cohort=CohortSource(path=Path("two")))
+    assert consensus([compared("one", values), external]).cohorts == ("one", "one → two")
+
+
 def test_the_interval_is_a_bootstrap_over_subjects_within_each_cohort():
     rng = np.random.default_rng(0)
     clear = {loss: list(0.9 - 0.1 * number + rng.normal(0, 0.01, 20)) for number, loss in enumerate(LOSSES)}

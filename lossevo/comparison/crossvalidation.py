@@ -38,7 +38,7 @@ from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, rea
 from lossevo.comparison.fractions import WHOLE, training_parts
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.outputs import write_outputs
-from lossevo.comparison.preparation import Preparation, tested_cases
+from lossevo.comparison.preparation import Preparation, measured_cases
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
@@ -130,7 +130,7 @@ class Comparison:
                 )
             data = prepared.training_data(patch_cache_bytes)
             plan = prepared.plan(data)
-            cases = tested_cases(data)
+            cases = measured_cases(data)
             prepared.warn(plan, cases)
             Ledger(folder / _LEDGER, create=True).close()
             document = {**asdict(plan), "hashes": dict(prepared.hashes), "cohorts": prepared.fingerprints}
@@ -168,7 +168,7 @@ class Comparison:
                 "has changed since this comparison began, so its results cannot be continued; restore the cohort or "
                 "start a new comparison"
             )
-        return cls(folder, config, prepared.plan(data), data, tested_cases(data))
+        return cls(folder, config, prepared.plan(data), data, measured_cases(data))
 
     @property
     def unscored(self) -> tuple[str, ...]:

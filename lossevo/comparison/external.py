@@ -1,14 +1,14 @@
 """An external test: losses are trained on the whole of one cohort and tested on another.
 
 There are no folds. The subjects of the second cohort are tested, but for those that a compared search has seen; they
-keep their names. If both cohorts have a subject of one name, all those trained on are called ``COHORT/NAME``.
+keep their names. If both cohorts have a subject or case of one name, those trained on are called ``COHORT/NAME``.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,8 +20,6 @@ from lossevo.data.intensities import mode_of
 from lossevo.data.preprocessing import PreprocessingSettings
 from lossevo.errors import LossevoError, nearest, shown
 from lossevo.experiment import CohortSource
-from lossevo.training import TrainingData
-from lossevo.training.reference import ReferenceCase, reference_cases
 
 
 def parse_test_on(text: str | None, format: str | None) -> tuple[TestOn, CohortSource | None]:
@@ -45,30 +43,20 @@ def parse_test_on(text: str | None, format: str | None) -> tuple[TestOn, CohortS
 
 @dataclass(frozen=True, slots=True)
 class ExternalTest:
-    """The cohort to test on, and what the subjects of the other are called beside it: own name → name here."""
+    """The cohort to test on. ``prefix`` comes before the names of the other's subjects and cases."""
 
     tested: PreparedCohort
-    trained_names: Mapping[str, str]
+    prefix: str
 
     @classmethod
     def of(cls, trained: PreparedCohort, tested: PreparedCohort) -> Self:
         """Two prepared cohorts whose subjects have names of their own."""
-        return cls(tested, _names_apart(trained, tested.subject_hashes))
+        return cls(tested, _prefix(trained, tested))
 
     def hashes(self, trained: PreparedCohort) -> dict[str, str]:
         """The content hashes of the subjects of both cohorts, by their names here."""
-        own = {self.trained_names[subject]: hash_ for subject, hash_ in trained.subject_hashes.items()}
+        own = {f"{self.prefix}{subject}": hash_ for subject, hash_ in trained.subject_hashes.items()}
         return {**own, **self.tested.subject_hashes}
-
-    def renamed(self, data: TrainingData) -> TrainingData:
-        """Training data with the names here."""
-        subjects = tuple(self.trained_names[subject] for subject in data.bank.subject)
-        return replace(data, bank=replace(data.bank, subject=subjects))
-
-    def trained_cases(self, trained: PreparedCohort, *, on_original_grid: bool) -> tuple[ReferenceCase, ...]:
-        """The cases that are trained on, by the names here."""
-        cases = reference_cases(trained.volumes, trained.originals if on_original_grid else None)
-        return tuple(replace(case, subject=self.trained_names[case.subject]) for case in cases)
 
 
 def require_same_task(
@@ -112,16 +100,16 @@ def plan_external_test(
     contenders: Sequence[Contender],
     trained: Mapping[str, str],
     tested: Mapping[str, str],
-    names: Mapping[str, str],
     *,
+    prefix: str,
     source: CohortSource,
     test_source: CohortSource,
     allow_leakage: bool = False,
 ) -> FoldPlan:
     """One fold, which trains on all of one cohort and tests those of the other whom no compared search has seen.
 
-    ``trained`` and ``tested`` map the subjects of both to their content hashes, ``names`` those trained on to their
-    names here. With ``allow_leakage`` all are tested where no other is left.
+    ``trained`` and ``tested`` map the subjects of both to their content hashes, by their own names. With
+    ``allow_leakage`` all are tested where no other is left.
 
     Raises:
         LossevoError: nobody is left to test, or somebody who is tested is a copy of one who is trained on.
@@ -145,7 +133,7 @@ def plan_external_test(
     _require_no_copies(trained, {name: tested[name] for name in sorted(chosen)}, source, test_source)
     return FoldPlan(
         test=(tuple(sorted(chosen)),),
-        train_only=tuple(sorted(names[subject] for subject in trained)),
+        train_only=tuple(sorted(f"{prefix}{subject}" for subject in trained)),
         leaked={name: tuple(sorted(chosen & subjects)) for name, subjects in seen.items() if chosen & subjects},
         left_out=tuple(sorted(everybody - chosen)),
     )
@@ -176,9 +164,11 @@ def _require_no_copies(
     )
 
 
-def _names_apart(trained: PreparedCohort, taken: Collection[str]) -> dict[str, str]:
-    """Names that no tested subject has: their own, or else all with the name of the cohort before them."""
-    names = {subject: subject for subject in trained.subject_hashes}
-    while not {*taken}.isdisjoint(names.values()):
-        names = {subject: f"{trained.name}/{name}" for subject, name in names.items()}
-    return names
+def _prefix(trained: PreparedCohort, tested: PreparedCohort) -> str:
+    """Nothing, or the name of the cohort trained on if a subject or case of it is called as one that is tested."""
+    names = {*trained.subject_hashes, *(volume.case_id for volume in trained.volumes)}
+    taken = {*tested.subject_hashes, *(volume.case_id for volume in tested.volumes)}
+    prefix = ""
+    while any(f"{prefix}{name}" in taken for name in names):
+        prefix = f"{trained.name}/{prefix}"
+    return prefix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -83,20 +83,14 @@ class Preparation:
 
     def training_data(self, patch_cache_bytes: int) -> TrainingData:
         """What workers need."""
-        data = make_training_data(
+        return make_training_data(
             self.trained,
             self.config.task,
             patch_cache_bytes=patch_cache_bytes,
             on_original_grid=self.config.grid == "original",
             tested=self.external.tested if self.external else None,
+            prefix=self.external.prefix if self.external else "",
         )
-        return self.external.renamed(data) if self.external else data
-
-    def trained_cases(self, tested: tuple[ReferenceCase, ...]) -> tuple[ReferenceCase, ...]:
-        """The cases of those that may be trained on; ``tested`` are those of all that may be tested."""
-        if self.external is None:
-            return tested
-        return self.external.trained_cases(self.trained, on_original_grid=self.config.grid == "original")
 
     def plan(self, data: TrainingData) -> FoldPlan:
         """Who is tested in which fold.
@@ -143,32 +137,30 @@ class Preparation:
             config.contenders,
             self.trained.subject_hashes,
             external.tested.subject_hashes,
-            external.trained_names,
+            prefix=external.prefix,
             source=config.cohort,
             test_source=config.tested_cohort,
             allow_leakage=config.allow_leakage,
         )
 
     def warn(self, plan: FoldPlan, cases: tuple[ReferenceCase, ...]) -> None:
-        """Say before any training what will be missing in its results; ``cases`` are those that are tested."""
+        """Say before any training what will be missing in its results."""
         config, class_names = self.config, self.trained.class_names
-        trained = self.trained_cases(cases)
-        warn_of_missing_classes(plan, cases, trained, class_names)
-        warn_of_classes_out_of_parts(plan, config.fractions, config.seed, trained, class_names)
-        warn_of_fine_tolerances(config, cases)
+        warn_of_missing_classes(plan, cases, class_names)
+        warn_of_classes_out_of_parts(plan, config.fractions, config.seed, cases, class_names)
+        warn_of_fine_tolerances(config, [case for case in cases if case.subject in plan.tested])
         if self.external:
             warn_of_one_name(self.trained, self.external.tested, config.cohort, config.tested_cohort)
 
 
-def tested_cases(data: TrainingData) -> tuple[ReferenceCase, ...]:
-    """The cases on the grid that predictions are measured on."""
+def measured_cases(data: TrainingData) -> tuple[ReferenceCase, ...]:
+    """All cases on the grid that predictions are measured on."""
     return reference_cases(data.volumes, data.originals)
 
 
 def warn_of_missing_classes(
     plan: FoldPlan,
     cases: tuple[ReferenceCase, ...],
-    trained: tuple[ReferenceCase, ...],
     class_names: tuple[str, ...],
 ) -> None:
     """Say before any training which classes cannot be scored, or not be learned."""
@@ -177,7 +169,7 @@ def warn_of_missing_classes(
             f"no tested subject has {named(absent)}: there is no score of it, only false alarms", stacklevel=4
         )
     for fold, tested in enumerate(plan.test):
-        unknown = {*missing_classes(trained, plan.train(fold), class_names)}
+        unknown = {*missing_classes(cases, plan.train(fold), class_names)}
         if hopeless := unknown.difference(missing_classes(cases, tested, class_names)):
             folds = len(plan.test) > 1
             warnings.warn(
@@ -188,7 +180,7 @@ def warn_of_missing_classes(
             )
 
 
-def warn_of_fine_tolerances(config: ComparisonConfig, cases: tuple[ReferenceCase, ...]) -> None:
+def warn_of_fine_tolerances(config: ComparisonConfig, cases: Sequence[ReferenceCase]) -> None:
     """Say before any training which tolerances are below a quarter of the voxel size, where voxels are largest."""
     coarsest = max((case.view.spacing_mm for case in cases), key=min)
     if told := fine_tolerances(config.measured, coarsest):

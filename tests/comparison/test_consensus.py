@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_by_hand():
 
 def test_an_external_test_is_no_second_look_at_the_cohort_that_it_trains_on():
     values = {"dice": [0.9, 0.8], "focal": [0.8, 0.7]}
-    external = compared("one", values, test_cohort=CohortSource(path=Path("two")))
+    config = compared("one", values, test_cohort=CohortSource(path=Path("two"))).config
+    external = replace(compared("external", values), config=config)
     assert consensus([compared("one", values), external]).cohorts == ("one", "one → two")
 
 

@@ -10,6 +10,7 @@ from lossevo.comparison import Comparison, parse_test_on
 from lossevo.comparison.external import plan_external_test
 from lossevo.comparison.leakage import Copy, copies
 from lossevo.data import prepare, read_cohort
+from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource
 from lossevo.training import Fidelity, Split, Trial, make_training_data
@@ -66,8 +67,8 @@ class TestPlan:
     @staticmethod
     def plan(contenders, tested, trained="abc", **given):
         trained = hashes_of(trained)
-        names = {name: f"one/{name}" for name in trained}
-        return plan_external_test(contenders, trained, tested, names, source=HERE, test_source=ELSEWHERE, **given)
+        given = {"prefix": "one/", "source": HERE, "test_source": ELSEWHERE, **given}
+        return plan_external_test(contenders, trained, tested, **given)
 
     def test_all_of_one_are_trained_on_and_all_of_the_other_tested(self):
         plan = self.plan([loss()], hashes_of("stuv"))
@@ -126,7 +127,9 @@ class TestComparison:
         for planned in comparison.schedule:
             assert planned.trial.fidelity.split == Split(comparison.plan.train(0), comparison.plan.tested)
         assert {*comparison.data.bank.subject} == {*comparison.plan.train(0)}
-        assert {case.subject for case in comparison.cases} == {*comparison.plan.tested}
+        both = {*comparison.plan.tested, *comparison.plan.train(0)}
+        assert {case.subject for case in comparison.cases} == both
+        assert {volume.case_id for volume in comparison.data.volumes} == {*comparison.data.originals} == both
 
         other = balls({"x": 30, "y": 31}, name="other_names")
         with warnings.catch_warnings():
@@ -163,6 +166,16 @@ class TestComparison:
             )
         assert max(float(row["dice"]) for row in rows.values()) > 0.1
         assert "trained on balls (6 subjects), tested on others (4 subjects), 8 steps, 1 seed" in report.title
+
+    @pytest.mark.filterwarnings("ignore:.*have one name")
+    def test_on_disk_it_is_the_same(self, cohorts, configured, in_process, tmp_path):
+        trained, tested = cohorts
+        config = configured(trained, ["dice"], test_cohort=CohortSource(path=tested), folds=None)
+        Comparison.create(tmp_path / "held", config).run(in_process)
+        on_disk = Comparison.create(tmp_path / "disk", config, patch_cache_bytes=0)
+        assert isinstance(on_disk.data.bank, StoredPatchBank)
+        on_disk.run(in_process)
+        assert rows_of(tmp_path / "disk") == rows_of(tmp_path / "held")
 
     @pytest.mark.filterwarnings("ignore:.*have one name")
     def test_after_a_stop_the_outputs_are_the_same(self, cohorts, configured, in_process, tmp_path):
@@ -304,4 +317,5 @@ def test_the_spacing_is_that_of_the_cohort_trained_on(balls, write_nnunet_cohort
     )
     comparison = Comparison.create(tmp_path / "out", config)
     assert {volume.spacing_mm for volume in comparison.data.volumes} == {(4.0, 4.0, 4.0)}
-    assert {case.view.spacing_mm for case in comparison.cases} == {(2.0, 2.0, 2.0)}  # metrics: the image's own grid
+    views = {case.view.spacing_mm for case in comparison.cases if case.subject in comparison.plan.tested}
+    assert views == {(2.0, 2.0, 2.0)}  # metrics: the image's own grid

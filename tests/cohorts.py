@@ -22,17 +22,17 @@ def ball(number: int, *, bright: float = 3.0) -> tuple[NDArray[np.float32], NDAr
     return image.astype(np.float32), inside.astype(np.uint8)
 
 
-def balls(count: int) -> dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-    """So many cases, for the fixture ``write_nnunet_cohort``."""
-    return {f"ball_{number:02d}": ball(number) for number in range(count)}
+def balls(count: int, first: int = 0) -> dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    """So many cases, for the fixture ``write_nnunet_cohort``: the same names whatever the ``first`` ball."""
+    return {f"ball_{number:02d}": ball(first + number) for number in range(count)}
 
 
-def write_balls(folder: Path, count: int = 9) -> Path:
+def write_balls(folder: Path, count: int = 9, *, first: int = 0) -> Path:
     """A cohort of balls as an nnU-Net v2 raw data set, for fixtures that outlive a test."""
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     affine = np.diag([*SPACING_MM, 1.0])
-    for case, (image, label) in balls(count).items():
+    for case, (image, label) in balls(count, first).items():
         nib.save(nib.Nifti1Image(image, affine), folder / "imagesTr" / f"{case}_0000.nii.gz")
         nib.save(nib.Nifti1Image(label, affine), folder / "labelsTr" / f"{case}.nii.gz")
     description = {

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lossevo.cli import options
+from lossevo.cli.evaluate_output import describe, draw, print_report
 from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossevo.comparison import Comparison, ComparisonConfig, Report
+    from lossevo.comparison import Comparison, ComparisonConfig
     from lossevo.data import LabelScheme
     from lossevo.experiment import CohortSource
     from lossevo.tuning import TuningSettings
@@ -59,10 +60,17 @@ def evaluate(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Decides folds and first seed.", show_default="0")] = None,
     test_on: Annotated[
-        Literal["untouched", "all"] | None,
+        str | None,
         typer.Option(
-            "--test-on", help="untouched: subjects no search has seen; all: everyone.", show_default="untouched"
+            "--test-on",
+            help="untouched: subjects no search has seen; all: everyone. Or the path of a second cohort: train on the "
+            "whole of --data, without folds, and test there.",
+            show_default="untouched",
         ),
+    ] = None,
+    test_format: Annotated[
+        str | None,
+        typer.Option("--test-format", help="Layout of the cohort of --test-on.", show_default="detected"),
     ] = None,
     allow_leakage: Annotated[
         bool,
@@ -106,6 +114,15 @@ def evaluate(
             min=1,
             help="Validate so often in a training, evenly spaced: several tell how fast each loss trains.",
             show_default="1, at the end",
+        ),
+    ] = None,
+    train_fraction: Annotated[
+        str | None,
+        typer.Option(
+            "--train-fraction",
+            help="Train also with these shares of each fold's training subjects, such as 0.1,0.25,0.5: how much data "
+            "does a loss need? All of them, 1, are always trained with, and give the main result.",
+            show_default=False,
         ),
     ] = None,
     rope: Annotated[
@@ -155,9 +172,11 @@ def evaluate(
     Same folds, initial weights, batches and steps for every loss. Folds are drawn over the subjects that the searches
     of the evolved losses have never seen; everybody else is only trained on. Cohort, labels, spacing and task that are
     not given are those of the runs that the losses come from. With no run and no --data the embedded phantom is used.
+    With --test-on OTHER_DIR losses are trained on the whole of --data, and tested on another cohort.
     Writes cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, summary.json, table.md, scores for other tools
     as challenger.csv and claims_reloaded.csv, and the folds as splits_final.json; with several classes structures.csv;
-    with --checkpoints speed.csv, curves.csv and figures/learning-curves.png; of losses that adapt trajectories.csv and
+    with --checkpoints speed.csv, curves.csv and figures/learning-curves.png; with --train-fraction fractions.csv,
+    fraction_cases.csv and figures/data-fractions.png; of losses that adapt trajectories.csv and
     figures/trajectory-LOSS.png and .svg.
 
     \b
@@ -171,6 +190,8 @@ def evaluate(
       lossevo evaluate --data DIR --losses dice_ce --hof runs/mine:1 --ablate --seeds 3 --out parts
       lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
       lossevo evaluate --data DIR --losses all --checkpoints 10 --out speed
+      lossevo evaluate --data DIR --losses dice,dice_ce,focal --train-fraction 0.1,0.25,0.5 --seeds 3 --out amount
+      lossevo evaluate --data DIR --losses dice,dice_ce,focal --test-on OTHER_DIR --seeds 3 --out external
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --data DIR --losses dice_ce,tversky --tune lr,parameters --trials 20 --out fair
       lossevo evaluate --combine cmp-spine --combine cmp-hippocampus --out consensus
@@ -178,7 +199,7 @@ def evaluate(
     """
     from lossevo.cli.tables import console
     from lossevo.cli.watch import ComparisonFormat, watcher
-    from lossevo.comparison import to_document
+    from lossevo.comparison import parse_test_on, to_document
     from lossevo.tuning import Workers
 
     screen = console(quiet=as_json)
@@ -197,6 +218,7 @@ def evaluate(
         "--seeds": seeds,
         "--seed": seed,
         "--test-on": test_on,
+        "--test-format": test_format,
         "--allow-leakage": allow_leakage or None,
         "--metrics": metrics,
         "--tune": tune,
@@ -204,6 +226,7 @@ def evaluate(
         "--bounds": bounds,
         "--grid": grid,
         "--checkpoints": checkpoints,
+        "--train-fraction": train_fraction,
         "--rope": rope,
         "--registry": registry,
         "--labels": labels,
@@ -241,7 +264,7 @@ def evaluate(
             steps,
             seeds,
             seed,
-            test_on,
+            *parse_test_on(test_on, test_format),
             allow_leakage,
             metrics,
             _tuning(tune, trials, bounds),
@@ -251,11 +274,12 @@ def evaluate(
             registry,
             options.label_scheme(labels, levels),
             spacing,
+            train_fraction,
         )
         if config.tuning is not None and in_process:
             raise LossevoError("--tune trains on Ray; leave --in-process out")
         comparison = _comparison(screen, out, config, memory, cohort_of_runs=data is None)
-    _describe(screen, comparison)
+    describe(screen, comparison)
     with (
         options.resumable(comparison.folder, "evaluate"),
         options.workers_for(comparison.folder, make, new=resume is None) as make,
@@ -264,20 +288,11 @@ def evaluate(
         tuners = None if in_process else Workers(workers, address, gpus_per_worker)
         report = comparison.run(make, tuners=tuners, listener=watch)
     watch.conclude()
-    if report.trajectories:
-        from lossevo.report.files import write_pictures
-        from lossevo.report.trajectory_figures import trajectory_pictures
-
-        write_pictures(trajectory_pictures(report.trajectories), comparison.folder / "figures")
-    if report.speeds:
-        from lossevo.report.curve_figures import curve_picture
-        from lossevo.report.files import write_pictures
-
-        write_pictures([curve_picture(report.speeds)], comparison.folder / "figures")
+    draw(comparison, report)
     if as_json:
         print_json(to_document(report))
     else:
-        _print(screen, comparison, report)
+        print_report(screen, comparison, report)
 
 
 def _combine(
@@ -320,7 +335,8 @@ def _configuration(
     steps: int | None,
     seeds: int | None,
     seed: int | None,
-    test_on: Literal["untouched", "all"] | None,
+    test_on: Literal["untouched", "all"],
+    test_cohort: CohortSource | None,
     allow_leakage: bool,
     metrics: str | None,
     tuning: TuningSettings | None,
@@ -330,6 +346,7 @@ def _configuration(
     registry: Path | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
+    train_fraction: str | None,
 ) -> ComparisonConfig:
     from lossevo.comparison import DEFAULT_METRICS, cohort_of_runs, configure, contenders_with_specs, with_ablations
     from lossevo.experiment import CohortSource
@@ -353,7 +370,8 @@ def _configuration(
         splits="cohort" if splits == "cohort" else Path(splits) if splits else None,
         seeds=1 if seeds is None else seeds,
         seed=seed or 0,
-        test_on=test_on or "untouched",
+        test_on=test_on,
+        test_cohort=test_cohort,
         allow_leakage=allow_leakage,
         labels=labels,
         spacing_mm=spacing,
@@ -363,6 +381,7 @@ def _configuration(
         checkpoints=checkpoints or 1,
         rope=rope,
         registry=registry,
+        train_fraction=train_fraction,
     )
 
 
@@ -391,69 +410,3 @@ def _comparison(
         return Comparison.create(
             folder, config, cohort_of_runs=cohort_of_runs, patch_cache_bytes=memory, progress=progress
         )
-
-
-def _describe(screen: Console, comparison: Comparison) -> None:
-    config, plan = comparison.config, comparison.plan
-    losses = ", ".join(contender.name for contender in config.contenders)
-    spacing = " × ".join(f"{step:g}" for step in comparison.data.volumes[0].spacing_mm)
-    unscored = (
-        f" ({len(comparison.unscored)} of them without a label, so without a score)" if comparison.unscored else ""
-    )
-    screen.print(
-        f"Cohort: {config.cohort}; {', '.join(comparison.data.class_names[1:])} against background at {spacing} mm.\n"
-        f"Subjects: {len(plan.tested)} tested in {config.folds} folds{unscored}, {len(plan.train_only)} only ever "
-        "trained on.\n"
-        f"Losses: {losses}; {len(comparison.schedule)} trainings of {config.task.budget_steps} steps"
-        f"{_tuning_told(comparison)}.\n"
-        f"Metrics: {', '.join(config.metrics)}.\n"
-        f"Folder: {comparison.folder}",
-        highlight=False,
-        markup=False,
-    )
-    for departure in config.departures:
-        screen.print(departure, highlight=False, markup=False, soft_wrap=True)
-
-
-def _tuning_told(comparison: Comparison) -> str:
-    from lossevo.comparison.tuned import courses
-
-    tunings = courses(comparison.config, comparison.plan, comparison.data)
-    total = sum(course.total for course in tunings)
-    return f", and before them {total} in {len(tunings)} tunings" if tunings else ""
-
-
-def _print(screen: Console, comparison: Comparison, report: Report) -> None:
-    from lossevo.cli.tables import rows_table
-    from lossevo.comparison import claim_rows, comparison_rows, speed_rows, summary_rows, verdicts
-
-    main = report.main
-    screen.print(f"\n{report.title}", highlight=False, markup=False)
-    screen.print(rows_table(summary_rows(report)))
-    for sentence in main.findings:
-        screen.print(sentence, highlight=False, markup=False)
-    if main.pairs:
-        screen.print(
-            f"{main.metric.label}: {report.reference} against the others, paired by subject",
-            highlight=False,
-            markup=False,
-        )
-        screen.print(rows_table(comparison_rows(report, main)))
-        screen.print(rows_table(claim_rows(report, main)))
-    for sentence in verdicts(report):
-        screen.print(sentence, highlight=False, markup=False)
-    if report.speeds:
-        screen.print("Training speed: steps to a share of the best hand-crafted loss's final Dice", highlight=False)
-        screen.print(rows_table(speed_rows(report)))
-    for note in report.notes:
-        screen.print(f"- {note}", style="dim", highlight=False, markup=False)
-    more = ", structures.csv" if report.structures else ""
-    more += ", tuning/table.md" if report.protocol.tuning else ""
-    more += ", speed.csv, curves.csv, figures/learning-curves.png" if report.speeds else ""
-    more += ", trajectories.csv, figures/trajectory-*.png" if report.trajectories else ""
-    screen.print(
-        f"\nWritten to {comparison.folder}: table.md, cases.csv, summary.csv, comparisons.csv, pairs.csv, ranks.csv, "
-        f"challenger.csv, claims_reloaded.csv, summary.json{more}",
-        highlight=False,
-        markup=False,
-    )

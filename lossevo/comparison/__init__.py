@@ -1,6 +1,4 @@
-"""k-fold comparison of losses: contenders, folds without leakage, cross-validation in a resumable folder, statistics,
-tables.
-"""
+"""Comparison of losses: contenders, folds without leakage or an external test, a resumable folder, tables."""
 
 from __future__ import annotations
 
@@ -16,6 +14,8 @@ from lossevo.comparison.consensus import (
 )
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
+from lossevo.comparison.data_use import DataUse, FractionScore
+from lossevo.comparison.external import parse_test_on
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import SearchRecord
@@ -24,11 +24,22 @@ from lossevo.comparison.result_files import to_document
 from lossevo.comparison.run_settings import cohort_of_runs
 from lossevo.comparison.specs import contenders_with_specs, read_specs
 from lossevo.comparison.speed import Speed
-from lossevo.comparison.tables import claim_rows, comparison_rows, markdown, speed_rows, summary_rows, verdicts
+from lossevo.comparison.tables import (
+    claim_rows,
+    comparison_rows,
+    fraction_rows,
+    fraction_title,
+    markdown,
+    speed_rows,
+    summary_rows,
+    verdicts,
+)
 from lossevo.comparison.trajectories import LossTrajectory
 
 __all__ = [
     "Speed",
+    "DataUse",
+    "FractionScore",
     "Consensus",
     "Contender",
     "SearchRecord",
@@ -48,6 +59,7 @@ __all__ = [
     "write_consensus",
     "read_config",
     "FoldPlan",
+    "parse_test_on",
     "plan_folds",
     "LossResult",
     "LossScore",
@@ -57,6 +69,8 @@ __all__ = [
     "Report",
     "LossTrajectory",
     "claim_rows",
+    "fraction_rows",
+    "fraction_title",
     "comparison_rows",
     "markdown",
     "speed_rows",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 from lossevo.comparison.contenders import Contender
+from lossevo.comparison.fractions import parse_fractions
 from lossevo.comparison.leakage import TestOn
 from lossevo.comparison.ropes import parse_ropes
 from lossevo.comparison.run_settings import departures, setting_of_runs
@@ -30,7 +31,9 @@ DEFAULT_METRICS = "dice,nsd@2mm,hd95"
 class ComparisonConfig(BaseModel):
     """Everything that the result of a comparison depends on; see :func:`configure`.
 
-    ``metrics`` are names of metrics, the main one first; ``ropes`` has one for each.
+    ``metrics`` are names of metrics, the main one first; ``ropes`` has one for each. ``fractions`` of the training
+    subjects, the largest first, are trained with besides all of them. With a ``test_cohort`` losses are trained on all
+    of ``cohort``, and tested on that one: there is one fold.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -52,6 +55,29 @@ class ComparisonConfig(BaseModel):
     grid: MeasuredOn = "original"
     registry: Path | None = None
     tuning: TuningSettings | None = None
+    fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    test_cohort: CohortSource | None = None
+
+    @property
+    def tested_cohort(self) -> CohortSource:
+        """The cohort whose subjects are tested."""
+        return self.test_cohort or self.cohort
+
+    @property
+    def cohort_names(self) -> tuple[str, str]:
+        """What the cohort that is trained on and that which is tested are called: mostly the same one."""
+        sources = (self.cohort, self.tested_cohort)
+        trained, tested = (source.path.name if source.path else str(source) for source in sources)
+        return (
+            (trained, tested) if self.test_cohort is None or trained != tested else (str(sources[0]), str(sources[1]))
+        )
+
+    @property
+    def cohort_title(self) -> str:
+        """The cohort in short; of an external test ``TRAINED → TESTED``."""
+        if self.test_cohort is not None:
+            return " → ".join(self.cohort_names)
+        return self.cohort.path.name if self.cohort.path else "phantom"
 
     @model_validator(mode="after")
     def _has_metrics(self) -> Self:
@@ -96,6 +122,8 @@ def configure(
     checkpoints: int = 1,
     registry: Path | None = None,
     tuning: TuningSettings | None = None,
+    train_fraction: str | None = None,
+    test_cohort: CohortSource | None = None,
 ) -> ComparisonConfig:
     """The configuration of a comparison. ``folds`` not given are 3, or those of nested searches. ``steps`` not given
     are twice those of ``task``, the trainings of a search.
@@ -109,19 +137,25 @@ def configure(
     train. ``rope`` states the largest differences without practical relevance
     (:func:`~lossevo.comparison.ropes.parse_ropes`). ``registry`` is a file that counts how often subjects were looked
     at (:mod:`lossevo.comparison.earlier`). ``tuning`` says how each loss is tuned inside each fold
-    (:mod:`lossevo.comparison.tuned`); None: not at all.
+    (:mod:`lossevo.comparison.tuned`); None: not at all. ``train_fraction`` names fractions of the training subjects to
+    train with, too (:func:`~lossevo.comparison.fractions.parse_fractions`). ``test_cohort`` is tested with losses that
+    are trained on all of ``cohort``, without folds (:mod:`lossevo.comparison.external`).
 
     Raises:
         LossevoError: a number out of range, no such metric, a metric twice, runs that disagree about labels, spacing or
-            task, or no such splits.
+            task, no such splits, or a test cohort that is the cohort itself, or given with folds.
     """
+    if test_cohort is None:
+        folds, least_folds = _fold_count(contenders, folds, splits), 2
+    else:
+        _require_no_folds(contenders, cohort, test_cohort, folds, splits)
+        folds = least_folds = 1
     given = read_splits(splits) if isinstance(splits, Path) else splits
-    folds = _fold_count(contenders, folds, splits)
     task = task or setting_of_runs(contenders, "task", steps) or TaskSettings()
     steps = 2 * task.budget_steps if steps is None else steps
     for option, value, least in (
         ("steps", steps, 1),
-        ("folds", folds, 2),
+        ("folds", folds, least_folds),
         ("seeds", seeds, 1),
         ("seed", seed, 0),
         ("checkpoints", checkpoints, 1),
@@ -158,6 +192,8 @@ def configure(
         grid=grid,
         registry=registry.absolute() if registry else None,
         tuning=tuning,
+        fractions=parse_fractions(train_fraction) if train_fraction is not None else (),
+        test_cohort=test_cohort,
     )
 
 
@@ -171,6 +207,31 @@ def _fold_count(contenders: Sequence[Contender], folds: int | None, splits: obje
         option = f"--folds {folds}" if splits is None else f"--splits {splits}"
         raise LossevoError(f"{whole.name}: the {size} folds are those of its searches; leave {option} out")
     return size
+
+
+def _require_no_folds(
+    contenders: Sequence[Contender],
+    cohort: CohortSource,
+    test_cohort: CohortSource,
+    folds: int | None,
+    splits: object,
+) -> None:
+    if folds is not None or splits is not None:
+        option = f"--folds is {folds}" if folds is not None else f"--splits is {splits}"
+        raise LossevoError(
+            f"{option}, but --test-on {test_cohort} trains once on the whole of {cohort}, without folds; leave one of "
+            "them out"
+        )
+    if whole := next((contender for contender in contenders if contender.parts), None):
+        raise LossevoError(
+            f"{whole.name}: its {len(whole.parts)} losses were found inside folds, but --test-on {test_cohort} has "
+            "none; give one run"
+        )
+    if cohort.path is not None and test_cohort.path is not None and cohort.path.resolve() == test_cohort.path.resolve():
+        raise LossevoError(
+            f"--test-on {test_cohort} is the cohort that is trained on; name another, or leave --test-on out to test "
+            "it by cross-validation"
+        )
 
 
 def read_config(folder: Path) -> ComparisonConfig:

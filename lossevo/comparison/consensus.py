@@ -196,7 +196,7 @@ def _common_losses(compared: Sequence[Compared]) -> tuple[list[str], tuple[str, 
 
 def _names(compared: Sequence[Compared]) -> tuple[str, ...]:
     """The name of each cohort, or of the folder where two cohorts have one name."""
-    cohorts = [one.config.cohort.path.name if one.config.cohort.path else "phantom" for one in compared]
+    cohorts = [one.config.cohort_title for one in compared]
     unique = len({*cohorts}) == len(cohorts)
     return tuple(cohorts) if unique else tuple(str(one.folder) for one in compared)
 

@@ -4,14 +4,16 @@
 
     comparison.json      configuration: the losses themselves, task, cohort, folds, seeds
     folds.json           who is tested in which fold, who is only trained on, content hashes
-    splits_final.json    the same folds in cases, for nnU-Net
+    splits_final.json    the same folds in cases, for nnU-Net; not of an external test
     ledger.sqlite        every training and its outcome, written before it is used
     cases.csv            one row per loss, training, test case and class; complete up to the last training in order
+    fraction_cases.csv   the same of trainings with a part of the training subjects, if there are any
     earlier.json         the comparisons that tested the same subjects before
     summary.csv, comparisons.csv, summary.json, table.md       the report, when all trainings are done
     pairs.csv, ranks.csv                                       all pairs of losses, and their ranks; likewise
     challenger.csv, claims_reloaded.csv                        scores for other tools; likewise
     structures.csv       scores of each class alone, if there are several; likewise
+    fractions.csv        how losses fare with a part of the training subjects; likewise
     speed.csv, curves.csv                                      how fast losses train, with several checkpoints; likewise
     trajectories.csv     what moved in losses that adapt, if there are any; likewise (their figures: lossevo.report)
     tuning/              of losses that are tuned inside each fold (:mod:`lossevo.comparison.tuned`)
@@ -30,24 +32,18 @@ from pathlib import Path
 from typing import Self
 
 from lossevo.cluster import Executor, Status, WorkerSpec
+from lossevo.comparison.collected import Collected
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
+from lossevo.comparison.fractions import WHOLE, training_parts
 from lossevo.comparison.leakage import FoldPlan
-from lossevo.comparison.notes import Failures
 from lossevo.comparison.outputs import write_outputs
-from lossevo.comparison.preparation import (
-    Preparation,
-    tested_cases,
-    warn_of_fine_tolerances,
-    warn_of_missing_classes,
-)
+from lossevo.comparison.preparation import Preparation, measured_cases
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
-from lossevo.comparison.scores import CaseScore, case_scores, to_csv
-from lossevo.comparison.speed import LearningCurve
-from lossevo.comparison.trajectories import LossTrajectory
+from lossevo.comparison.scores import CaseScore, case_scores
 from lossevo.comparison.tuned import TunedLosses, courses, tune_in_folds
 from lossevo.data import splits_json
 from lossevo.errors import LossevoError
@@ -68,15 +64,31 @@ _FOLDS, _LEDGER = FOLDS_FILE, "ledger.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class PlannedTraining:
-    """A training to do; ``fold`` counts from 1, ``seed`` is the repetition's."""
+    """A training to do; ``fold`` counts from 1, ``seed`` is the repetition's, ``fraction`` of the training subjects."""
 
     contender: Contender
     fold: int
     seed: int
     trial: Trial
+    fraction: float = WHOLE
+    external: bool = False
+
+    @property
+    def place(self) -> str:
+        """Which fold it is, if there are folds."""
+        return "external test" if self.external else f"fold {self.fold}"
+
+    @property
+    def phase(self) -> str:
+        """Where in the comparison it stands."""
+        return f"{self.place}{self._part}"
 
     def __str__(self) -> str:
-        return f"{self.contender.name}, fold {self.fold}, seed {self.seed}"
+        return f"{self.contender.name}, {self.place}, seed {self.seed}{self._part}"
+
+    @property
+    def _part(self) -> str:
+        return f", fraction {self.fraction:g}" if self.fraction < WHOLE else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +137,14 @@ class Comparison:
                 )
             data = prepared.training_data(patch_cache_bytes)
             plan = prepared.plan(data)
-            cases = tested_cases(data)
+            cases = measured_cases(data)
             courses(config, plan, data)  # what is wrong with a tuning is said before anything is trained
-            warn_of_missing_classes(plan, cases, data.class_names)
-            warn_of_fine_tolerances(config, cases)
+            prepared.warn(plan, cases)
             Ledger(folder / _LEDGER, create=True).close()
-            document = {**asdict(plan), "hashes": dict(prepared.hashes)}
+            document = {**asdict(plan), "hashes": dict(prepared.hashes), "cohorts": prepared.fingerprints}
             write_json(folder / _FOLDS, {**document, "task_fingerprint": data.fingerprint})
-            write_text(folder / "splits_final.json", splits_json(plan.test, prepared.subject_of_case))
+            if config.test_cohort is None:
+                write_text(folder / "splits_final.json", splits_json(plan.test, prepared.subject_of_case))
             write_json(folder / "preprocessing.json", prepared.recipe)
             earlier = record_look(folder, config, plan, prepared.hashes, looks)
             write_json(folder / EARLIER_FILE, {"earlier": [look.model_dump(mode="json") for look in earlier]})
@@ -153,15 +165,18 @@ class Comparison:
             LossevoError: not a comparison folder, damaged, or the cohort is no longer what it was.
         """
         config = read_config(folder)
-        recorded = read_json(folder / _FOLDS).get("task_fingerprint")
+        recorded = read_json(folder / _FOLDS)
         prepared = Preparation.of(config, progress)
         data = prepared.training_data(patch_cache_bytes)
-        if data.fingerprint != recorded:
+        if data.fingerprint != recorded.get("task_fingerprint"):
+            known = recorded.get("cohorts") or {}
+            changed = [place for place, found in prepared.fingerprints.items() if known.get(place) != found]
             raise LossevoError(
-                f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "
-                "comparison began, so its results cannot be continued; restore the cohort or start a new comparison"
+                f"{folder}: the cohort ({', '.join(changed or prepared.fingerprints)}) or lossevo's training recipe "
+                "has changed since this comparison began, so its results cannot be continued; restore the cohort or "
+                "start a new comparison"
             )
-        return cls(folder, config, prepared.plan(data), data, tested_cases(data))
+        return cls(folder, config, prepared.plan(data), data, measured_cases(data))
 
     @property
     def unscored(self) -> tuple[str, ...]:
@@ -170,8 +185,12 @@ class Comparison:
 
     @property
     def schedule(self) -> tuple[PlannedTraining, ...]:
-        """All trainings in order: by seed, then fold, then loss, so that an interrupted comparison has whole pairs."""
+        """All trainings in order: by seed, then fold, then loss, so that an interrupted comparison has whole pairs.
+
+        Those with a part of the training subjects come when all others have been done, the largest part first.
+        """
         config = self.config
+        parts = [training_parts(self.plan, fold, config.fractions, config.seed) for fold in range(config.folds)]
         return tuple(
             PlannedTraining(
                 contender,
@@ -182,14 +201,17 @@ class Comparison:
                     Fidelity(
                         config.task.budget_steps,
                         _training_seed(config, repetition, fold),
-                        Split(self.plan.train(fold), self.plan.test[fold]),
+                        Split(parts[fold][fraction], self.plan.test[fold]),
                     ),
                     self.data.fingerprint,
                     config.metrics,
                     config.grid,
                     self._of_fold(contender, fold).learning_rate,
                 ),
+                fraction=fraction,
+                external=config.test_cohort is not None,
             )
+            for fraction in (WHOLE, *config.fractions)
             for repetition in range(config.seeds)
             for fold in range(config.folds)
             for contender in config.contenders
@@ -224,24 +246,26 @@ class Comparison:
         with Ledger(self.folder / _LEDGER) as ledger:
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             try:
-                scores, failures, trajectories, curves = self._train(trainings, listener)
+                found = self._train(trainings, listener)
             finally:
                 trainings.close()
             report = make_report(
-                scores, self.config.contenders, self.plan, self._protocol(), failures, trajectories, curves
+                found.scores,
+                self.config.contenders,
+                self.plan,
+                self._protocol(),
+                found.failures,
+                found.trajectories,
+                found.curves,
+                found.parts,
             )
-            write_outputs(self.folder, scores, report, curves)
+            write_outputs(self.folder, found, report)
         return report
 
-    def _train(
-        self, trainings: OrderedTrainings, listener: Listener
-    ) -> tuple[list[CaseScore], Failures, list[LossTrajectory], list[LearningCurve]]:
+    def _train(self, trainings: OrderedTrainings, listener: Listener) -> Collected:
         schedule = self.schedule
-        scores: list[CaseScore] = []
-        failures: Failures = {}
-        trajectories: list[LossTrajectory] = []
-        curves: list[LearningCurve] = []
-        done, table = 0, to_csv((), self.config.measured)
+        found = Collected(self.config.measured, self.config.fractions)
+        done = 0
 
         def tell(kind: str, message: str) -> None:
             per_hour = trainings.per_hour
@@ -249,7 +273,7 @@ class Comparison:
                 phase="comparison",
                 done=done,
                 total=len(schedule),
-                failed=len(failures),
+                failed=found.failed,
                 per_hour=per_hour,
                 busy_share=trainings.busy_share,
                 workers=trainings.workers,
@@ -264,7 +288,7 @@ class Comparison:
         for planned in schedule:
             trainings.submit(
                 planned.trial,
-                phase=f"fold {planned.fold}",
+                phase=planned.phase,
                 candidate=planned.contender.name,
                 calibrating=planned.contender in calibrating,
             )
@@ -272,25 +296,23 @@ class Comparison:
             taken = trainings.take()
             measurement = taken.measurement
             done += 1
-            rows_of_training = self._scores(planned, taken.outcome.status, measurement)
-            scores += rows_of_training
-            table += to_csv(rows_of_training, self.config.measured, header=False)
-            points = tuple((int(step), dice) for step, dice in measurement.validation_curve) if measurement else ()
-            curves.append(LearningCurve(planned.contender.name, planned.fold, planned.seed, points))
-            if measurement is None:
-                message = taken.problem
-                failures[planned.contender.name, planned.fold, planned.seed] = message
-            else:
+            found.add(
+                self._scores(planned, taken.outcome.status, measurement),
+                measurement,
+                taken.problem,
+                training=(planned.contender.name, planned.fold, planned.seed),
+                fraction=planned.fraction,
+            )
+            message = taken.problem
+            if measurement is not None:
                 message = ", ".join(
                     f"{metric.name} {measurement.mean(metric.name):.4f} {metric.unit}".rstrip()
                     for metric in self.config.measured
                 )
-                if rows := measurement.trajectory:
-                    trajectories.append(LossTrajectory(planned.contender.name, planned.fold, planned.seed, tuple(rows)))
             if not taken.replayed:
-                write_text(self.folder / "cases.csv", table)
+                found.write(self.folder, planned.fraction)
             tell("replayed" if taken.replayed else "training", f"{planned}: {message}")
-        return scores, failures, trajectories, curves
+        return found
 
     def _scores(self, planned: PlannedTraining, status: Status, measurement: Measurement | None) -> list[CaseScore]:
         tested = set(planned.trial.fidelity.split.validate)
@@ -309,8 +331,9 @@ class Comparison:
 
     def _protocol(self) -> Protocol:
         config = self.config
+        trained_on, cohort = config.cohort_names
         return Protocol(
-            cohort=config.cohort.path.name if config.cohort.path else str(config.cohort),
+            cohort=cohort,
             class_names=self.data.class_names,
             spacing_mm=self.data.volumes[0].spacing_mm,
             grid=config.grid,
@@ -327,6 +350,9 @@ class Comparison:
             registry=config.registry,
             tuning=config.tuning,
             earlier=read_earlier(self.folder),
+            fractions=config.fractions,
+            trained_on=trained_on if config.test_cohort else None,
+            left_out=self.plan.left_out,
         )
 
 

@@ -79,12 +79,14 @@ class Look(_Data):
         hashes = TypeAdapter(dict[str, str]).validate_python(folds.get("hashes", {}))
         contenders = TypeAdapter(list[_Named]).validate_python(config.get("contenders"))
         tested = sorted(subject for fold in test for subject in fold)
+        external = config.get("test_cohort")
         settings = [config.get(key) for key in ("cohort", "labels", "spacing_mm", "task", "seeds", "seed")]
+        settings += [external] if external else []
         return cls(
             id=_digest([settings, [contender.trained for contender in contenders], test, sorted(hashes.items())]),
             comparison=str(folder.absolute()),
             began=began,
-            cohort=CohortSource.model_validate(config.get("cohort")),
+            cohort=CohortSource.model_validate(external or config.get("cohort")),
             tested=tuple(tested),
             hashes={subject: hashes[subject] for subject in tested if subject in hashes},
             evolved=tuple(
@@ -156,7 +158,7 @@ def record_look(
     earlier = []
     for look in looks:
         record = SearchRecord(subjects=Subjects(look.tested, (), (), look.hashes), cohort=look.cohort)
-        same = seen_subjects(record, tested, cohort=config.cohort) if look.id != this.id else frozenset()
+        same = seen_subjects(record, tested, cohort=config.tested_cohort) if look.id != this.id else frozenset()
         if same:
             earlier.append(
                 EarlierComparison(

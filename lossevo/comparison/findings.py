@@ -21,7 +21,7 @@ def findings(found: Statistics, unit: str = "") -> tuple[str, ...]:
     """
     told = [found.verdict] if found.verdict else []
     if found.signal_to_noise is not None and found.signal_to_noise.seeds == 1:
-        told.append("One training per fold and loss: its luck is counted nowhere, and another seed may turn this.")
+        told.append("One seed: the luck of trainings is counted nowhere, and another seed may turn this.")
     if found.ranking is not None:
         told.append(_ranking(found.ranking))
     if found.friedman is not None:

@@ -23,11 +23,13 @@ class FoldPlan:
     """Who is tested in which fold, and who is only ever trained on.
 
     ``leaked`` maps a loss to the tested subjects that its search has seen; it is empty unless leakage was allowed.
+    ``left_out`` are, of a cohort that is tested alone, those who are not: a compared search has seen them.
     """
 
     test: tuple[tuple[str, ...], ...]
     train_only: tuple[str, ...]
     leaked: Mapping[str, tuple[str, ...]]
+    left_out: tuple[str, ...] = ()
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -158,6 +160,42 @@ def seen_subjects(record: SearchRecord, hashes: Mapping[str, str], *, cohort: Co
     return frozenset(filter(seen, hashes))
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A subject that is tested and the one trained on whose image, or whose label, it has."""
+
+    tested: str
+    trained: str
+    by: Literal["image", "label"]
+
+
+def copies(trained: Mapping[str, str], tested: Mapping[str, str]) -> list[Copy]:
+    """The subjects of ``tested`` who are in ``trained``, too, by their content hashes.
+
+    A label that several subjects of one side have, such as a template, tells nothing of who it is.
+    """
+
+    def owners(hashes: Mapping[str, str], by: Literal["image", "label"]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for subject, hash_ in hashes.items():
+            for part in {*(_labels(hash_) if by == "label" else _single_images(hash_))}:
+                found[part].append(subject)
+        return found
+
+    images = owners(trained, "image")
+    found = {
+        subject: Copy(subject, images[part][0], "image")
+        for part, subjects in owners(tested, "image").items()
+        if part in images
+        for subject in subjects
+    }
+    labels = owners(trained, "label")
+    for part, subjects in owners(tested, "label").items():
+        if len(subjects) == len(labels.get(part, ())) == 1:
+            found.setdefault(subjects[0], Copy(subjects[0], labels[part][0], "label"))
+    return sorted(found.values(), key=lambda copy: (copy.by, copy.tested))
+
+
 def same_content(recorded: str, current: str, *, labels: bool) -> bool:
     """Whether two hashes are of a subject with the same images and, with ``labels``, the same labels if on record."""
     if _digest(current) not in _images(recorded):
@@ -168,13 +206,15 @@ def same_content(recorded: str, current: str, *, labels: bool) -> bool:
 
 def _images(subject_hash: str) -> set[str]:
     """What the images of a subject may be recorded as: each for itself, or (lossevo 0.1) one hash over all of them."""
-    images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
-    return {*images, _digest(subject_hash)}
+    return {*_single_images(subject_hash), _digest(subject_hash)}
 
 
 def _digest(subject_hash: str) -> str:
-    images = [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
-    return hashlib.sha256("".join(images).encode()).hexdigest()
+    return hashlib.sha256("".join(_single_images(subject_hash)).encode()).hexdigest()
+
+
+def _single_images(subject_hash: str) -> list[str]:
+    return [part for part in subject_hash.split(",") if not part.startswith(LABEL_MARK)]
 
 
 def _labels(subject_hash: str) -> list[str]:

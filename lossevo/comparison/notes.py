@@ -43,8 +43,10 @@ def notes_of(
         *looks_told(protocol.earlier, protocol.tested, protocol.registry),
         *([protocol.tuned] if protocol.tuned else []),
         *_who(contenders, statistics[0].reference, protocol.metrics[0]),
-        *_failed(failures, len(contenders) * protocol.folds * protocol.seeds, protocol.metrics),
+        *_failed(failures, len(contenders), protocol),
         *_scored(scores, protocol),
+        *_external(protocol),
+        *_fractions(protocol),
         protocol.measuring,
         protocol.implementation,
         *_several(protocol.metrics, len(contenders)),
@@ -94,11 +96,13 @@ def _tuned(contenders: Sequence[Contender]) -> list[str]:
     return [f"Tuned losses: {told}.{others}"]
 
 
-def _failed(failures: Failures, trainings: int, metrics: Sequence[Metric]) -> list[str]:
+def _failed(failures: Failures, losses: int, protocol: Protocol) -> list[str]:
     if not failures:
         return []
+    metrics, trainings = protocol.metrics, losses * protocol.folds * protocol.seeds
     told = [
-        f"{loss}, fold {fold}, seed {seed}: {what}" for (loss, fold, seed), what in [*failures.items()][:_FAILURES_TOLD]
+        f"{loss}, {'' if protocol.trained_on else f'fold {fold}, '}seed {seed}: {what}"
+        for (loss, fold, seed), what in [*failures.items()][:_FAILURES_TOLD]
     ]
     more = f"; and {len(failures) - _FAILURES_TOLD} more, see cases.csv" if len(failures) > _FAILURES_TOLD else ""
     worst = ", ".join(f"{metric.name} {_worst(metric)}" for metric in metrics)
@@ -107,6 +111,36 @@ def _failed(failures: Failures, trainings: int, metrics: Sequence[Metric]) -> li
     return [
         f"{len(failures)} of {trainings} trainings failed and score the worst values ({worst}), without false alarms."
         f"{beyond} {'; '.join(told)}{more}."
+    ]
+
+
+def _external(protocol: Protocol) -> list[str]:
+    if not protocol.trained_on:
+        return []
+    times = f"{protocol.seeds} time{'s' if protocol.seeds > 1 else ''}"
+    left_out = (
+        f" {len(protocol.left_out)} more are left out, since a compared search has seen them "
+        f"({named(protocol.left_out)})."
+        if protocol.left_out
+        else ""
+    )
+    return [
+        f"External test: every loss is trained {times} on the whole of {protocol.trained_on}, "
+        f"{len(protocol.train_only)} subjects, and tested on {protocol.cohort}, {len(protocol.tested)} subjects, of "
+        f"whom nothing is trained on.{left_out} There is one training set. How lucky it is is in no interval, no p and "
+        "no smallest difference: they tell of this training set, and of subjects like those tested."
+    ]
+
+
+def _fractions(protocol: Protocol) -> list[str]:
+    if not protocol.fractions:
+        return []
+    shares = ", ".join(f"{fraction:g}" for fraction in protocol.fractions)
+    whose = "the training subjects" if protocol.trained_on else "a fold's training subjects"
+    return [
+        f"Data utilisation: each loss is also trained on {shares} of {whose}, as often and for as many steps. Subjects "
+        "are drawn by the seed, the same for all losses and seeds; smaller parts lie within larger ones. One draw is "
+        "made of each, whose luck is in no number. All other tables are of all training subjects."
     ]
 
 
@@ -148,13 +182,19 @@ def _how_to_read(protocol: Protocol, main: Statistics, pairs: int) -> list[str]:
     notes = [
         "Subjects are the unit of analysis; classes, cases and seeds are averaged per subject first. CI: BCa bootstrap "
         "of the mean over subjects, somewhat too narrow below 20, and of no width where all values are the same. "
-        "Subjects of a fold share a trained network, and trainings share subjects, which neither CI nor p accounts "
-        "for: more seeds and a second cohort say more than a smaller p."
+        + (
+            "All tested subjects share the trained networks, which neither CI nor p accounts for: more seeds and other "
+            "cohorts say more than a smaller p."
+            if protocol.trained_on
+            else "Subjects of a fold share a trained network, and trainings share subjects, which neither CI nor p "
+            "accounts for: more seeds and a second cohort say more than a smaller p."
+        )
     ]
     if not pairs:
         return notes
     ropes = ", ".join(f"{metric.name} {with_unit(protocol.ropes[metric.name], metric)}" for metric in protocol.metrics)
     one_seed = protocol.seeds == 1
+    alike = "" if protocol.trained_on else ", in as many folds"
     notes += [
         "Δ: by how much the reference is better; below 0 the other is. Where lower values are better, lower counts as "
         "better here, too: in differences, wins, ranks and effect sizes.",
@@ -169,9 +209,9 @@ def _how_to_read(protocol: Protocol, main: Statistics, pairs: int) -> list[str]:
         "Smallest difference: t-test with the variance between subjects, between trainings and of the rest, all taken "
         "for independent and normal"
         + (
-            "; with one seed, the luck of a training, which meets all subjects of a fold alike, is not known."
+            "; with one seed, the luck of a training, which meets all the subjects that it tests alike, is not known."
             if one_seed
-            else ". More subjects are taken to be like these, in as many folds. Failed trainings count as noise."
+            else f". More subjects are taken to be like these{alike}. Failed trainings count as noise."
         ),
     ]
     subjects = len(protocol.tested) - len(protocol.unscored)

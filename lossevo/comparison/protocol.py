@@ -20,7 +20,7 @@ class Protocol:
     """What was done.
 
     Attributes:
-        cohort: its name.
+        cohort: name of the one that is tested.
         class_names: index = label value.
         spacing_mm: working spacing, at which losses are trained.
         folds, steps, seeds, seed: as of the configuration.
@@ -34,6 +34,9 @@ class Protocol:
         registry: file that counts looks.
         tuning: how losses were tuned inside each fold; None: not at all.
         earlier: comparisons that tested the same subjects before, as far as they are known here or from ``registry``.
+        fractions: of the training subjects, with which losses are trained besides all of them, the largest first.
+        trained_on: name of the cohort that is trained on, if it is another: an external test, without folds.
+        left_out: subjects of the cohort that are neither tested nor trained on, as a compared search has seen them.
     """
 
     cohort: str
@@ -53,6 +56,9 @@ class Protocol:
     registry: Path | None = None
     tuning: TuningSettings | None = None
     earlier: tuple[EarlierComparison, ...] = ()
+    fractions: tuple[float, ...] = ()
+    trained_on: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def measured_on(self) -> str:
@@ -97,13 +103,20 @@ class Protocol:
     def __str__(self) -> str:
         more = [
             *([f"{len(self.unscored)} of them without a label, so without a score"] if self.unscored else []),
-            *([f"{len(self.train_only)} more only trained on"] if self.train_only else []),
+            *([f"{len(self.left_out)} more left out, which a search has seen"] if self.left_out else []),
+            *([f"{len(self.train_only)} more only trained on"] if self.train_only and not self.trained_on else []),
         ]
+        length = f"{self.steps} steps, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        if self.trained_on:
+            tested = "; ".join([_subjects(self.tested), *more])
+            trained = _subjects(self.train_only)
+            return f"trained on {self.trained_on} ({trained}), tested on {self.cohort} ({tested}), {length}"
         aside = f" ({'; '.join(more)})" if more else ""
-        return (
-            f"{self.folds}-fold cross-validation on {len(self.tested)} subjects of {self.cohort}{aside}, "
-            f"{self.steps} steps, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
-        )
+        return f"{self.folds}-fold cross-validation on {_subjects(self.tested)} of {self.cohort}{aside}, {length}"
+
+
+def _subjects(names: tuple[str, ...]) -> str:
+    return f"{len(names)} subject{'s' if len(names) != 1 else ''}"
 
 
 def _where(protocol: Protocol) -> tuple[str, str]:

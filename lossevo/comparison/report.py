@@ -4,12 +4,14 @@ know to trust them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lossevo.cluster import Status
 from lossevo.comparison.contenders import Contender
+from lossevo.comparison.data_use import DataUse, data_use
 from lossevo.comparison.findings import findings
+from lossevo.comparison.fractions import WHOLE, part_sizes
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.notes import Failures, leakage_told, notes_of
 from lossevo.comparison.protocol import Protocol
@@ -95,7 +97,8 @@ class Report:
     ``reference`` if no loss is evolved. ``leakage`` is empty, or the sentence that every output must repeat. ``notes``
     are for the reader of the tables. ``structures`` are the scores of each class alone, if there are several.
     ``speeds`` are those of losses, if trainings were validated on their way. ``trajectories`` are those of losses that
-    adapt, a training each, in order.
+    adapt, a training each, in order. ``data_use`` is what trainings with a part of the training subjects say, if there
+    are any.
     """
 
     protocol: Protocol
@@ -107,6 +110,7 @@ class Report:
     structures: tuple[StructureScore, ...] = ()
     speeds: tuple[Speed, ...] = ()
     trajectories: tuple[LossTrajectory, ...] = ()
+    data_use: DataUse | None = None
 
     @property
     def main(self) -> MetricResult:
@@ -131,8 +135,9 @@ def make_report(
     failures: Failures,
     trajectories: Sequence[LossTrajectory] = (),
     curves: Sequence[LearningCurve] = (),
+    parts: Mapping[float, Sequence[CaseScore]] | None = None,
 ) -> Report:
-    """Evaluate the scores of a finished comparison.
+    """Evaluate the scores of a finished comparison; ``parts`` are those with fractions of the training subjects.
 
     Raises:
         LossevoError: one loss has a value where another has none.
@@ -157,6 +162,12 @@ def make_report(
         structure_scores(scores, protocol.metrics),
         speeds(curves, {contender.name for contender in contenders if not contender.evolved}),
         tuple(trajectories),
+        data_use(
+            {WHOLE: scores, **(parts or {})},
+            protocol.metrics,
+            part_sizes(plan, protocol.fractions, protocol.seed),
+            ranking.tau if (ranking := results[0].statistics.ranking) else None,
+        ),
     )
 
 

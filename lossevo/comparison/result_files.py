@@ -80,6 +80,7 @@ def to_document(report: Report) -> dict[str, Any]:
             {**asdict(speed), "steps_to": {f"{share:g}": step for share, step in speed.steps_to.items()}}
             for speed in report.speeds
         ],
+        "data_utilisation": asdict(report.data_use) if report.data_use else None,
         "notes": [*([report.leakage] if report.leakage else []), *report.notes],
     }
 

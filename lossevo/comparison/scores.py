@@ -187,16 +187,19 @@ def false_alarms(scores: Iterable[CaseScore]) -> dict[str, FalseAlarms]:
     }
 
 
-def to_csv(scores: Iterable[CaseScore], metrics: Sequence[Metric], *, header: bool = True) -> str:
+def to_csv(
+    scores: Iterable[CaseScore], metrics: Sequence[Metric], *, header: bool = True, fraction: float | None = None
+) -> str:
     """The text of ``cases.csv``: a column per metric, with six decimals, empty where the label lacks the class.
 
-    Without ``header`` the lines to append to it.
+    Without ``header`` the lines to append to it. ``fraction`` is that of the training subjects, for a first column.
     """
     names = [metric.name for metric in metrics]
     text = csv_text(
-        (*_TRAINING_COLUMNS, "class", *names, *_ALARM_COLUMNS),
+        (*(["fraction"] if fraction is not None else []), *_TRAINING_COLUMNS, "class", *names, *_ALARM_COLUMNS),
         (
             {
+                **({"fraction": f"{fraction:g}"} if fraction is not None else {}),
                 **{name: getattr(score, name) for name in (*_TRAINING_COLUMNS, *_ALARM_COLUMNS)},
                 "class": score.class_name,
                 **{name: _six_decimals(score.values[name]) for name in names},

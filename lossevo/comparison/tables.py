@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lossevo.comparison.data_use import size_told
 from lossevo.comparison.findings import p_text
+from lossevo.comparison.fractions import WHOLE
 from lossevo.comparison.notes import with_unit
 from lossevo.comparison.report import MetricResult, PairResult, Report
 from lossevo.comparison.scores import FalseAlarms
@@ -112,6 +114,33 @@ def speed_rows(report: Report) -> list[Row]:
     ]
 
 
+def fraction_rows(report: Report, metric: Metric) -> list[Row]:
+    """One row per loss: its mean in a metric with each fraction of the training subjects; nothing if there is none."""
+    if report.data_use is None:
+        return []
+    found = report.data_use.of(metric.name)
+    rows: list[Row] = []
+    for result in report.losses:
+        scores = found[result.loss]
+        row = {"loss": _shown(report)[result.loss]}
+        for fraction, score in scores.items():
+            se = "" if score.se is None else f" ± {score.se:.{_decimals(metric)}f}"
+            share = "" if score.share_of_whole is None or fraction == WHOLE else f" ({score.share_of_whole:.0%})"
+            row[f"{fraction:g}: {size_told(score)}"] = f"{score.mean:.{_decimals(metric)}f}{se}{share}"
+        row["rank"] = " → ".join(str(score.rank) for score in scores.values())
+        row["failed"] = (
+            f"{sum(one.failures for one in scores.values())}/{sum(one.trainings for one in scores.values())}"
+        )
+        rows.append(row)
+    return rows
+
+
+def fraction_title(metric: Metric) -> str:
+    """Of the table by :func:`fraction_rows`."""
+    share = " (of that with all)" if metric.higher_is_better else ""
+    return f"{metric.heading} by the share of the training subjects, mean ± SE{share}; rank from the smallest share on"
+
+
 def verdicts(report: Report) -> list[str]:
     """What each metric but the main one says, in a sentence."""
     return [f"By {result.metric.label}: {result.findings[0]}" for result in report.results[1:] if result.findings]
@@ -137,6 +166,10 @@ def markdown(report: Report) -> str:
             parts += [f"## {_escaped(result.metric.heading)} of each structure", markdown_table(rows)]
     if report.speeds:
         parts += ["## Training speed", _SPEED_NOTE, markdown_table(speed_rows(report))]
+    if report.data_use:
+        parts += ["## Data utilisation", _escaped(report.data_use.finding)]
+        for result in report.results:
+            parts += [_escaped(fraction_title(result.metric)), markdown_table(fraction_rows(report, result.metric))]
     formulas = "\n".join(f"- **{_escaped(r.loss)}**: `{r.formula}` ({_escaped(r.origin)})" for r in report.losses)
     notes = "\n".join(f"- {_escaped(note)}" for note in (*([report.leakage] if report.leakage else []), *report.notes))
     return "\n\n".join([*parts, "## Losses", formulas, "## Notes", notes]) + "\n"

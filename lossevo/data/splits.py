@@ -73,6 +73,25 @@ def k_folds(subjects: Iterable[str], k: int, *, seed: int) -> tuple[tuple[str, .
     return tuple(tuple(sorted(order[fold::k])) for fold in range(k))
 
 
+def nested_parts(
+    subjects: Iterable[str], shares: Iterable[float], *, seed: int | Sequence[int]
+) -> dict[float, tuple[str, ...]]:
+    """Of each share so many of the subjects, rounded half up and at least one; a smaller part lies within a larger.
+
+    Raises:
+        LossevoError: a share is not in (0, 1], or there are no subjects.
+    """
+    order = _shuffled(subjects, seed)
+    parts = {}
+    for share in shares:
+        if not (0 < share <= 1 and order):
+            raise LossevoError(
+                f"a part of {len(order)} subjects by the share {share}; give some, and a share in (0, 1]"
+            )
+        parts[share] = tuple(sorted(order[: _part(len(order), share)]))
+    return parts
+
+
 @dataclass(frozen=True, slots=True)
 class Fold:
     """One fold out of several, counted from 1; written ``2/5``."""
@@ -231,7 +250,7 @@ def _named(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(ordered[:most]) + rest
 
 
-def _shuffled(subjects: Iterable[str], seed: int) -> list[str]:
+def _shuffled(subjects: Iterable[str], seed: int | Sequence[int]) -> list[str]:
     ordered = sorted(set(subjects))
     return [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))]
 

@@ -37,7 +37,7 @@ from lossevo.data import (
 from lossevo.errors import LossevoError, shown
 from lossevo.experiment.folder import locked, new_folder, read_json, write_json
 from lossevo.experiment.kinds import RUN_FILE, Kind, read_run_document
-from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.ledger import MAY_BRANCH, Ledger
 from lossevo.experiment.scoring import DEFAULT_OBJECTIVE, Scoring
 from lossevo.metrics import Objective, fine_tolerances
 from lossevo.training import Split, TaskSettings, TrainingData, make_training_data
@@ -256,6 +256,9 @@ def retry_failures(folder: Path) -> int:
         for place in (folder, *inner):
             with Ledger(place / "ledger.sqlite") as ledger:
                 forgotten += ledger.forget_failures()
+        if forgotten:  # what follows from a tuning may change with it
+            with Ledger(folder / "ledger.sqlite") as ledger:
+                ledger.record_fact(MAY_BRANCH, 1.0)
     return forgotten
 
 

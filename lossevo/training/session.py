@@ -287,10 +287,12 @@ def _selected(trial: Trial, data: TrainingData) -> tuple[NDArray[np.int64], list
             f"the training is of another study ({trial.study[:8]}…) than the data here "
             f"({data.fingerprint[:8]}…): task or cohort differ"
         )
-    split, known = trial.fidelity.split, {volume.subject for volume in data.volumes}
-    for subject in (*split.train, *split.validate):
-        if subject not in known:
-            raise LossevoError(f"no subject '{subject}' in the training data{nearest(subject, known)}")
+    split = trial.fidelity.split
+    tested = {volume.subject for volume in data.volumes}
+    for subjects, known in ((split.train, {*data.bank.subject}), (split.validate, tested)):
+        for subject in subjects:
+            if subject not in known:
+                raise LossevoError(f"no subject '{subject}' in the training data{nearest(subject, known)}")
     volumes = [volume for volume in data.volumes if volume.subject in set(split.validate)]
     if not any(volume.label.any() for volume in volumes):
         raise LossevoError("no validation subject has a labelled voxel, so their Dice is undefined; choose others")

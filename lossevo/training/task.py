@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lossevo.configuration_file import read
-from lossevo.data.cohort import AnyVolume
+from lossevo.data.cache import StoredVolume
+from lossevo.data.cohort import AnyVolume, Volume
 from lossevo.data.original import OriginalLabel
 from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_bank, store_patch_bank
 from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings
@@ -138,7 +139,7 @@ class TrainingData:
 
     Attributes:
         bank: training patches of all subjects.
-        volumes: whole prepared volumes, for validation.
+        volumes: whole prepared volumes, for validation: of the bank's subjects, and of another cohort if there is one.
         class_names: index = label value; ``class_names[0]`` is the background.
         fingerprint: identifies data and settings; part of the key of any cached result.
         mirrored: what each class becomes in a left-right mirror; None: nothing is mirrored.
@@ -161,12 +162,16 @@ def make_training_data(
     seed: int = 0,
     patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
     on_original_grid: bool = False,
+    tested: PreparedCohort | None = None,
+    prefix: str = "",
 ) -> TrainingData:
     """Cut the patch bank of ``prepared``; ``seed`` decides where the patches lie.
 
     Bank and volumes are held in memory if they take up to ``patch_cache_bytes`` together. Else both lie in the cohort's
     cache and are read when needed. Results do not depend on which. With ``on_original_grid`` trials can be measured on
-    each image's own grid; the labels there are held in memory, compressed.
+    each image's own grid; the labels there are held in memory, compressed. ``tested`` is another cohort at the same
+    spacing, of the same classes and channels, that is never trained on: its volumes join those of ``prepared``. Names
+    of the two must differ; ``prefix`` comes before those of ``prepared``, and changes nothing else.
 
     Raises:
         LossevoError: they are larger, and the cohort was prepared without a cache or it cannot be written.
@@ -180,9 +185,9 @@ def make_training_data(
     cutting = Cutting(patch_size, settings.patches_per_volume, seed, settings.foreground_share)
     channels = prepared.volumes[0].channels
     patches_bytes = len(prepared.volumes) * cutting.patches_per_volume * cutting.patch_bytes(channels, classes)
-    needed_bytes = patches_bytes + sum(volume.voxels * (4 * channels + 1) for volume in prepared.volumes)
+    volumes = (*prepared.volumes, *(tested.volumes if tested else ()))
+    needed_bytes = patches_bytes + sum(volume.voxels * (4 * channels + 1) for volume in volumes)
     bank: PatchBank | StoredPatchBank
-    volumes = prepared.volumes
     if needed_bytes <= patch_cache_bytes:
         bank, volumes = cut_patch_bank(prepared, cutting), tuple(volume.read() for volume in volumes)
     elif prepared.cache is not None:
@@ -193,15 +198,29 @@ def make_training_data(
             f"{patch_cache_bytes / 2**20:.0f} MiB allowed, and there is no cache on disk; raise --patch-cache, or set "
             "LOSSEVO_CACHE to a folder with room"
         )
+    if prefix:
+        own = len(prepared.volumes)
+        bank = replace(bank, subject=tuple(f"{prefix}{subject}" for subject in bank.subject))
+        volumes = (*(_renamed(volume, prefix) for volume in volumes[:own]), *volumes[own:])
+    originals = {f"{prefix}{case_id}": original for case_id, original in prepared.originals.items()}
+    originals |= tested.originals if tested else {}
     mirrored = prepared.mirroring.classes
     # Where no class has a side a training is the same as before there was anything to exchange.
     plain = mirrored is not None and [*mirrored] == sorted(mirrored)
+    content = f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"
+    if tested is not None:
+        content += f":tested on {tested.fingerprint}"
     return TrainingData(
         bank=bank,
         volumes=volumes,
         class_names=prepared.class_names,
         settings=settings,
-        fingerprint=settings.fingerprint(f"{prepared.fingerprint}:{seed}{'' if plain else f':{mirrored}'}"),
+        fingerprint=settings.fingerprint(content),
         mirrored=mirrored,
-        originals=prepared.originals if on_original_grid else {},
+        originals=originals if on_original_grid else {},
     )
+
+
+def _renamed(volume: AnyVolume, prefix: str) -> AnyVolume:
+    assert isinstance(volume, Volume | StoredVolume)
+    return replace(volume, case_id=f"{prefix}{volume.case_id}", subject=f"{prefix}{volume.subject}")

@@ -114,7 +114,7 @@ class Courses:
             raise ResumableError(_sick(error))
         attempt.losses += 1
         if attempt.losses <= RETRIES:
-            self._waiting.append((course, attempt))
+            self._waiting.insert(0, (course, attempt))  # its wave waits for it
         else:
             self._suspects.append((course, attempt, error))
 

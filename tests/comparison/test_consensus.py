@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,13 @@ def test_by_hand():
     assert main.agreement[0].tau == main.mean_tau == pytest.approx(expected)
     assert (main.agreement[0].first, main.agreement[0].second) == ("one", "two")
     assert found.finding.startswith("By Dice, dice and focal have the best mean rank, 1.5 of 4 (from 1 to 2).")
+
+
+def test_an_external_test_is_no_second_look_at_the_cohort_that_it_trains_on():
+    values = {"dice": [0.9, 0.8], "focal": [0.8, 0.7]}
+    config = compared("one", values, test_cohort=CohortSource(path=Path("two"))).config
+    external = replace(compared("external", values), config=config)
+    assert consensus([compared("one", values), external]).cohorts == ("one", "one → two")
 
 
 def test_the_interval_is_a_bootstrap_over_subjects_within_each_cohort():

@@ -79,6 +79,21 @@ class TestProtocol:
         assert len(set(seeds)) == len(seeds)
         assert min(seeds) >= 1_000_000  # no search uses these
 
+    def test_fractions_differ_in_nothing_but_the_training_subjects(self, balls, configured, tmp_path):
+        config = configured(balls(9), seeds=2, train_fraction="0.25,0.5")
+        schedule = Comparison.create(tmp_path / "out", config).schedule
+        assert [planned.fraction for planned in schedule] == [1.0] * 8 + [0.5] * 8 + [0.25] * 8
+        whole, half, quarter = schedule[:8], schedule[8:16], schedule[16:]
+        for one, two, three in zip(whole, half, quarter, strict=True):
+            assert (one.contender, one.fold, one.seed) == (two.contender, two.fold, two.seed)
+            for part in (two, three):
+                assert part.trial.fidelity.seed == one.trial.fidelity.seed
+                assert part.trial.fidelity.split.validate == one.trial.fidelity.split.validate
+            trained = [{*each.trial.fidelity.split.train} for each in (three, two, one)]
+            assert trained[0] < trained[1] < trained[2]
+        for part in (half, quarter):  # for all losses and seeds of a fold
+            assert len({(planned.fold, planned.trial.fidelity.split) for planned in part}) == 2
+
     def test_what_a_search_has_seen_is_only_trained_on(self, balls, searched_run, configured, tmp_path):
         cohort = balls(12)
         run = searched_run(cohort)
@@ -226,6 +241,19 @@ class TestRun:
         assert outputs_of(folder) == before
         assert kinds == ["replayed"] * 4
 
+    def test_a_folder_of_before_fractions_and_external_tests(self, balls, configured, in_process, tmp_path):
+        folder = tmp_path / "out"
+        Comparison.create(folder, configured(balls(4))).run(in_process)
+        before = outputs_of(folder)
+        for name, keys in (("comparison.json", ("fractions", "test_cohort")), ("folds.json", ("left_out", "cohorts"))):
+            document = json.loads((folder / name).read_text(encoding="utf-8"))
+            kept = {key: value for key, value in document.items() if key not in keys}
+            assert len(kept) == len(document) - 2
+            (folder / name).write_text(json.dumps(kept), encoding="utf-8")
+        kinds = []
+        Comparison.open(folder).run(in_process, listener=lambda event: kinds.append(event.kind))
+        assert (kinds, outputs_of(folder)) == (["replayed"] * 4, before)
+
     def test_a_diverging_loss_scores_the_worst_values_and_is_counted(
         self, balls, configured, in_process, write_loss, tmp_path
     ):
@@ -371,6 +399,22 @@ class TestResume:
         assert expected["cases.csv"].startswith((folder / "cases.csv").read_text(encoding="utf-8"))
         Comparison.open(folder).run(in_process)
         assert outputs_of(folder) == expected
+
+    def test_after_a_stop_among_the_fractions_the_outputs_are_the_same(self, balls, configured, in_process, tmp_path):
+        config = configured(balls(5), seeds=2, train_fraction="0.5")
+        comparison = Comparison.create(tmp_path / "through", config)
+        comparison.run(in_process)
+        files = (*OUTPUTS, "fractions.csv", "fraction_cases.csv")
+        expected = {name: (tmp_path / "through" / name).read_text(encoding="utf-8") for name in files}
+        folder = tmp_path / "stopped"
+        with pytest.raises(Stopped):
+            Comparison.create(folder, config).run(in_process, listener=stop_after(11))  # 8 with all, then 8 with half
+        assert (folder / "cases.csv").read_text(encoding="utf-8") == expected["cases.csv"]
+        assert expected["fraction_cases.csv"].startswith((folder / "fraction_cases.csv").read_text(encoding="utf-8"))
+        reopened = Comparison.open(folder)
+        assert reopened.schedule == comparison.schedule
+        reopened.run(in_process)
+        assert {name: (folder / name).read_text(encoding="utf-8") for name in files} == expected
 
     def test_after_kill_9_the_outputs_are_the_same(self, undisturbed, in_process, tmp_path):
         config, expected = undisturbed

@@ -30,7 +30,7 @@ def test_the_verdict_is_first_and_the_rest_is_a_few_lines():
 
 def test_one_seed_says_what_it_cannot_tell():
     text = told(scores(1, 3, 20))
-    assert text.splitlines()[1].startswith("One training per fold and loss: its luck is counted nowhere")
+    assert text.splitlines()[1].startswith("One seed: the luck of trainings is counted nowhere")
     assert "the smallest difference that this comparison could have found is at least 0.0" in text
     assert "For 0.005 it takes at least " in text
     assert "Signal to noise of the task: not known" in text

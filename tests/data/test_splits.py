@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from lossevo.data import (
     CaseFold,
     Fold,
     k_folds,
+    nested_parts,
     read_splits,
     split_inside_fold,
     split_subjects,
@@ -81,6 +83,16 @@ def test_folds_are_disjoint_covering_and_even(count: int, k: int, seed: int):
     sizes = [len(fold) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
     assert k_folds(reversed(names(count)), k, seed=seed) == folds
+
+
+def test_parts_are_the_first_of_one_order():
+    subjects = [f"s{number}" for number in range(10)]
+    order = [subjects[place] for place in np.random.default_rng([3, 1]).permutation(10)]
+    parts = nested_parts(reversed(subjects), (0.55, 0.14, 0.01), seed=(3, 1))
+    assert parts == {0.55: tuple(sorted(order[:6])), 0.14: (order[0],), 0.01: (order[0],)}
+    for share in (0, 1.1):
+        with pytest.raises(LossevoError, match="a part of 10 subjects"):
+            nested_parts(subjects, (share,), seed=0)
 
 
 def test_one_fold_is_no_cross_validation():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from lossevo.errors import LossevoError
 from lossevo.training import TaskSettings, load_task, make_training_data
 from lossevo.training.task import RECIPE_VERSION
+from lossevo.training.trainer import train
+from tests.trials import trial_of
 
 
 def test_settings_survive_json():
@@ -75,6 +78,25 @@ def test_training_data_is_reproducible_and_pickles(make_balls, small_settings):
         assert twin.settings == data.settings
         np.testing.assert_array_equal(twin.bank.image, data.bank.image)
     assert other.fingerprint != data.fingerprint
+
+
+def test_another_cohort_may_be_validated_on(make_balls, small_settings):
+    """Patches are of the one, volumes of both; the fingerprint knows both, and names tell them apart."""
+    trained, tested = make_balls(3), replace(make_balls(2), fingerprint="the other")
+    alone = make_training_data(trained, small_settings)
+    data = make_training_data(trained, small_settings, tested=tested, prefix="one/")
+    np.testing.assert_array_equal(data.bank.image, alone.bank.image)
+    assert {*data.bank.subject} == {"one/ball-00", "one/ball-01", "one/ball-02"}
+    names = [volume.subject for volume in data.volumes]
+    assert names == ["one/ball-00", "one/ball-01", "one/ball-02", "ball-00", "ball-01"]
+    assert names == [volume.case_id for volume in data.volumes]
+    changed = replace(tested, fingerprint="changed")
+    other = make_training_data(trained, small_settings, tested=changed, prefix="one/")
+    assert len({alone.fingerprint, data.fingerprint, other.fingerprint}) == 3
+    train(trial_of("dice", ("one/ball-00", "one/ball-02"), ("ball-01",), 1), data)
+    train(trial_of("dice", ("one/ball-00", "one/ball-02"), ("one/ball-01",), 1), data)
+    with pytest.raises(LossevoError, match="no subject 'ball-00' in the training data"):
+        train(trial_of("dice", ("ball-00",), ("ball-01",), 1), data)
 
 
 def test_a_driver_that_only_sends_requests_imports_no_monai():

@@ -42,6 +42,12 @@ def lose(courses: Courses, trial: str) -> None:
     courses.running.pop(trial)
 
 
+def lose_all(courses: Courses) -> None:
+    for number in range(20):
+        assert courses.next(str(number)) is not None
+        lose(courses, str(number))
+
+
 def test_an_attempt_whose_worker_is_lost_begins_again_where_its_record_ends(together):
     course, attempt = together.next("a")
     together.arrived("a", course.rungs[0], measured(0.4))
@@ -70,9 +76,7 @@ def test_one_that_loses_every_worker_has_no_score_once_another_has_shown_that_wo
 
 def test_where_nothing_ever_arrived_no_attempt_is_to_blame(together):
     with pytest.raises(ResumableError, match=r"no training is to blame \(worker gone\)"):
-        for number in range(20):
-            assert together.next(str(number)) is not None
-            lose(together, str(number))
+        lose_all(together)
     assert together.ledger.records() == []
 
 
@@ -81,9 +85,7 @@ def test_a_cluster_that_turns_sick_is_to_blame_and_nothing_is_recorded_of_it(tog
     finish(together, "fine")
     before = len(together.ledger.records())
     with pytest.raises(ResumableError, match="no training is to blame"):
-        for number in range(20):
-            together.next(str(number))
-            lose(together, str(number))
+        lose_all(together)
     assert len(together.ledger.records()) == before
 
 

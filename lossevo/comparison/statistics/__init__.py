@@ -23,7 +23,7 @@ from lossevo.comparison.statistics.pairs import (
     signed_rank,
 )
 from lossevo.comparison.statistics.power import PairPower, SignalToNoise, pair_power, signal_to_noise
-from lossevo.comparison.statistics.ranks import Rank, Ranking, rank_distribution
+from lossevo.comparison.statistics.ranks import Rank, Ranking, kendall_tau, rank_distribution
 from lossevo.comparison.statistics.table import Scores, ScoreTable, score_table
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Rank",
     "Ranking",
     "rank_distribution",
+    "kendall_tau",
     "Relevance",
     "relevance",
     "false_claim_probability",

@@ -83,6 +83,12 @@ def rank_distribution(table: ScoreTable, *, seed: int, resamples: int = RESAMPLE
 _MIDDLE = ((1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2)
 
 
+def kendall_tau(one: Array, other: Array) -> float | None:
+    """Kendall's τ-b of two rankings by utility; None if all of one of them tie."""
+    tau = float(stats.kendalltau(np.round(one, TIE_DECIMALS), np.round(other, TIE_DECIMALS)).statistic)
+    return tau if np.isfinite(tau) else None
+
+
 def _taus(full: Array, resampled: Array) -> Array | None:
     """Kendall's τ-b of ``full`` with each row; 0 for a row in which all tie, None if all of ``full`` tie."""
     one, other = np.triu_indices(full.size, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lossevo.comparison import Comparison, ComparisonConfig, Report
     from lossevo.data import LabelScheme
     from lossevo.experiment import CohortSource
+    from lossevo.losses import LossModule
 
 
 def evaluate(
@@ -35,6 +37,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    loss_module: options.LossModuleOption = None,
     ablate: Annotated[
         bool,
         typer.Option("--ablate", help="Compare evolved losses also without each of their terms: which earns the gain?"),
@@ -157,6 +160,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses all --metrics nsd@1mm,dice,assd --rope nsd@1mm=0.01,assd=0.2 --out cmp
       lossevo evaluate --data DIR --losses all --checkpoints 10 --out speed
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
+      lossevo evaluate --data DIR --losses dice_ce --loss-module my_losses.py:MyLoss --out cmp
       lossevo evaluate --combine cmp-spine --combine cmp-hippocampus --out consensus
       lossevo evaluate --resume cmp
     """
@@ -193,14 +197,15 @@ def evaluate(
     }
     if combine:
         others = {option: value for option, value in given.items() if option != "--out"}
-        _combine(screen, combine, out, {**others, "--resume": resume}, as_json)
+        _combine(screen, combine, out, {**others, "--resume": resume, "--loss-module": loss_module}, as_json)
         return
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     options.check_retry(resume, retry_failed)
     if resume is not None:
         options.refuse_with_resume(given)
-        comparison = _comparison(screen, resume, None, memory, cohort_of_runs=False)
+        modules = options.loss_modules(loss_module)
+        comparison = _comparison(screen, resume, None, memory, modules, cohort_of_runs=False)
         if retry_failed:  # not before it is known to be such a folder, and able to go on
             options.retry_failed(resume, screen)
     else:
@@ -208,11 +213,13 @@ def evaluate(
             raise LossevoError("--out is missing; name a new folder for the comparison")
         options.new_place(out)
         options.tell_ranks(screen, hof)
+        modules = options.loss_modules(loss_module)
         config = _configuration(
             losses,
             hof,
             loss_file,
             specs,
+            modules,
             ablate,
             options.cohort_source(data, format) if data is not None or format is not None else None,
             folds,
@@ -231,10 +238,10 @@ def evaluate(
             options.label_scheme(labels, levels),
             spacing,
         )
-        comparison = _comparison(screen, out, config, memory, cohort_of_runs=data is None)
+        comparison = _comparison(screen, out, config, memory, modules, cohort_of_runs=data is None)
     _describe(screen, comparison)
     with (
-        options.resumable(comparison.folder, "evaluate"),
+        options.resumable(comparison.folder, _again(modules)),
         options.workers_for(comparison.folder, make, new=resume is None) as make,
         watcher(screen, ComparisonFormat()) as watch,
     ):
@@ -254,6 +261,11 @@ def evaluate(
         print_json(to_document(report))
     else:
         _print(screen, comparison, report)
+
+
+def _again(modules: Sequence[LossModule]) -> str:
+    """The command that goes on with a comparison: code of the user's has to be named again."""
+    return " ".join(["evaluate", *(f"--loss-module {shlex.quote(str(module))}" for module in modules)])
 
 
 def _combine(
@@ -288,6 +300,7 @@ def _configuration(
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
     specs: Path | None,
+    modules: Sequence[LossModule],
     ablate: bool,
     source: CohortSource | None,
     folds: int | None,
@@ -313,7 +326,7 @@ def _configuration(
     if folds is not None and splits is not None:
         raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
-    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs)
+    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs, modules)
     if ablate:
         contenders = with_ablations(contenders)
     source = source or cohort_of_runs(contenders)
@@ -341,15 +354,26 @@ def _configuration(
 
 
 def _comparison(
-    screen: Console, folder: Path, config: ComparisonConfig | None, memory: int, *, cohort_of_runs: bool
+    screen: Console,
+    folder: Path,
+    config: ComparisonConfig | None,
+    memory: int,
+    modules: Sequence[LossModule],
+    *,
+    cohort_of_runs: bool,
 ) -> Comparison:
     from lossevo.comparison import Comparison
 
     with options.preparing(screen) as progress:
         if config is None:
-            return Comparison.open(folder, patch_cache_bytes=memory, progress=progress)
+            return Comparison.open(folder, patch_cache_bytes=memory, progress=progress, loss_modules=modules)
         return Comparison.create(
-            folder, config, cohort_of_runs=cohort_of_runs, patch_cache_bytes=memory, progress=progress
+            folder,
+            config,
+            cohort_of_runs=cohort_of_runs,
+            patch_cache_bytes=memory,
+            progress=progress,
+            loss_modules=modules,
         )
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +33,7 @@ from lossevo.comparison import result_files
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
+from lossevo.comparison.foreign_losses import check_foreign, require_named
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.nested import folds_of
 from lossevo.comparison.notes import Failures
@@ -62,6 +63,7 @@ from lossevo.experiment.folder import locked, new_folder, read_json, write_json,
 from lossevo.experiment.kinds import COMPARISON
 from lossevo.experiment.study import PrepareProgress
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
+from lossevo.losses import LossModule
 from lossevo.metrics import MetricWarning, fine_tolerances
 from lossevo.training import (
     DEFAULT_PATCH_CACHE_BYTES,
@@ -110,15 +112,17 @@ class Comparison:
         cohort_of_runs: bool = False,
         patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
         progress: PrepareProgress | None = None,
+        loss_modules: Sequence[LossModule] = (),
     ) -> Self:
         """Read the cohort, draw the folds and make the folder; nothing is left of it if anything is wrong.
 
         ``cohort_of_runs`` says that nobody named the cohort: it is that of the runs, and must be what it was.
         ``patch_cache_bytes`` is what patches and volumes may take in memory; results do not depend on it.
+        ``loss_modules`` is code of the user's that contenders name. **It runs.**
 
         Raises:
-            LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, or leakage
-                that is not allowed.
+            LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, leakage that
+                is not allowed, or a loss that is not lossevo's and does not do what a loss does.
         """
         with new_folder(folder, made_by=COMPARISON.command, configuration=COMPARISON.file):
             looks = find_looks(folder, config.registry)
@@ -131,6 +135,8 @@ class Comparison:
                     config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
                 )
             data = _training_data(config, prepared, patch_cache_bytes)
+            data = replace(data, loss_modules=require_named(folder, config.contenders, loss_modules))
+            check_foreign(config.contenders, data)
             plan = _plan(config, given, prepared, data)
             comparison = cls(folder, config, plan, data, _reference(data))
             _warn_of_missing_classes(comparison)
@@ -152,18 +158,21 @@ class Comparison:
         *,
         patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
         progress: PrepareProgress | None = None,
+        loss_modules: Sequence[LossModule] = (),
     ) -> Self:
-        """Open a comparison folder to go on with it.
+        """Open a comparison folder to go on with it. ``loss_modules`` is the code of the user's that it runs.
 
         Raises:
-            LossevoError: not a comparison folder, damaged, or the cohort is no longer what it was.
+            LossevoError: not a comparison folder, damaged, the cohort is no longer what it was, or the code is not
+                named or not what it was.
         """
         config = read_config(folder)
+        named = require_named(folder, config.contenders, loss_modules)
         recorded = read_json(folder / _FOLDS).get("task_fingerprint")
         cohort = config.cohort.open(config.spacing_mm, config.labels)
         given = _given_folds(config, cohort)
         prepared = _prepare(config, cohort, progress)
-        data = _training_data(config, prepared, patch_cache_bytes)
+        data = replace(_training_data(config, prepared, patch_cache_bytes), loss_modules=named)
         if data.fingerprint != recorded:
             raise LossevoError(
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import looks_told
+from lossevo.comparison.foreign_losses import foreign_told
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import named
@@ -42,6 +43,7 @@ def notes_of(
         *protocol.departures,
         *looks_told(protocol.earlier, protocol.tested, protocol.registry),
         *_who(contenders, statistics[0].reference, protocol.metrics[0]),
+        *foreign_told(contenders),
         *_failed(failures, len(contenders) * protocol.folds * protocol.seeds, protocol.metrics),
         *_scored(scores, protocol),
         protocol.measuring,

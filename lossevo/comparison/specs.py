@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from lossevo.comparison.contenders import Contender, contenders_from
 from lossevo.comparison.nested import nested
 from lossevo.configuration_file import checked, read
 from lossevo.errors import LossevoError
-from lossevo.losses import create, describe
+from lossevo.losses import LossModule, create, describe
+from lossevo.losses.catalogue import brought_by, named_spec
 
 _EXPECTS = "NAME: {name: LOSS, parameters: {...}}"
 
@@ -54,7 +55,7 @@ def read_specs(path: Path) -> tuple[Contender, ...]:
         found.append(
             Contender(
                 name=name,
-                spec=spec.model_dump(),
+                spec=spec.model_dump() if brought_by(spec.name) is None else named_spec(spec.name, **spec.parameters),
                 formula=describe(spec.name).formula,
                 origin=f"{spec.name}({chosen}) of {path.name}",
             )
@@ -69,8 +70,11 @@ def contenders_with_specs(
     hof: Iterable[str] = (),
     loss_files: Iterable[Path] = (),
     specs: Path | None = None,
+    loss_modules: Sequence[LossModule] = (),
 ) -> tuple[Contender, ...]:
     """Those of :func:`contenders_from`, and after them those of the file ``specs``; searches inside folds are one.
+
+    The file names no code: a loss that is code of the user's has no parameters to choose.
 
     Raises:
         LossevoError: as :func:`contenders_from`, :func:`~lossevo.comparison.nested.nested` and :func:`read_specs`, a
@@ -78,8 +82,9 @@ def contenders_with_specs(
     """
     given = list(losses), list(hof), list(loss_files)
     if specs is None:
-        return contenders_from(*given, join=nested)
-    contenders = list(contenders_from(*given, join=nested)) if any(given) else []
+        return contenders_from(*given, loss_modules=loss_modules, join=nested)
+    some = any(given) or loss_modules
+    contenders = list(contenders_from(*given, loss_modules=loss_modules, join=nested)) if some else []
     for added in read_specs(specs):
         for other in contenders:
             if other.name == added.name:

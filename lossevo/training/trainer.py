@@ -29,6 +29,9 @@ class Trainer:
     Args:
         data: training data; not copied on a CPU, copied to the device once on a GPU.
         device: default CUDA if there is one, else CPU.
+
+    Raises:
+        LossevoError: code of the user's that trials may name cannot be run here.
     """
 
     def __init__(self, data: TrainingData, *, device: torch.device | None = None) -> None:
@@ -38,6 +41,8 @@ class Trainer:
         full = settings.augmentation == "full"
         augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
         self.patches = PatchStore(data.bank, self.device, augmentation, data.mirrored)
+        for module in data.loss_modules:
+            module.make()  # a worker that cannot run it fails now, not in every training
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
     def train(self, trial: Trial) -> Measurement:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +33,7 @@ from lossevo.comparison import result_files
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
-from lossevo.comparison.foreign_losses import check_foreign, require_named
+from lossevo.comparison.foreign_losses import check_foreign, require_named, with_foreign
 from lossevo.comparison.leakage import FoldPlan, plan_folds
 from lossevo.comparison.nested import folds_of
 from lossevo.comparison.notes import Failures
@@ -135,8 +135,8 @@ class Comparison:
                     config.contenders, prepared.subject_hashes, labels=config.labels, spacing_mm=config.spacing_mm
                 )
             data = _training_data(config, prepared, patch_cache_bytes)
-            data = replace(data, loss_modules=require_named(folder, config.contenders, loss_modules))
-            check_foreign(config.contenders, data)
+            data = with_foreign(data, config.contenders, require_named(folder, config.contenders, loss_modules))
+            check_foreign(data)
             plan = _plan(config, given, prepared, data)
             comparison = cls(folder, config, plan, data, _reference(data))
             _warn_of_missing_classes(comparison)
@@ -172,7 +172,7 @@ class Comparison:
         cohort = config.cohort.open(config.spacing_mm, config.labels)
         given = _given_folds(config, cohort)
         prepared = _prepare(config, cohort, progress)
-        data = replace(_training_data(config, prepared, patch_cache_bytes), loss_modules=named)
+        data = with_foreign(_training_data(config, prepared, patch_cache_bytes), config.contenders, named)
         if data.fingerprint != recorded:
             raise LossevoError(
                 f"{folder}: the cohort ({config.cohort}) or lossevo's training recipe has changed since this "

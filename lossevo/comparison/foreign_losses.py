@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lossevo.comparison.contenders import Contender
@@ -41,17 +42,25 @@ def require_named(folder: Path, contenders: Sequence[Contender], named: Iterable
     return tuple(found.values())
 
 
-def check_foreign(contenders: Iterable[Contender], data: TrainingData) -> None:
+def with_foreign(
+    data: TrainingData, contenders: Iterable[Contender], loss_modules: tuple[LossModule, ...]
+) -> TrainingData:
+    """Training data that tells workers which losses are not lossevo's, and allows them to run this code."""
+    specs = tuple(contender.spec for contender in contenders if contender.is_foreign)
+    return replace(data, loss_modules=loss_modules, foreign_losses=specs)
+
+
+def check_foreign(data: TrainingData) -> None:
     """Call every loss that is not lossevo's on a small random batch, with as many classes as the data has.
 
     Raises:
         LossevoError: it fails, is no finite scalar, or no finite gradient reaches the logits.
     """
-    for contender in contenders:
-        if contender.is_foreign:
-            loss = from_spec(contender.spec, data.loss_modules)
-            loss.use_spacing(data.volumes[0].spacing_mm)
-            check(loss, contender.origin, classes=len(data.class_names), patch=data.settings.patch_size)
+    for spec in data.foreign_losses:
+        loss = from_spec(spec, data.loss_modules)
+        loss.use_spacing(data.volumes[0].spacing_mm)
+        named = spec.get("module") or f"loss '{spec['name']}' of {spec['distribution']}"
+        check(loss, named, classes=len(data.class_names), patch=data.settings.patch_size)
 
 
 def foreign_told(contenders: Iterable[Contender]) -> list[str]:

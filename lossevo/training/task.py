@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -147,6 +147,7 @@ class TrainingData:
         mirrored: what each class becomes in a left-right mirror; None: nothing is mirrored.
         originals: case id -> the label on its image's own grid, for trials that are measured there; else empty.
         loss_modules: code of the user's that trials may name; other code is not run.
+        foreign_losses: specifications of losses that are not lossevo's: a worker that cannot make one is none.
     """
 
     bank: PatchBank | StoredPatchBank
@@ -157,6 +158,7 @@ class TrainingData:
     mirrored: tuple[int, ...] | None
     originals: Mapping[str, OriginalLabel] = field(default_factory=dict)
     loss_modules: tuple[LossModule, ...] = ()
+    foreign_losses: tuple[Mapping[str, Any], ...] = ()
 
 
 def make_training_data(

@@ -8,6 +8,7 @@ import time
 import torch
 
 from lossevo.data.augmentation import Augmentation
+from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore
 from lossevo.training.measurement import Measurement
 from lossevo.training.session import Session
@@ -31,7 +32,7 @@ class Trainer:
         device: default CUDA if there is one, else CPU.
 
     Raises:
-        LossevoError: code of the user's that trials may name cannot be run here.
+        LossevoError: a loss that is not lossevo's cannot be made here.
     """
 
     def __init__(self, data: TrainingData, *, device: torch.device | None = None) -> None:
@@ -41,8 +42,8 @@ class Trainer:
         full = settings.augmentation == "full"
         augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
         self.patches = PatchStore(data.bank, self.device, augmentation, data.mirrored)
-        for module in data.loss_modules:
-            module.make()  # a worker that cannot run it fails now, not in every training
+        for spec in data.foreign_losses:
+            from_spec(spec, data.loss_modules)  # a worker that cannot make it fails now, not in every training
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
     def train(self, trial: Trial) -> Measurement:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lossevo.comparison.borders import borders_told
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import looks_told
 from lossevo.comparison.foreign_losses import foreign_told
@@ -46,6 +47,7 @@ def notes_of(
         *foreign_told(contenders),
         *_failed(failures, len(contenders) * protocol.folds * protocol.seeds, protocol.metrics),
         *_scored(scores, protocol),
+        *borders_told(scores),
         protocol.measuring,
         protocol.implementation,
         *_several(protocol.metrics, len(contenders)),

@@ -80,6 +80,7 @@ class Trainer:
             seconds=time.perf_counter() - started,
             trajectory=session.trajectory(),
             false_voxels=_false_voxels(cases),
+            cut_off=_cut_off(cases),
         )
 
 
@@ -90,6 +91,12 @@ def _false_voxels(cases: Validated) -> dict[str, dict[str, int]]:
         for case_id, case in cases.items()
     }
     return {case_id: voxels for case_id, voxels in counted.items() if voxels}
+
+
+def _cut_off(cases: Validated) -> dict[str, list[str]]:
+    """The classes that the border cuts off in the prediction alone, of cases that have any."""
+    found = {case_id: [name for name, of_class in case.items() if of_class.cut_off] for case_id, case in cases.items()}
+    return {case_id: names for case_id, names in found.items() if names}
 
 
 def _checkpoints(steps: int, count: int) -> list[int]:

@@ -106,6 +106,15 @@ def test_refused(cli, cohort, code, more, message):
     assert not Path("cmp").exists()
 
 
+def test_who_interrupts_it_is_told_to_name_the_code_again(cli, cohort, code, monkeypatch):
+    from lossevo.comparison import Comparison
+
+    monkeypatch.setattr(Comparison, "run", lambda *given, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+    said = evaluate(cli, cohort, "--loss-module", "my_losses.py:Own")
+    assert said.status == 130
+    assert f"lossevo evaluate --loss-module {code.absolute()}:Own --resume cmp" in said.out
+
+
 def test_a_specification_file_names_no_code(cli, cohort, code):
     spec = {"mine": {"module": f"{code.absolute()}:Own", "sha256": "0" * 64}}
     Path("specs.yaml").write_text(json.dumps(spec))

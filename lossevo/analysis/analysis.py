@@ -14,6 +14,8 @@ from lossevo.analysis.foreground import foreground_shares
 from lossevo.analysis.losses import AnalysedLoss
 from lossevo.analysis.profiles import profile
 from lossevo.analysis.responses import responses
+from lossevo.cluster.job import describe
+from lossevo.errors import LossevoError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,15 +53,24 @@ class Analysis:
 def analyze(
     losses: Sequence[AnalysedLoss], *, progress: Callable[[int, int, str], None] = lambda done, total, name: None
 ) -> Analysis:
-    """Analyse losses with distinct names; ``progress`` is told how many are done and which one is next."""
+    """Analyse losses with distinct names; ``progress`` is told how many are done and which one is next.
+
+    Raises:
+        LossevoError: a loss that is not lossevo's fails.
+    """
     rows: dict[str, list[Any]] = {table: [] for table in ("profiles", "distances", "shares", "responses", "costs")}
     for done, loss in enumerate(losses):
         progress(done, len(losses), loss.name)
-        rows["profiles"] += profile(loss)
-        rows["distances"] += gradient_by_distance(loss)
-        rows["shares"] += foreground_shares(loss)
-        rows["responses"] += responses(loss)
-        rows["costs"].append(cost(loss))
+        try:
+            rows["profiles"] += profile(loss)
+            rows["distances"] += gradient_by_distance(loss)
+            rows["shares"] += foreground_shares(loss)
+            rows["responses"] += responses(loss)
+            rows["costs"].append(cost(loss))
+        except Exception as error:
+            if isinstance(error, LossevoError) or not loss.is_foreign:
+                raise
+            raise LossevoError(f"{loss.source}: fails on the scenes of an analysis: {describe(error)}") from error
     return Analysis(
         tuple(losses), **{name: pd.DataFrame([asdict(row) for row in table]) for name, table in rows.items()}
     )

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from lossevo.losses import SegmentationLoss, describe, from_spec, parameters
+from lossevo.losses import LossModule, SegmentationLoss, describe, from_spec, parameters
+from lossevo.losses.catalogue import named_spec
 
-EVOLVED, METALEARNED = "evolved", "meta-learned"
-"""Families of losses that come from a run or a file; all others have their family from the catalogue."""
+EVOLVED, METALEARNED, OWN = "evolved", "meta-learned", "own"
+"""Families of losses that come from a run, a file or a user's code; all others have theirs from the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnalysedLoss:
-    """A loss under analysis; ``spec`` is what :func:`lossevo.losses.from_spec` takes."""
+    """A loss under analysis; ``spec`` and ``modules`` are what :func:`lossevo.losses.from_spec` takes."""
 
     name: str
     family: str
@@ -23,21 +24,32 @@ class AnalysedLoss:
     spec: Mapping[str, Any] = field(hash=False)
     summary: str = ""
     purpose: str = ""
+    modules: tuple[LossModule, ...] = ()
 
     @classmethod
     def of_catalogue(cls, name: str) -> Self:
-        """A hand-crafted loss with its default parameters.
+        """A hand-crafted loss, or one that a package brings, with its default parameters.
 
         Raises:
             LossevoError: no such loss (with the nearest known name).
         """
         known = describe(name)
-        return cls(name, known.family, known.formula, known.source, {"name": name}, known.summary, known.purpose)
+        return cls(name, known.family, known.formula, known.source, named_spec(name), known.summary, known.purpose)
 
     @classmethod
     def found(cls, name: str, formula: str, source: str, spec: Mapping[str, Any]) -> Self:
         """A loss of a run or a file."""
         return cls(name, METALEARNED if "learned" in spec else EVOLVED, formula, source, spec)
+
+    @classmethod
+    def of_module(cls, name: str, formula: str, module: LossModule) -> Self:
+        """Code of a user's. **It runs when the loss is made.**"""
+        return cls(name, OWN, formula, str(module), module.spec, modules=(module,))
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the loss is not lossevo's."""
+        return bool(self.modules) or "distribution" in self.spec
 
     def module(self, spacing_mm: tuple[float, float, float]) -> SegmentationLoss:
         """The loss itself, for images of this spacing; if it has a schedule, it stands at its beginning.
@@ -48,4 +60,4 @@ class AnalysedLoss:
         if "name" in spec and "spacing_mm" in parameters(spec["name"]):
             # A distance map is given with the target, but some losses measure the prediction, too.
             spec["parameters"] = {**spec.get("parameters", {}), "spacing_mm": spacing_mm}
-        return from_spec(spec).eval()
+        return from_spec(spec, self.modules).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lossevo.analysis import AnalysedLoss
     from lossevo.comparison import Contender
+    from lossevo.losses import LossModule
 
 
 def analyze(
@@ -32,6 +33,7 @@ def analyze(
     ] = None,
     hof: options.Hof = None,
     loss_file: options.LossFile = None,
+    loss_module: options.LossModuleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print analysis.json, and nothing else.")] = False,
 ) -> None:
     """Explain losses by figures: one page, and every figure as PNG and SVG.
@@ -44,6 +46,7 @@ def analyze(
     Examples:
       lossevo analyze --out analysis
       lossevo analyze --losses dice,cross_entropy,boundary --hof runs/mine:1 --out analysis
+      lossevo analyze --losses dice --loss-module my_losses.py:MyLoss --out analysis
     """
     if out is None:
         raise LossevoError("--out is missing; name a new folder for the analysis")
@@ -57,7 +60,9 @@ def analyze(
     screen = console(quiet=as_json)
     chosen = names() if losses is None else [name.strip() for name in losses.split(",") if name.strip()]
     options.tell_ranks(screen, hof)
-    analysed = [_loss(contender) for contender in contenders_from(chosen, hof or (), loss_file or ())]
+    modules = options.loss_modules(loss_module)
+    contenders = contenders_from(chosen, hof or (), loss_file or (), loss_modules=modules)
+    analysed = [_loss(contender, modules) for contender in contenders]
     report.prepare_folder(out)
     with _progress(screen) as progress:
         result = analysis.analyze(analysed, progress=progress)
@@ -78,9 +83,13 @@ def analyze(
     )
 
 
-def _loss(contender: Contender) -> AnalysedLoss:
+def _loss(contender: Contender, modules: Sequence[LossModule]) -> AnalysedLoss:
     from lossevo.analysis import AnalysedLoss
 
+    if "module" in contender.spec:
+        return AnalysedLoss.of_module(
+            contender.name, contender.formula, next(one for one in modules if one.spec == contender.spec)
+        )
     if "name" in contender.spec:
         return AnalysedLoss.of_catalogue(contender.spec["name"])
     if contender.literature:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lossevo.comparison import Comparison, ComparisonConfig
     from lossevo.data import LabelScheme
     from lossevo.experiment import CohortSource
+    from lossevo.losses import LossModule
     from lossevo.tuning import TuningSettings
 
 
@@ -38,6 +40,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    loss_module: options.LossModuleOption = None,
     ablate: Annotated[
         bool,
         typer.Option("--ablate", help="Compare evolved losses also without each of their terms: which earns the gain?"),
@@ -194,6 +197,7 @@ def evaluate(
       lossevo evaluate --data DIR --losses dice,dice_ce,focal --test-on OTHER_DIR --seeds 3 --out external
       lossevo evaluate --data DIR --losses dice_ce --specs my_losses.yaml --out cmp
       lossevo evaluate --data DIR --losses dice_ce,tversky --tune lr,parameters --trials 20 --out fair
+      lossevo evaluate --data DIR --losses dice_ce --loss-module my_losses.py:MyLoss --out cmp
       lossevo evaluate --combine cmp-spine --combine cmp-hippocampus --out consensus
       lossevo evaluate --resume cmp
     """
@@ -236,14 +240,15 @@ def evaluate(
     }
     if combine:
         others = {option: value for option, value in given.items() if option != "--out"}
-        _combine(screen, combine, out, {**others, "--resume": resume}, as_json)
+        _combine(screen, combine, out, {**others, "--resume": resume, "--loss-module": loss_module}, as_json)
         return
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     options.check_retry(resume, retry_failed)
     if resume is not None:
         options.refuse_with_resume(given)
-        comparison = _comparison(screen, resume, None, memory, cohort_of_runs=False)
+        modules = options.loss_modules(loss_module)
+        comparison = _comparison(screen, resume, None, memory, modules, cohort_of_runs=False)
         if retry_failed:  # not before it is known to be such a folder, and able to go on
             options.retry_failed(resume, screen)
     else:
@@ -251,11 +256,13 @@ def evaluate(
             raise LossevoError("--out is missing; name a new folder for the comparison")
         options.new_place(out)
         options.tell_ranks(screen, hof)
+        modules = options.loss_modules(loss_module)
         config = _configuration(
             losses,
             hof,
             loss_file,
             specs,
+            modules,
             ablate,
             options.cohort_source(data, format) if data is not None or format is not None else None,
             folds,
@@ -278,10 +285,10 @@ def evaluate(
         )
         if config.tuning is not None and in_process:
             raise LossevoError("--tune trains on Ray; leave --in-process out")
-        comparison = _comparison(screen, out, config, memory, cohort_of_runs=data is None)
+        comparison = _comparison(screen, out, config, memory, modules, cohort_of_runs=data is None)
     describe(screen, comparison)
     with (
-        options.resumable(comparison.folder, "evaluate"),
+        options.resumable(comparison.folder, _again(modules)),
         options.workers_for(comparison.folder, make, new=resume is None) as make,
         watcher(screen, ComparisonFormat()) as watch,
     ):
@@ -293,6 +300,11 @@ def evaluate(
         print_json(to_document(report))
     else:
         print_report(screen, comparison, report)
+
+
+def _again(modules: Sequence[LossModule]) -> str:
+    """The command that goes on with a comparison: code of the user's has to be named again."""
+    return " ".join(["evaluate", *(f"--loss-module {shlex.quote(str(module))}" for module in modules)])
 
 
 def _combine(
@@ -327,6 +339,7 @@ def _configuration(
     hof: Sequence[str] | None,
     loss_file: Sequence[Path] | None,
     specs: Sequence[Path] | None,
+    modules: Sequence[LossModule],
     ablate: bool,
     source: CohortSource | None,
     folds: int | None,
@@ -355,7 +368,7 @@ def _configuration(
     if folds is not None and splits is not None:
         raise LossevoError(f"--folds is {folds}, but the folds are given by --splits {splits}; leave one of them out")
     names = [name.strip() for name in (losses or "").split(",") if name.strip()]
-    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs or ())
+    contenders = contenders_with_specs(names, hof or (), loss_file or (), specs or (), modules)
     if ablate:
         contenders = with_ablations(contenders)
     source = source or cohort_of_runs(contenders)
@@ -400,13 +413,24 @@ def _tuning(what: str | None, trials: int | None, bounds: Sequence[str] | None) 
 
 
 def _comparison(
-    screen: Console, folder: Path, config: ComparisonConfig | None, memory: int, *, cohort_of_runs: bool
+    screen: Console,
+    folder: Path,
+    config: ComparisonConfig | None,
+    memory: int,
+    modules: Sequence[LossModule],
+    *,
+    cohort_of_runs: bool,
 ) -> Comparison:
     from lossevo.comparison import Comparison
 
     with options.preparing(screen) as progress:
         if config is None:
-            return Comparison.open(folder, patch_cache_bytes=memory, progress=progress)
+            return Comparison.open(folder, patch_cache_bytes=memory, progress=progress, loss_modules=modules)
         return Comparison.create(
-            folder, config, cohort_of_runs=cohort_of_runs, patch_cache_bytes=memory, progress=progress
+            folder,
+            config,
+            cohort_of_runs=cohort_of_runs,
+            patch_cache_bytes=memory,
+            progress=progress,
+            loss_modules=modules,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from lossevo.cli.terminal import print_json
+from lossevo.cli.terminal import note, print_json
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ losses = typer.Typer(cls=_Group)
 def catalogue(
     context: typer.Context,
     family: Annotated[
-        Literal["distribution", "region", "distance", "compound", "adaptive", "learned"] | None,
+        Literal["distribution", "region", "distance", "compound", "adaptive", "learned", "installed"] | None,
         typer.Option("--family", help="List one family only.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what 'show' knows of each loss.")] = False,
@@ -41,7 +41,9 @@ def catalogue(
     """List the hand-crafted losses, or explain one of them.
 
     For each loss its formula, what it is for, its parameters with their defaults, and its source. docs/losses tells
-    how the families differ, which loss generalises which, and which to try first.
+    how the families differ, which loss generalises which, and which to try first. The family 'installed' are losses
+    that other packages bring, with the package as their source; docs/own_loss.md tells how, and how to use a loss of
+    your own.
 
     \b
     Examples:
@@ -58,7 +60,8 @@ def catalogue(
         return
     from lossevo.losses import explain, names
 
-    explanations = [explanation for explanation in map(explain, names()) if family in (None, explanation.family)]
+    everything = [*map(explain, names()), *_installed()] if family != "installed" else _installed()
+    explanations = [explanation for explanation in everything if family in (None, explanation.family)]
     if as_json:
         print_json([_document(explanation) for explanation in explanations])
         return
@@ -72,6 +75,20 @@ def catalogue(
         style="dim",
         highlight=False,
     )
+
+
+def _installed() -> list[Explanation]:
+    """The losses that packages bring; what is wrong with one is said, in a line."""
+    from lossevo.losses import explain, installed_losses
+
+    found = []
+    for loss in installed_losses():
+        try:
+            loss.factory()
+            found.append(explain(loss.name))
+        except LossevoError as problem:
+            note(problem)
+    return found
 
 
 @losses.command()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lossevo.cluster import Executor, WorkerSpec
     from lossevo.data import LabelScheme
     from lossevo.experiment import CohortSource
+    from lossevo.losses import LossModule
 
 Made = TypeVar("Made")
 
@@ -52,6 +53,16 @@ Hof = Annotated[
 LossFile = Annotated[
     list[Path] | None,
     typer.Option("--loss-file", help="Exported loss: its folder or loss.json. May be repeated.", show_default=False),
+]
+LossModuleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loss-module",
+        metavar="FILE:CLASS",
+        help="Loss of your own: my_losses.py:MyLoss or package.module:MyLoss. Runs that code (docs/own_loss.md). May "
+        "be repeated.",
+        show_default=False,
+    ),
 ]
 Labels = Annotated[
     str | None,
@@ -174,6 +185,27 @@ def tell_ranks(console: Console, hof: Sequence[str] | None) -> None:
     for run, which in map(run_and_rank, hof or ()):
         if not which:
             console.print(f"--hof {run} names no rank, so its rank 1 is taken.", highlight=False, markup=False)
+
+
+def loss_modules(named: Sequence[str] | None) -> tuple[LossModule, ...]:
+    """Code of the user's; it is said which, before any of it runs.
+
+    Raises:
+        LossevoError: no such file, module or name, or one is named twice.
+    """
+    if not named:
+        return ()
+    from lossevo.losses import LossModule
+
+    found: list[LossModule] = []
+    for text in named:
+        module = LossModule.read(text)
+        if any(module.identity == other.identity for other in found):
+            raise LossevoError(f"--loss-module {text}: the same code is named twice; leave one out")
+        found.append(module)
+    told = ", ".join(f"{module} (sha256 {module.sha256[:12]}…)" for module in found)
+    note(f"--loss-module runs code of yours here and on every worker: {told}")
+    return tuple(found)
 
 
 def in_free_folder(name: str, source: CohortSource, make: Callable[[Path], Made]) -> Made:

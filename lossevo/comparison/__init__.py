@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from lossevo.comparison.ablation import with_ablations
+from lossevo.comparison.compared import read_compared
 from lossevo.comparison.configuration import DEFAULT_METRICS, ComparisonConfig, configure, read_config
-from lossevo.comparison.consensus import (
-    Consensus,
-    consensus,
-    consensus_document,
-    consensus_rows,
-    read_compared,
-    write_consensus,
-)
+from lossevo.comparison.consensus import Consensus, consensus
+from lossevo.comparison.consensus_files import consensus_document, consensus_rows, write_consensus
 from lossevo.comparison.contenders import Contender, contenders_from, run_and_rank
 from lossevo.comparison.crossvalidation import Comparison
 from lossevo.comparison.data_use import DataUse, FractionScore

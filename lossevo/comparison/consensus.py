@@ -7,37 +7,20 @@ alike, whatever the number of their subjects.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from lossevo.comparison.configuration import ComparisonConfig, read_config
+from lossevo.comparison.compared import Compared, common_losses, names_of, require_comparable
 from lossevo.comparison.statistics.table import TIE_DECIMALS, Array
-from lossevo.comparison.tables import markdown_table
-from lossevo.csv_files import csv_text
-from lossevo.errors import LossevoError, shown
-from lossevo.experiment.folder import write_json, write_text
 from lossevo.metrics import Metric
 
 RESAMPLES = 2000
-_SCORES = "claims_reloaded.csv"
 _MIDDLE = (0.025, 0.975)
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A finished comparison: its configuration, and metric → loss → subject → value."""
-
-    folder: Path
-    config: ComparisonConfig
-    values: Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,40 +96,6 @@ class Consensus:
         return f"{told} Kendall's τ between cohorts is {main.mean_tau:.2f} on average; 1 is one ranking, 0 is chance."
 
 
-def read_compared(folder: Path) -> Compared:
-    """A finished comparison.
-
-    Raises:
-        LossevoError: no comparison folder, not finished, or damaged.
-    """
-    config, path = read_config(folder), folder / _SCORES
-    if not path.is_file():
-        raise LossevoError(
-            f"{folder}: this comparison has not ended (it has no {_SCORES}); go on with "
-            f"'lossevo evaluate --resume {folder}'"
-        )
-    values: dict[str, dict[str, dict[str, float]]] = {name: {} for name in config.metrics}
-    names = [contender.name for contender in config.contenders]
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)
-        if header[2:] != names:
-            raise ValueError(f"its losses are {shown(header[2:])}, expected {shown(names)}")
-        for metric, subject, *numbers in rows:
-            for loss, text in zip(names, numbers, strict=True):
-                value = float(text)
-                if not math.isfinite(value):
-                    raise ValueError(f"{loss}, {subject}: {text}")
-                values[metric].setdefault(loss, {})[subject] = value
-        if lacking := [metric for metric, by_loss in values.items() if not by_loss]:
-            raise ValueError(f"it has no row of {', '.join(lacking)}")
-    except (OSError, ValueError, KeyError, csv.Error) as problem:
-        raise LossevoError(
-            f"{path}: damaged ({problem}); 'lossevo evaluate --resume {folder}' writes it anew"
-        ) from None
-    return Compared(folder, config, values)
-
-
 def consensus(compared: Sequence[Compared], *, seed: int = 0) -> Consensus:
     """Rank the losses that all comparisons have, over cohorts. ``seed`` draws the resamples.
 
@@ -154,51 +103,12 @@ def consensus(compared: Sequence[Compared], *, seed: int = 0) -> Consensus:
         LossevoError: fewer than two comparisons, the same twice, or other metrics, grid or labels; fewer than two
             losses that all of them have.
     """
-    _require_comparable(compared)
-    losses, left_out = _common_losses(compared)
+    require_comparable(compared)
+    losses, left_out = common_losses(compared)
     metrics = tuple(
-        _metric_consensus(metric, losses, compared, _names(compared), seed) for metric in compared[0].config.measured
+        _metric_consensus(metric, losses, compared, names_of(compared), seed) for metric in compared[0].config.measured
     )
-    return Consensus(_names(compared), tuple(str(one.folder) for one in compared), metrics, left_out)
-
-
-def _require_comparable(compared: Sequence[Compared]) -> None:
-    if len(compared) < 2:
-        raise LossevoError("a consensus needs at least two comparisons; give --combine for each")
-    places = [one.folder.resolve() for one in compared]
-    if len({*places}) < len(places):
-        raise LossevoError("a comparison is given twice; name each folder once")
-    first = compared[0]
-    for other in compared[1:]:
-        for what, option in (("metrics", "--metrics"), ("grid", "--grid"), ("labels", "--labels or --levels")):
-            one, another = getattr(first.config, what), getattr(other.config, what)
-            if one != another:
-                raise LossevoError(
-                    f"{other.folder} has other {what} than {first.folder} ({_told(another)}, and {_told(one)}); "
-                    f"compare the losses again with the same {option}"
-                )
-
-
-def _told(setting: object) -> str:
-    return ", ".join(setting) if isinstance(setting, tuple) else str(setting)
-
-
-def _common_losses(compared: Sequence[Compared]) -> tuple[list[str], tuple[str, ...]]:
-    """The losses of one name and one definition in all comparisons, and all others."""
-    identities = [{one.name: one.identity for one in comparison.config.contenders} for comparison in compared]
-    everyone = list(dict.fromkeys(name for known in identities for name in known))
-    common = [name for name in everyone if len({known.get(name) for known in identities}) == 1]
-    if len(common) < 2:
-        told = "; ".join(f"{one.folder}: {', '.join(known)}" for one, known in zip(compared, identities, strict=True))
-        raise LossevoError(f"the comparisons share {len(common)} loss(es), a consensus needs 2 ({told})")
-    return common, tuple(name for name in everyone if name not in common)
-
-
-def _names(compared: Sequence[Compared]) -> tuple[str, ...]:
-    """The name of each cohort, or of the folder where two cohorts have one name."""
-    cohorts = [one.config.cohort_title for one in compared]
-    unique = len({*cohorts}) == len(cohorts)
-    return tuple(cohorts) if unique else tuple(str(one.folder) for one in compared)
+    return Consensus(names_of(compared), tuple(str(one.folder) for one in compared), metrics, left_out)
 
 
 def _metric_consensus(
@@ -250,105 +160,3 @@ def _resampled_ranks(utilities: Array, generator: np.random.Generator) -> Array:
 def _tau(one: Array, other: Array) -> float | None:
     tau = float(stats.kendalltau(one, other).statistic)
     return tau if math.isfinite(tau) else None
-
-
-def consensus_csv(found: Consensus) -> str:
-    """The text of ``consensus.csv``: a row per metric and loss, with its rank and mean in each cohort."""
-    columns = ("metric", "loss", "mean_rank", "ci_low", "ci_high")
-    of_cohorts = [f"{what} {cohort}" for cohort in found.cohorts for what in ("rank", "mean")]
-    return csv_text(
-        (*columns, *of_cohorts),
-        (
-            {
-                "metric": result.metric.name,
-                **{name: getattr(rank, name) for name in columns[1:]},
-                **dict(
-                    zip(
-                        of_cohorts,
-                        (value for pair in zip(rank.ranks, rank.means, strict=True) for value in pair),
-                        strict=True,
-                    )
-                ),
-            }
-            for result in found.metrics
-            for rank in result.losses
-        ),
-    )
-
-
-def agreement_csv(found: Consensus) -> str:
-    """The text of ``agreement.csv``: a row per metric and two cohorts."""
-    return csv_text(
-        ("metric", "first", "second", "tau"),
-        ({"metric": result.metric.name, **asdict(one)} for result in found.metrics for one in result.agreement),
-    )
-
-
-def consensus_document(found: Consensus) -> dict[str, Any]:
-    """All of it as plain data: ``consensus.json``."""
-    return {
-        "cohorts": list(found.cohorts),
-        "comparisons": list(found.folders),
-        "finding": found.finding,
-        "left_out": list(found.left_out),
-        "metrics": [
-            {
-                "metric": result.metric.name,
-                "mean_tau": result.mean_tau,
-                "losses": [asdict(rank) for rank in result.losses],
-                "agreement": [asdict(one) for one in result.agreement],
-            }
-            for result in found.metrics
-        ],
-    }
-
-
-def consensus_rows(found: Consensus, result: MetricConsensus) -> list[dict[str, str]]:
-    """One row per loss, for people."""
-    return [
-        {
-            "loss": rank.loss,
-            "mean rank": f"{rank.mean_rank:.3g}",
-            "95 % CI": f"[{rank.ci_low:.3g}, {rank.ci_high:.3g}]",
-            **{
-                cohort: f"{place:g} ({mean:.3f})"
-                for cohort, place, mean in zip(found.cohorts, rank.ranks, rank.means, strict=True)
-            },
-        }
-        for rank in result.losses
-    ]
-
-
-def consensus_markdown(found: Consensus) -> str:
-    """The text of ``consensus.md``."""
-    parts = [f"# Consensus of {len(found.cohorts)} comparisons: {', '.join(found.cohorts)}", found.finding]
-    for result in found.metrics:
-        parts += [f"## {result.metric.heading}", markdown_table(consensus_rows(found, result))]
-        parts.append(
-            "\n".join(
-                f"- Kendall's τ of {one.first} and {one.second}: "
-                f"{'not defined' if one.tau is None else f'{one.tau:.2f}'}"
-                for one in result.agreement
-            )
-        )
-    notes = [
-        "In each cohort's column: rank (mean). The mean rank weighs cohorts alike. Its interval is a bootstrap over "
-        "the subjects within each cohort; it says nothing of cohorts that are not here.",
-        *([f"Not in all comparisons, or not the same loss: {', '.join(found.left_out)}."] if found.left_out else []),
-    ]
-    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes)]) + "\n"
-
-
-def write_consensus(found: Consensus, folder: Path) -> None:
-    """Write ``consensus.md``, ``.csv``, ``.json`` and ``agreement.csv`` into a new folder.
-
-    Raises:
-        LossevoError: the folder exists, or a file cannot be written.
-    """
-    if folder.exists():
-        raise LossevoError(f"{folder}: exists already; nothing is overwritten, so name a new folder")
-    folder.mkdir(parents=True)
-    write_text(folder / "consensus.csv", consensus_csv(found))
-    write_text(folder / "agreement.csv", agreement_csv(found))
-    write_text(folder / "consensus.md", consensus_markdown(found))
-    write_json(folder / "consensus.json", consensus_document(found))

@@ -16,7 +16,8 @@ from lossevo.comparison.provenance import SearchRecord
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame, read_study
 from lossevo.export.document import read_document
-from lossevo.losses import create, describe, expressible_names, expression_of, from_spec, names, parameters
+from lossevo.losses import LossModule, create, describe, expressible_names, expression_of, from_spec, names, parameters
+from lossevo.losses.catalogue import brought_by, named_spec
 from lossevo.losses.definitions import definition_in, formula_of, spec_of
 from lossevo.losses.expressions import expression_parameters
 from lossevo.losses.literature import literature_name
@@ -72,11 +73,16 @@ class Contender(BaseModel):
     @property
     def literature(self) -> str | None:
         """The name of the loss of the catalogue that this is; with parameters of its own it is none."""
-        if self.parts:
+        if self.parts or self.is_foreign:
             return None
         if "name" in self.spec:
             return None if self.spec.get("parameters") else str(self.spec["name"])
         return literature_name(definition_in(self.spec))
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the loss is code of a user's, or of an installed package: nothing that lossevo knows."""
+        return "module" in self.spec or "distribution" in self.spec
 
     @property
     def identity(self) -> str:
@@ -91,6 +97,10 @@ class Contender(BaseModel):
 
     @property
     def _identity_of_loss(self) -> str:
+        if "module" in self.spec:
+            return json.dumps(LossModule.in_spec(self.spec).identity)
+        if "distribution" in self.spec:
+            return json.dumps(self.spec, sort_keys=True)
         if "name" not in self.spec:
             return definition_in(self.spec).hash
         name, chosen = self.spec["name"], _with_defaults(self.spec["name"], self.spec.get("parameters", {}))
@@ -109,6 +119,7 @@ def contenders_from(
     hof: Iterable[str] = (),
     loss_files: Iterable[Path] = (),
     *,
+    loss_modules: Sequence[LossModule] = (),
     join: Callable[[Sequence[Contender]], list[Contender]] = list,
 ) -> tuple[Contender, ...]:
     """The losses to compare, in the order given, under unique names.
@@ -118,6 +129,7 @@ def contenders_from(
         hof: ``RUN:RANK`` or ``RUN:ID``, or ``RUN`` for the first of its hall of fame.
         loss_files: what ``lossevo export`` wrote: the folder or its ``loss.json``. If the file's metadata have
             ``subjects``, as in a run's ``subjects.json``, those that were seen are not tested on.
+        loss_modules: code of the user's. **It runs.**
         join: makes one contender of several.
 
     Raises:
@@ -127,6 +139,7 @@ def contenders_from(
         *(_of_catalogue(name) for given in losses for name in (names() if given == "all" else (given,))),
         *(_of_hall_of_fame(item) for item in hof),
         *(_of_file(path) for path in loss_files),
+        *map(_of_module, loss_modules),
     ]
     contenders = join(found)
     if not contenders:
@@ -137,7 +150,7 @@ def contenders_from(
     for contender in contenders:
         for member in contender.members:
             try:
-                from_spec(member.spec)
+                from_spec(member.spec, loss_modules)
             except LossevoError as problem:
                 raise LossevoError(f"{member.origin}: {problem}") from None
         twin = seen.setdefault(contender.identity, contender)
@@ -149,7 +162,20 @@ def contenders_from(
 def _of_catalogue(name: str) -> Contender:
     create(name)
     return Contender(
-        name=name, spec={"name": name}, formula=describe(name).formula, origin=f"'{name}' of the catalogue"
+        name=name,
+        spec=named_spec(name),
+        formula=describe(name).formula,
+        origin=f"'{name}' of {brought_by(name) or 'the catalogue'}",
+    )
+
+
+def _of_module(module: LossModule) -> Contender:
+    module.make()
+    return Contender(
+        name=str(module),
+        spec=module.spec,
+        formula=f"code of {module.name}, sha256 {module.sha256[:12]}…",
+        origin=f"{module}",
     )
 
 

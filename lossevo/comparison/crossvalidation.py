@@ -26,7 +26,7 @@ trained on in that fold, nothing is chosen on them (the last step counts), and n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -36,6 +36,7 @@ from lossevo.comparison.collected import Collected
 from lossevo.comparison.configuration import ComparisonConfig, read_config
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import EARLIER_FILE, FOLDS_FILE, find_looks, read_earlier, record_look
+from lossevo.comparison.foreign_losses import check_foreign, require_named, with_foreign
 from lossevo.comparison.fractions import WHOLE, training_parts
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.outputs import write_outputs
@@ -53,6 +54,7 @@ from lossevo.experiment.folder import locked, new_folder, read_json, write_json,
 from lossevo.experiment.kinds import COMPARISON
 from lossevo.experiment.study import PrepareProgress
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
+from lossevo.losses import LossModule
 from lossevo.metrics import MetricWarning
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, Fidelity, Measurement, Split, TrainingData, Trial
 from lossevo.training.reference import ReferenceCase
@@ -114,15 +116,17 @@ class Comparison:
         cohort_of_runs: bool = False,
         patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
         progress: PrepareProgress | None = None,
+        loss_modules: Sequence[LossModule] = (),
     ) -> Self:
         """Read the cohort, draw the folds and make the folder; nothing is left of it if anything is wrong.
 
         ``cohort_of_runs`` says that nobody named the cohort: it is that of the runs, and must be what it was.
         ``patch_cache_bytes`` is what patches and volumes may take in memory; results do not depend on it.
+        ``loss_modules`` is code of the user's that contenders name. **It runs.**
 
         Raises:
-            LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, or leakage
-                that is not allowed.
+            LossevoError: the folder is in use, the cohort is no cohort, too few subjects for the folds, leakage that
+                is not allowed, or a loss that is not lossevo's and does not do what a loss does.
         """
         with new_folder(folder, made_by=COMPARISON.command, configuration=COMPARISON.file):
             looks = find_looks(folder, config.registry)
@@ -136,6 +140,8 @@ class Comparison:
                     spacing_mm=config.spacing_mm,
                 )
             data = prepared.training_data(patch_cache_bytes)
+            data = with_foreign(data, config.contenders, require_named(folder, config.contenders, loss_modules))
+            check_foreign(data)
             plan = prepared.plan(data)
             cases = measured_cases(data)
             courses(config, plan, data)  # what is wrong with a tuning is said before anything is trained
@@ -158,16 +164,19 @@ class Comparison:
         *,
         patch_cache_bytes: int = DEFAULT_PATCH_CACHE_BYTES,
         progress: PrepareProgress | None = None,
+        loss_modules: Sequence[LossModule] = (),
     ) -> Self:
-        """Open a comparison folder to go on with it.
+        """Open a comparison folder to go on with it. ``loss_modules`` is the code of the user's that it runs.
 
         Raises:
-            LossevoError: not a comparison folder, damaged, or the cohort is no longer what it was.
+            LossevoError: not a comparison folder, damaged, the cohort is no longer what it was, or the code is not
+                named or not what it was.
         """
         config = read_config(folder)
+        named = require_named(folder, config.contenders, loss_modules)
         recorded = read_json(folder / _FOLDS)
         prepared = Preparation.of(config, progress)
-        data = prepared.training_data(patch_cache_bytes)
+        data = with_foreign(prepared.training_data(patch_cache_bytes), config.contenders, named)
         if data.fingerprint != recorded.get("task_fingerprint"):
             known = recorded.get("cohorts") or {}
             changed = [place for place, found in prepared.fingerprints.items() if known.get(place) != found]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lossevo.comparison.borders import borders_told
 from lossevo.comparison.contenders import Contender
 from lossevo.comparison.earlier import looks_told
+from lossevo.comparison.foreign_losses import foreign_told
 from lossevo.comparison.leakage import FoldPlan
 from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.provenance import named
@@ -43,8 +45,10 @@ def notes_of(
         *looks_told(protocol.earlier, protocol.tested, protocol.registry),
         *([protocol.tuned] if protocol.tuned else []),
         *_who(contenders, statistics[0].reference, protocol.metrics[0]),
+        *foreign_told(contenders),
         *_failed(failures, len(contenders), protocol),
         *_scored(scores, protocol),
+        *borders_told(scores),
         *_external(protocol),
         *_fractions(protocol),
         protocol.measuring,

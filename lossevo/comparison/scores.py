@@ -32,7 +32,8 @@ class CaseScore:
     ``fold`` counts from 1. ``seed`` is the repetition's, ``training_seed`` that of the training's initial weights and
     batches. ``values`` are those of the metrics, by name, None where the label lacks the class. ``false_voxels`` are
     then the voxels predicted of it, and None elsewhere; ``false_ml`` is their volume. ``status`` is the training's,
-    ``leakage`` whether this loss's search has seen this subject.
+    ``leakage`` whether this loss's search has seen this subject. ``cut_off`` is whether the border cuts the class off
+    in the prediction alone, which a note tells (:mod:`lossevo.comparison.borders`).
     """
 
     loss: str
@@ -47,6 +48,7 @@ class CaseScore:
     leakage: bool
     false_voxels: int | None = None
     false_ml: float | None = None
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def case_scores(
             return None
         return 0 if measurement is None else measurement.false_voxels[case.case_id][class_names[value]]
 
+    cut_off = {} if measurement is None else measurement.cut_off
     rows = []
     for case in cases:
         for value in range(1, len(class_names)):
@@ -113,6 +116,7 @@ def case_scores(
                     leakage=case.subject in leaked,
                     false_voxels=false_voxels,
                     false_ml=None if false_voxels is None else false_voxels * case.view.voxel_ml,
+                    cut_off=class_names[value] in cut_off.get(case.case_id, ()),
                 )
             )
     return rows

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from lossevo.comparison.nested import nested
 from lossevo.comparison.provenance import SearchRecord
 from lossevo.configuration_file import checked, read
 from lossevo.errors import LossevoError
-from lossevo.losses import create, describe
+from lossevo.losses import LossModule, create, describe
+from lossevo.losses.catalogue import named_spec
 
 _EXPECTS = "NAME: {name: LOSS, parameters: {...}, learning_rate: ...}"
 
@@ -64,12 +65,10 @@ def read_specs(path: Path) -> tuple[Contender, ...]:
         found.append(
             Contender(
                 name=name,
-                spec={"name": spec.name, "parameters": spec.parameters},
+                spec=named_spec(spec.name, **spec.parameters),
                 formula=describe(spec.name).formula,
                 origin=f"{spec.name}({chosen}) of {path.name}",
-                search=None
-                if spec.tuned_in is None
-                else SearchRecord.of_tuning(path.parent / spec.tuned_in, spec.name),
+                search=tuned,
                 learning_rate=spec.learning_rate,
                 tuned=tuned is not None,
             )
@@ -84,8 +83,11 @@ def contenders_with_specs(
     hof: Iterable[str] = (),
     loss_files: Iterable[Path] = (),
     specs: Iterable[Path] = (),
+    loss_modules: Sequence[LossModule] = (),
 ) -> tuple[Contender, ...]:
     """Those of :func:`contenders_from`, and after them those of the files ``specs``; searches inside folds are one.
+
+    The file names no code: a loss that is code of the user's has no parameters to choose.
 
     Raises:
         LossevoError: as :func:`contenders_from`, :func:`~lossevo.comparison.nested.nested` and :func:`read_specs`, a
@@ -93,7 +95,8 @@ def contenders_with_specs(
     """
     given = list(losses), list(hof), list(loss_files)
     files = list(specs)
-    contenders = list(contenders_from(*given, join=nested)) if any(given) or not files else []
+    some = any(given) or loss_modules or not files
+    contenders = list(contenders_from(*given, loss_modules=loss_modules, join=nested)) if some else []
     for file in files:
         for added in read_specs(file):
             for other in contenders:

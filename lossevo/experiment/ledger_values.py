@@ -49,6 +49,7 @@ class _Measurement(_Strict):
     validation_curve: _Curve
     trajectory: list[dict[str, float]] = []
     false_voxels: dict[str, dict[str, int]] = {}
+    cut_off: dict[str, list[str]] = {}
     seconds: float
 
 

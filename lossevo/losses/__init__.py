@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from lossevo.losses.base import Description, SegmentationLoss
-from lossevo.losses.catalogue import create, describe, from_spec, names, parameters
+from lossevo.losses.catalogue import create, describe, from_spec, installed_losses, names, parameters
 from lossevo.losses.documentation import Explanation, Parameter, explain
 from lossevo.losses.expressions import expressible_names, expression_of, expression_parameters, inexpressible_names
 from lossevo.losses.inputs import LossInputs
+from lossevo.losses.installed import InstalledLoss
+from lossevo.losses.loss_modules import LossModule
 from lossevo.losses.relations import Relation
 from lossevo.losses.signed_distance import signed_distance_map
 from lossevo.losses.soft_targets import SoftTargetWarning
@@ -14,6 +16,7 @@ from lossevo.losses.soft_targets import SoftTargetWarning
 __all__ = [
     "create",
     "names",
+    "installed_losses",
     "describe",
     "parameters",
     "explain",
@@ -24,6 +27,8 @@ __all__ = [
     "expression_parameters",
     "SegmentationLoss",
     "LossInputs",
+    "LossModule",
+    "InstalledLoss",
     "Description",
     "Explanation",
     "Parameter",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from lossevo.errors import shown
 from lossevo.losses.base import SegmentationLoss
-from lossevo.losses.catalogue import create, describe, parameters
+from lossevo.losses.catalogue import create, describe, find, parameters
 from lossevo.losses.expressions import expressible_names, expression_of, expression_parameters
+from lossevo.losses.installed import InstalledLoss, documentation_of
 from lossevo.losses.relations import Relation, relations_of
 
 SHARED = ("batch", "include_background", "smooth", "absent", "spacing_mm")
@@ -46,6 +48,7 @@ class Explanation:
         uses_distance_map: whether it takes, or else computes, a signed distance map.
         has_schedule: whether ``step()`` changes it.
         usage: a snippet of Python.
+        distribution: name and version of the package that brings it; None for a loss of the catalogue.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Explanation:
     uses_distance_map: bool
     has_schedule: bool
     usage: str
+    distribution: str | None = None
 
 
 def explain(name: str) -> Explanation:
@@ -70,6 +74,8 @@ def explain(name: str) -> Explanation:
     Raises:
         LossevoError: Unknown loss (with the nearest known name).
     """
+    if isinstance(found := find(name), InstalledLoss):
+        return _of_installed(found)
     loss = create(name)
     description = describe(name)
     text, meanings = split_docstring(inspect.getdoc(type(loss)) or "")
@@ -92,6 +98,36 @@ def explain(name: str) -> Explanation:
         has_schedule=has_schedule,
         usage=_usage(name, loss.uses_distance_map, has_schedule),
     )
+
+
+def _of_installed(loss: InstalledLoss) -> Explanation:
+    """Of a loss that a package brings, without making it: it may have no parameters that fit everything."""
+    factory, description = loss.factory(), loss.describe()
+    text, meanings = split_docstring(documentation_of(factory))
+    ours = factory if isinstance(factory, type) and issubclass(factory, SegmentationLoss) else SegmentationLoss
+    uses_distance_map = bool(ours.uses_distance_map)
+    has_schedule = ours.step is not SegmentationLoss.step
+    return Explanation(
+        **asdict(description),
+        text=text,
+        parameters=tuple(
+            Parameter(key, _plain_default(value), meanings.get(key, "")) for key, value in loss.parameters().items()
+        ),
+        expression=None,
+        expression_parameters={},
+        relations=(),
+        uses_distance_map=uses_distance_map,
+        has_schedule=has_schedule,
+        usage=_usage(loss.name, uses_distance_map, has_schedule),
+        distribution=loss.distribution,
+    )
+
+
+def _plain_default(value: object) -> bool | int | float | str | None:
+    """A default of somebody else's parameter, as JSON can hold it."""
+    if value is inspect.Parameter.empty:
+        return "must be given"
+    return value if value is None or isinstance(value, bool | int | float | str) else shown(value)
 
 
 def split_docstring(docstring: str) -> tuple[str, dict[str, str]]:

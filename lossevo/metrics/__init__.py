@@ -10,7 +10,7 @@ from lossevo.metrics.evaluation import MetricWarning, evaluate, false_alarms, me
 from lossevo.metrics.field_of_view import FieldOfView
 from lossevo.metrics.metric import KINDS, Metric, WorstValue, fine_tolerances, parse_metric, parse_metrics
 from lossevo.metrics.objective import Objective
-from lossevo.metrics.overlap import dice_per_class, false_voxels_per_class
+from lossevo.metrics.overlap import dice_per_class
 from lossevo.metrics.surface import IMPLEMENTATION, SurfaceDistances, surface_distances
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "FieldOfView",
     "mean_over_cases",
     "dice_per_class",
-    "false_voxels_per_class",
     "IMPLEMENTATION",
     "SurfaceDistances",
     "surface_distances",

@@ -31,11 +31,13 @@ class ClassResult:
         values: metric name → value; every value is None where the reference lacks the class.
         false_voxels: voxels predicted of a class that the reference lacks; None where it has the class.
         false_ml: their volume in ml; None where the reference has the class.
+        cut_off: whether the border cuts the class off in the prediction alone (:mod:`lossevo.metrics.border`).
     """
 
     values: Mapping[str, float | None]
     false_voxels: int | None = None
     false_ml: float | None = None
+    cut_off: bool = False
 
 
 def class_result(structure: Structure, metrics: Sequence[Metric]) -> ClassResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from lossevo.errors import LossevoError, shown
 from lossevo.metrics.aggregate import ClassResult, class_result
+from lossevo.metrics.border import is_cut_off
 from lossevo.metrics.field_of_view import FieldOfView
 from lossevo.metrics.metric import Metric, fine_tolerances, parse_metrics
 from lossevo.metrics.structure import Box, Structure
@@ -130,9 +132,13 @@ def measure(
     spacing_mm: Iterable[float],
     metrics: str | Iterable[str | Metric],
     classes: Classes | None = None,
+    *,
+    field: Box | None = None,
 ) -> dict[Class, ClassResult]:
-    """Metrics and false alarms of every class at once; arguments, errors and warning as of :func:`evaluate`."""
-    return _compare(prediction, reference, spacing_mm, parse_metrics(metrics), classes)
+    """Metrics and false alarms of every class at once, and whether the border cuts it off; arguments, errors and
+    warning as of :func:`evaluate`. ``field`` is the part of the image that was predicted; not given, all of it.
+    """
+    return _compare(prediction, reference, spacing_mm, parse_metrics(metrics), classes, field)
 
 
 def _compare(
@@ -141,6 +147,7 @@ def _compare(
     spacing_mm: Iterable[float],
     metrics: tuple[Metric, ...],
     classes: Classes | None,
+    field: Box | None = None,
 ) -> dict[Class, ClassResult]:
     predicted, actual = _labels("prediction", prediction), _labels("reference", reference)
     if predicted.shape != actual.shape:
@@ -150,12 +157,13 @@ def _compare(
         warnings.warn(fine, MetricWarning, stacklevel=3)
     boxes = _boxes(predicted), _boxes(actual)
     chosen = {label: label for label in sorted({*boxes[0], *boxes[1]})} if classes is None else _chosen(classes)
-    return {
-        name: class_result(
-            Structure(predicted, actual, label, (boxes[0].get(label), boxes[1].get(label)), view), metrics
-        )
-        for name, label in chosen.items()
-    }
+    field = field or tuple(slice(0, size) for size in actual.shape)
+    found = {}
+    for name, label in chosen.items():
+        box = boxes[0].get(label), boxes[1].get(label)
+        result = class_result(Structure(predicted, actual, label, box, view), metrics)
+        found[name] = replace(result, cut_off=True) if is_cut_off(*box, field) else result
+    return found
 
 
 def _labels(what: str, given: ArrayLike) -> NDArray[np.integer]:

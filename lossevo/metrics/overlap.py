@@ -1,7 +1,7 @@
-"""Overlap of a predicted label volume with the reference, and the voxels predicted of classes that it lacks.
+"""Overlap of a predicted label volume with the reference.
 
 Whether a class of a case has a Dice is decided by the reference alone, so it is the same for every loss: a class that
-the reference lacks has none. What a prediction shows of such a class is a false alarm, counted beside the Dice.
+the reference lacks has none.
 """
 
 from __future__ import annotations
@@ -31,22 +31,6 @@ def dice_per_class(
     return tuple(
         2 * int(overlap[c]) / int(labelled[c] + predicted[c]) if labelled[c] else None for c in range(1, class_count)
     )
-
-
-def false_voxels_per_class(
-    prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_count: int
-) -> tuple[int | None, ...]:
-    """The voxels predicted of each foreground class that ``label`` lacks; above 0 is a false alarm.
-
-    Returns:
-        One count per foreground class: None where ``label`` has the class, and there is a Dice instead.
-
-    Raises:
-        ValueError: as :func:`dice_per_class`.
-    """
-    confusion = _confusion(prediction, label, class_count)
-    labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    return tuple(None if labelled[c] else int(predicted[c]) for c in range(1, class_count))
 
 
 def _confusion(prediction: NDArray[np.uint8], label: NDArray[np.uint8], class_count: int) -> NDArray[np.int64]:

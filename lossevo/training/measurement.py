@@ -11,7 +11,7 @@ from lossevo.metrics import mean_over_cases
 Values = dict[str, dict[str, float | None]]
 """Case id -> class name -> value; None where the label lacks the class."""
 
-_ONLY_IF_ANY = ("trajectory", "false_voxels")
+_ONLY_IF_ANY = ("trajectory", "false_voxels", "cut_off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Measurement:
         trajectory: what moved in the loss, see :meth:`~lossevo.losses.SegmentationLoss.trajectory`; mostly nothing.
         false_voxels: case id -> class name -> voxels of the trial's grid predicted at the last step of a class that the
             label lacks. Above 0 is a false alarm, which no value counts. Cases that have every class are left out.
+        cut_off: case id -> classes that reach the border of the image, or of the box that it was cropped to, in the
+            prediction and not in the label (:mod:`lossevo.metrics.border`). Cases without any are left out.
     """
 
     values: dict[str, Values]
@@ -36,6 +38,7 @@ class Measurement:
     seconds: float
     trajectory: list[dict[str, float]] = field(default_factory=list)
     false_voxels: dict[str, dict[str, int]] = field(default_factory=dict)
+    cut_off: dict[str, list[str]] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """Mean of a metric over the classes that each case's label has, then over the cases whose label has any.

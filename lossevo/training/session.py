@@ -81,7 +81,7 @@ class Session:
         self.curve = LossCurve(check_interval=CUDA_CHECK_INTERVAL if device.type == "cuda" else 1)
         self.validation_curve: list[list[float]] = []
 
-        self._loss = from_spec(trial.loss).to(device)
+        self._loss = from_spec(trial.loss, data.loss_modules).to(device)
         self._loss.use_spacing(data.volumes[0].spacing_mm)
         self._learning = self._loss if isinstance(self._loss, LearningLoss) else None
         self._rows, self._volumes = _selected(trial, data)

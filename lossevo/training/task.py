@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +18,9 @@ from lossevo.data.original import OriginalLabel
 from lossevo.data.patches import Cutting, PatchBank, StoredPatchBank, cut_patch_bank, store_patch_bank
 from lossevo.data.preprocessing import PreparedCohort, PreprocessingSettings
 from lossevo.errors import LossevoError
+
+if TYPE_CHECKING:
+    from lossevo.losses import LossModule
 
 # Raise it whenever a change to this package makes the same trial give another result: old and new results must
 # never be mixed in one ranking. tests/training/test_recipe.py tells when.
@@ -144,6 +147,8 @@ class TrainingData:
         fingerprint: identifies data and settings; part of the key of any cached result.
         mirrored: what each class becomes in a left-right mirror; None: nothing is mirrored.
         originals: case id -> the label on its image's own grid, for trials that are measured there; else empty.
+        loss_modules: code of the user's that trials may name; other code is not run.
+        foreign_losses: specifications of losses that are not lossevo's: a worker that cannot make one is none.
     """
 
     bank: PatchBank | StoredPatchBank
@@ -153,6 +158,8 @@ class TrainingData:
     fingerprint: str
     mirrored: tuple[int, ...] | None
     originals: Mapping[str, OriginalLabel] = field(default_factory=dict)
+    loss_modules: tuple[LossModule, ...] = ()
+    foreign_losses: tuple[Mapping[str, Any], ...] = ()
 
 
 def make_training_data(

@@ -8,6 +8,7 @@ import time
 import torch
 
 from lossevo.data.augmentation import Augmentation
+from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore
 from lossevo.training.measurement import Measurement
 from lossevo.training.session import Session
@@ -29,6 +30,9 @@ class Trainer:
     Args:
         data: training data; not copied on a CPU, copied to the device once on a GPU.
         device: default CUDA if there is one, else CPU.
+
+    Raises:
+        LossevoError: a loss that is not lossevo's cannot be made here.
     """
 
     def __init__(self, data: TrainingData, *, device: torch.device | None = None) -> None:
@@ -38,6 +42,8 @@ class Trainer:
         full = settings.augmentation == "full"
         augmentation = Augmentation(settings.patch_size, spacing_mm, len(data.class_names)) if full else None
         self.patches = PatchStore(data.bank, self.device, augmentation, data.mirrored)
+        for spec in data.foreign_losses:
+            from_spec(spec, data.loss_modules)  # a worker that cannot make it fails now, not in every training
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
     def train(self, trial: Trial) -> Measurement:
@@ -80,6 +86,7 @@ def measured(session: Session, trial: Trial, started: float) -> Measurement:
         seconds=time.perf_counter() - started,
         trajectory=session.trajectory(),
         false_voxels=_false_voxels(cases),
+        cut_off=_cut_off(cases),
     )
 
 
@@ -90,6 +97,12 @@ def _false_voxels(cases: Validated) -> dict[str, dict[str, int]]:
         for case_id, case in cases.items()
     }
     return {case_id: voxels for case_id, voxels in counted.items() if voxels}
+
+
+def _cut_off(cases: Validated) -> dict[str, list[str]]:
+    """The classes that the border cuts off in the prediction alone, of cases that have any."""
+    found = {case_id: [name for name, of_class in case.items() if of_class.cut_off] for case_id, case in cases.items()}
+    return {case_id: names for case_id, names in found.items() if names}
 
 
 def _checkpoints(steps: int, count: int) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lossevo.data.body import Box
 from lossevo.data.cohort import AnyVolume
 from lossevo.data.geometry import Spacing
 from lossevo.errors import LossevoError
@@ -58,7 +59,9 @@ def validate(
         else:
             original = data.originals[volume.case_id]
             label = label_on_original(prediction, volume.spacing_mm, original)
-            cases[volume.case_id] = _measured(label, original.label, original.spacing_mm, data, metrics)
+            cases[volume.case_id] = _measured(
+                label, original.label, original.spacing_mm, data, metrics, field=original.kept
+            )
     return Validation(cases, mean_over_cases(working))
 
 
@@ -81,6 +84,7 @@ def _measured(
     spacing_mm: Spacing,
     data: TrainingData,
     metrics: Sequence[Metric],
+    field: Box | None = None,
 ) -> dict[str, ClassResult]:
-    found = measure(prediction, label, spacing_mm, metrics, classes=data.class_names[1:])
+    found = measure(prediction, label, spacing_mm, metrics, classes=data.class_names[1:], field=field)
     return {str(name): result for name, result in found.items()}

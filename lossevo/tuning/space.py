@@ -70,9 +70,9 @@ class Space:
         if "lr" in what:
             low, high = learning_rate / RATE_FACTOR, learning_rate * RATE_FACTOR
             found.append(Dimension(LEARNING_RATE, low, high, learning_rate, by_logarithm=True))
-        if "parameters" in what and "name" in spec:
+        if "parameters" in what and (items := LEARNABLE.get(spec.get("name", ""), ())):
             loss = from_spec(spec)
-            found += [_of_parameter(loss, item) for item in LEARNABLE.get(spec["name"], ())]
+            found += [_of_parameter(loss, item) for item in items]
         return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found))
 
     @property

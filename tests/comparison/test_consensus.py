@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,33 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossevo.comparison import ComparisonConfig, configure, consensus, contenders_from, read_compared, write_consensus
-from lossevo.comparison.consensus import Compared, consensus_document
-from lossevo.comparison.score_tables import claims_reloaded_csv
-from lossevo.data import SEPARATE
-from lossevo.errors import LossevoError
+from lossevo.comparison import consensus
 from lossevo.experiment import CohortSource
-from lossevo.training import TaskSettings
-
-LOSSES = ("dice", "focal", "cross_entropy", "tversky")
-
-
-def config(cohort: str = "one", losses=LOSSES, **given) -> ComparisonConfig:
-    return configure(
-        contenders_from(losses), CohortSource(path=Path(cohort)), task=TaskSettings(),
-        **{"steps": 3, "metrics": "dice,hd95", **given},
-    )  # fmt: skip
-
-
-def compared(cohort: str, dice: dict[str, list[float]], **given) -> Compared:
-    """A comparison with these values of Dice; those of HD95 are 100 (1 − Dice)."""
-    by_loss = {loss: {f"s{number}": value for number, value in enumerate(values)} for loss, values in dice.items()}
-    hd95 = {loss: {name: 100 * (1 - value) for name, value in of.items()} for loss, of in by_loss.items()}
-    return Compared(Path(cohort), config(cohort, tuple(dice), **given), {"dice": by_loss, "hd95": hd95})
-
-
-ONE = compared("one", {"dice": [0.9, 0.8], "focal": [0.8, 0.7], "cross_entropy": [0.7, 0.6], "tversky": [0.7, 0.6]})
-TWO = compared("two", {"dice": [0.5], "focal": [0.9], "cross_entropy": [0.4], "tversky": [0.3]})
+from tests.comparison.compared_cohorts import LOSSES, ONE, TWO, compared
 
 
 def test_by_hand():
@@ -86,7 +60,6 @@ def test_losses_that_tie_everywhere_in_a_cohort_have_no_tau():
     found = consensus([ONE, compared("two", {loss: [0.5] for loss in LOSSES})])
     assert found.metrics[0].agreement[0].tau is None
     assert "Kendall" not in found.finding
-    assert json.dumps(consensus_document(found), allow_nan=False)
 
 
 def test_losses_that_are_not_the_same_everywhere_are_left_out():
@@ -94,70 +67,3 @@ def test_losses_that_are_not_the_same_everywhere_are_left_out():
     found = consensus([ONE, fewer])
     assert {rank.loss for rank in found.metrics[0].losses} == {"dice", "focal"}
     assert found.left_out == ("cross_entropy", "tversky", "boundary")
-
-
-@pytest.mark.parametrize(
-    ("others", "message"),
-    [
-        ([], "at least two comparisons"),
-        ([ONE], "given twice"),
-        ([compared("two", {"dice": [0.5], "focal": [0.9]}, metrics="dice,nsd@2mm")],
-         r"two has other metrics than one \(dice, nsd@2mm, and dice, hd95\).*same --metrics"),
-        ([compared("two", {"dice": [0.5], "focal": [0.9]}, grid="working")], "two has other grid than one"),
-        ([compared("two", {"dice": [0.5], "focal": [0.9]}, labels=SEPARATE)], "two has other labels than one"),
-        ([compared("two", {"dice": [0.5], "boundary": [0.9]})], r"share 1 loss\(es\), a consensus needs 2"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_combined(others, message):
-    with pytest.raises(LossevoError, match=message):
-        consensus([ONE, *others])
-
-
-class TestFolders:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        """A comparison as it is left, as far as a consensus looks."""
-        folder = tmp_path / "cmp"
-        folder.mkdir()
-        (folder / "comparison.json").write_text(config().model_dump_json(), encoding="utf-8")
-        rows = ["metric,case,dice,focal,cross_entropy,tversky", "dice,a,0.9,0.8,0.7,0.6", "hd95,a,1,2,3,4"]
-        (folder / "claims_reloaded.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        return folder
-
-    def test_values_are_read(self, folder):
-        found = read_compared(folder)
-        assert found.values["hd95"]["focal"] == {"a": 2.0}
-        assert claims_reloaded_csv([], found.config.measured).startswith("metric,case")
-
-    def test_one_that_has_not_ended(self, folder):
-        (folder / "claims_reloaded.csv").unlink()
-        with pytest.raises(LossevoError, match=r"has not ended .* go on with 'lossevo evaluate --resume"):
-            read_compared(folder)
-
-    @pytest.mark.parametrize(
-        ("old", "new"),
-        [("0.8", "nan"), ("0.8", "x"), (",0.6", ""), ("focal", "boundary"), ("hd95", "hd"), ("hd95,a,1,2,3,4\n", "")],
-    )
-    def test_a_damaged_one(self, folder, old, new):
-        path = folder / "claims_reloaded.csv"
-        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-        with pytest.raises(LossevoError, match=r"claims_reloaded\.csv: damaged \(.*writes it anew"):
-            read_compared(folder)
-
-    def test_what_is_written(self, tmp_path):
-        write_consensus(consensus([ONE, TWO]), tmp_path / "out")
-        rows = list(csv.DictReader((tmp_path / "out" / "consensus.csv").open()))
-        assert rows[0]["loss"] == "dice"
-        assert (rows[0]["rank one"], rows[0]["rank two"], float(rows[0]["mean one"])) == (
-            "1.0",
-            "2.0",
-            pytest.approx(0.85),
-        )
-        taus = list(csv.DictReader((tmp_path / "out" / "agreement.csv").open()))
-        assert [(row["metric"], row["first"], row["second"]) for row in taus] == [
-            ("dice", "one", "two"), ("hd95", "one", "two"),
-        ]  # fmt: skip
-        text = (tmp_path / "out" / "consensus.md").read_text(encoding="utf-8")
-        assert "| dice | 1.5 |" in text
-        with pytest.raises(LossevoError, match="exists already"):
-            write_consensus(consensus([ONE, TWO]), tmp_path / "out")

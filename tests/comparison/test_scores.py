@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from lossevo.cluster import Outcome, Status
 from lossevo.comparison.scores import CaseScore, FalseAlarms, case_scores, false_alarms, subject_scores, to_csv
 from lossevo.errors import LossevoError
-from lossevo.metrics import FieldOfView, dice_per_class, false_voxels_per_class, parse_metrics, worst_values
+from lossevo.metrics import FieldOfView, dice_per_class, parse_metrics, worst_values
 from lossevo.training import Measurement
 from lossevo.training.reference import ReferenceCase
+from tests.metrics.masks import false_voxels
 
 DICE = parse_metrics("dice")
 VIEW = FieldOfView((10, 20), (3.0, 2.0))  # diagonal: 50 mm; a voxel: 0.006 ml
@@ -135,9 +136,9 @@ class TestSameSubjects:
                     case.case_id: dict(zip(CLASSES[1:], measure(prediction, label, 3), strict=True))
                     for case, prediction, label in zip(cases, predictions, labels, strict=True)
                 }
-                for measure in (dice_per_class, false_voxels_per_class)
+                for measure in (dice_per_class, false_voxels)
             }
-            outcome = done(measured[dice_per_class], measured[false_voxels_per_class])
+            outcome = done(measured[dice_per_class], measured[false_voxels])
             rows += scores_of(FAILED if loss == "failing" else outcome, cases, loss=loss)
         subjects = {loss: [*scores] for loss, scores in subject_scores(rows, "dice").items()}
         labelled = sorted({case.subject for case in cases if case.classes})

@@ -22,6 +22,11 @@ class Pair(NamedTuple):
     spacing_mm: tuple[float, ...]
 
 
+def false_voxels(prediction: NDArray[np.uint8], label: NDArray[np.uint8], classes: int) -> tuple[int | None, ...]:
+    """The voxels predicted of each foreground class that a label lacks; None where it has the class."""
+    return tuple(None if (label == c).any() else int((prediction == c).sum()) for c in range(1, classes))
+
+
 def mask(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> Mask:
     """A mask that is not empty."""
     found = np.zeros(shape, bool)

@@ -20,13 +20,13 @@ from lossevo.metrics import (
     dice_per_class,
     evaluate,
     false_alarms,
-    false_voxels_per_class,
     mean_over_cases,
     measure,
     parse_metrics,
     surface_distances,
     worst_values,
 )
+from tests.metrics.masks import false_voxels
 from tests.metrics.test_metric import every_kind
 
 SPACING = (1.0, 2.0, 5.0)  # a voxel is 0.01 ml
@@ -137,7 +137,7 @@ def test_dice_and_false_voxels_are_those_of_a_search(seed: int):
     assert [result.values["dice"] for result in found.values()] == pytest.approx(
         dice_per_class(prediction, reference, 5)
     )
-    assert tuple(result.false_voxels for result in found.values()) == false_voxels_per_class(prediction, reference, 5)
+    assert tuple(result.false_voxels for result in found.values()) == false_voxels(prediction, reference, 5)
 
 
 @given(seed=st.integers(0, 2**16))

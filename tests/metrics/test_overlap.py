@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.metrics.meandice import compute_dice
 
-from lossevo.metrics import dice_per_class, false_voxels_per_class
+from lossevo.metrics import dice_per_class
 from lossevo.training.reference import voxels_in
 
 
@@ -26,24 +26,14 @@ def test_the_reference_alone_decides_whether_there_is_a_dice():
     assert dice_per_class(nothing, something, 2) == (0.0,)
 
 
-def test_voxels_of_a_class_that_the_reference_lacks_are_counted():
-    label = np.array([0, 0, 0, 2], np.uint8)
-
-    assert false_voxels_per_class(np.array([0, 1, 1, 0], np.uint8), label, 4) == (2, None, 0)
-    assert false_voxels_per_class(np.array([3, 2, 2, 2], np.uint8), label, 4) == (0, None, 1)
-
-
 @given(seed=st.integers(0, 2**16), classes=st.integers(2, 4))
-def test_each_class_has_either_a_dice_or_false_voxels_whatever_is_predicted(seed: int, classes: int):
+def test_each_class_of_the_label_has_a_dice_whatever_is_predicted(seed: int, classes: int):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, classes, size=rng.integers(1, 4), dtype=np.uint8)
     for _ in range(3):
         prediction = rng.integers(0, classes, size=label.shape, dtype=np.uint8)
-        dice, false_voxels = (
-            measure(prediction, label, classes) for measure in (dice_per_class, false_voxels_per_class)
-        )
-        present = [value in voxels_in(label) for value in range(1, classes)]
-        assert [value is not None for value in dice] == [value is None for value in false_voxels] == present
+        dice = dice_per_class(prediction, label, classes)
+        assert [value is not None for value in dice] == [value in voxels_in(label) for value in range(1, classes)]
 
 
 @given(seed=st.integers(0, 2**16), classes=st.integers(2, 5))
@@ -63,5 +53,3 @@ def test_dice_equals_monai(seed: int, classes: int):
 def test_labels_out_of_range_and_differing_shapes_are_refused(prediction: list[int], label: list[int]):
     with pytest.raises(ValueError, match=r"reach 3|shape"):
         dice_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)
-    with pytest.raises(ValueError, match=r"reach 3|shape"):
-        false_voxels_per_class(np.array(prediction, np.uint8), np.array(label, np.uint8), 2)

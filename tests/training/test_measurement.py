@@ -22,6 +22,7 @@ MEASUREMENT = Measurement(VALUES, curve=[[1, 0.7]], validation_curve=[[10, 0.45]
             MEASUREMENT,
             trajectory=[{"step": 0, "w_fp": 0.3}, {"step": 5, "w_fp": 0.4}],
             false_voxels={"c": {"vertebra": 12}},
+            cut_off={"d": ["disc"]},
         ),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lossevo.data.augmentation import Augmentation, context_size, draw
-from lossevo.metrics import dice_per_class, false_voxels_per_class, mean_over_cases
+from lossevo.metrics import dice_per_class, mean_over_cases, measure
 from lossevo.training import TaskSettings, make_training_data
 from lossevo.training.batches import draw_order
 from lossevo.training.inference import predict
@@ -96,7 +96,8 @@ def score() -> list[float]:
     labels = [rng.integers(0, classes, (6, 7, 8), np.uint8) for classes in (4, 3, 2, 1)]
     predictions = [np.where(rng.random(label.shape) < 0.7, label, 3 - label).astype(np.uint8) for label in labels]
     dice = [dice_per_class(*pair, 4) for pair in zip(predictions, labels, strict=True)]
-    alarms = [false_voxels_per_class(*pair, 4) for pair in zip(predictions, labels, strict=True)]
+    found = [measure(*pair, (1, 1, 1), "dice", range(1, 4)) for pair in zip(predictions, labels, strict=True)]
+    alarms = [[result.false_voxels for result in classes.values()] for classes in found]
     cells = [-1.0 if value is None else float(value) for part in (dice, alarms) for case in part for value in case]
     return [mean_over_cases(dice), *cells]
 

@@ -24,6 +24,7 @@ from lossevo.training.regrid import label_on_original
 from lossevo.training.session import Session
 from lossevo.training.trainer import Trainer, train
 from lossevo.training.validation import validate
+from tests.training.conftest import prepared_balls
 from tests.trials import trial_of
 
 CPU = torch.device("cpu")
@@ -263,6 +264,33 @@ def test_false_alarms_are_voxels_of_the_own_grid(folder: Path):
     assert result.false_ml == alarm["ml"]
     assert result.false_voxels > 8 * working.cases["case5"]["B"].false_voxels
     assert found.working_dice == working.working_dice
+
+
+@pytest.mark.parametrize(
+    ("box", "dark", "cut_off"),
+    [
+        (None, slice(0, 9), True),  # dark up to the image's border
+        (None, slice(1, 9), False),
+        ((slice(2, 18), slice(0, 24), slice(0, 24)), slice(0, 9), True),  # up to the crop's box, within the image
+        ((slice(2, 18), slice(0, 24), slice(0, 24)), slice(1, 9), False),
+    ],
+)
+def test_what_the_border_or_the_crops_box_cuts_off(box, dark: slice, cut_off: bool):
+    label = np.zeros((16, 24, 24), np.uint8)
+    label[4:8, 8:16, 8:16] = 1
+    image = np.zeros((1, 16, 24, 24), np.float32)
+    image[0, dark, 8:16, 8:16] = -10
+    volume = Volume(case_id="a", subject="a", image=image, label=label, spacing_mm=(4.0, 4.0, 4.0))
+    size = 16 if box is None else 20
+    whole = np.zeros((size, 24, 24), np.uint8)
+    whole[(size - 16) // 2 :][:16] = label
+    data = dataclasses.replace(
+        make_training_data(prepared_balls(2), TASK),
+        originals={"a": OriginalLabel.of(dataclasses.replace(volume, label=whole), box)},
+    )
+    for grid in ("original", "working"):
+        found = validate(Bright(), [volume], data, CPU, parse_metrics("dice"), grid)
+        assert found.cases["a"]["ball1"].cut_off is cut_off
 
 
 def test_a_search_holds_no_labels_of_own_grids(folder: Path):

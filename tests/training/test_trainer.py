@@ -59,7 +59,7 @@ def train_recording(monkeypatch, balls):
     """Trains with a Recorder in place of what the request's spec names."""
 
     def run(recorder: Recorder, steps: int = 6, seed: int = 0):
-        monkeypatch.setattr("lossevo.training.session.from_spec", lambda spec: recorder)
+        monkeypatch.setattr("lossevo.training.session.from_spec", lambda spec, modules: recorder)
         return Trainer(balls, device=CPU).train(request(steps=steps, seed=seed))
 
     return run

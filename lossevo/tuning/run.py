@@ -26,7 +26,8 @@ from lossevo.experiment.folder import locked, write_text
 from lossevo.experiment.kinds import TUNING, read_document
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
-from lossevo.losses import create, named_spec
+from lossevo.losses import create
+from lossevo.losses.catalogue import named_spec
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.tuning.course import Course
 from lossevo.tuning.files import specs_yaml, write_files

@@ -70,17 +70,22 @@ def require_comparable(compared: Sequence[Compared]) -> None:
         raise LossevoError("a comparison is given twice; name each folder once")
     first = compared[0]
     for other in compared[1:]:
-        for what, option in (("metrics", "--metrics"), ("grid", "--grid"), ("labels", "--labels or --levels")):
+        for what, option in (
+            ("metrics", "--metrics"),
+            ("grid", "--grid"),
+            ("labels", "--labels or --levels"),
+            ("tuned_parts", "--tune"),
+        ):
             one, another = getattr(first.config, what), getattr(other.config, what)
             if one != another:
                 raise LossevoError(
-                    f"{other.folder} has other {what} than {first.folder} ({_told(another)}, and {_told(one)}); "
-                    f"compare the losses again with the same {option}"
+                    f"{other.folder} has other {what.replace('_', ' ')} than {first.folder} ({_told(another)}, and "
+                    f"{_told(one)}); compare the losses again with the same {option}"
                 )
 
 
 def _told(setting: object) -> str:
-    return ", ".join(setting) if isinstance(setting, tuple) else str(setting)
+    return ", ".join(setting) or "none" if isinstance(setting, tuple) else str(setting)
 
 
 def common_losses(compared: Sequence[Compared]) -> tuple[list[str], tuple[str, ...]]:

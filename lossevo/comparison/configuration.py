@@ -59,6 +59,11 @@ class ComparisonConfig(BaseModel):
     test_cohort: CohortSource | None = None
 
     @property
+    def tuned_parts(self) -> tuple[str, ...]:
+        """What of each loss is tuned."""
+        return self.tuning.what if self.tuning else ()
+
+    @property
     def tested_cohort(self) -> CohortSource:
         """The cohort whose subjects are tested."""
         return self.test_cohort or self.cohort

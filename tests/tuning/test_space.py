@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -119,3 +122,16 @@ def test_bounds_of_what_no_loss_has_are_refused():
         LossevoError, match=r"--bounds: w_fb is not tuned \(did you mean 'w_fp'\?\); tuned are learning_rate, w_fp"
     ):
         require_known({"w_fb": (0.1, 0.9)}, spaces)
+
+
+def test_the_documented_bounds_are_those_of_the_losses():
+    documented = {}
+    for line in (Path(__file__).parents[2] / "docs" / "tuning.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `") and " to " in line:
+            loss, bounds = (cell.strip() for cell in line.strip("| ").split(" | "))
+            documented[loss.strip("`")] = re.findall(r"`(\w+)` ([\d.]+) to ([\d.]+)", bounds)
+    known = {
+        loss: [(d.name, f"{d.low:.3g}", f"{d.high:.3g}") for d in space_of(loss, ("parameters",)).dimensions]
+        for loss in LEARNABLE
+    }
+    assert documented == known

@@ -32,6 +32,7 @@ _ENVIRONMENT: Final = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_THRESHOLD_S": "60",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths of a cache or of code may be relative
     "RAY_AIR_NEW_OUTPUT": "0",  # else it prints tables of its own
 }
 

@@ -20,7 +20,7 @@ FEW = ("--trials", "4", "--window", "2", "--finalists", "1", "--seeds", "1", "--
         (("tverski",), "unknown loss 'tverski' (did you mean 'tversky'?)"),
         (("dice,dice",), "dice is given twice; leave one out"),
         (("dice", "--tune", "parameters"), "dice has no bounded parameter to tune; tune its learning rate: --tune lr"),
-        (("dice", "--tune", "rate"), "--tune: 'rate' cannot be tuned; expected lr, parameters, or both"),
+        (("dice", "--tune", "rate"), "expected lr, parameters, or both"),
         (("dice", "--tune", "lr,lr"), "--tune lr,lr: something is given twice"),
         (("tversky", "--bounds", "w_fp"), "--bounds w_fp: expected NAME=LOW:HIGH, as in gamma=0.5:3"),
         (("tversky", "--bounds", "w_fp=0:2"), "--bounds: w_fp of tversky from 0 to 2; expected"),

@@ -77,7 +77,9 @@ def run_courses(
         try:
             count, gpus = plan_workers(workers.workers, workers.gpus_per_worker, address=connection.address)
             together.begin(count)
-            _fit_watched(together, data, count, gpus, storage, connection.address)
+            # One by one Ray Tune would let the first actor do all short trainings before another is up.
+            with _environment({"TUNE_MAX_PENDING_TRIALS_PG": str(count)}):
+                _fit_watched(together, data, count, gpus, storage, connection.address)
         finally:
             connection.close()
             shutil.rmtree(storage, ignore_errors=True)

@@ -23,6 +23,9 @@ import pytest
 import yaml
 
 import lossevo
+from lossevo.cluster import Outcome, Status
+from lossevo.experiment import Ledger
+from tests.cohorts import write_balls
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -221,6 +224,38 @@ def test_the_loss_of_the_head_is_one_line_before_ray_ends_the_process(own_machin
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output
     assert "the head of the Ray cluster at 10.77.0.1:6379 has not answered for 45 s" in output.splitlines()[-1]
+
+
+@pytest.mark.chaos
+def test_a_tuning_runs_on_all_nodes_and_survives_the_loss_of_one(own_machines, tmp_path):
+    """Nodes share no folder with the machine that tunes: its temporary files are its own."""
+    cohort, out = write_balls(tmp_path / "balls"), tmp_path / "tuned"
+    machine = own_machines["search"]
+    process = machine.start(
+        str(ROOT / "docker" / "join-cluster"), sys.executable, "-m", "lossevo", "tune", "dice,tversky",
+        *("--data", str(cohort), "--out", str(out), "--address", ADDRESS, "--steps", "12"),
+        *("--trials", "16", "--window", "8", "--finalists", "1", "--seeds", "1"),
+        TMPDIR=machine.environment["RAY_TMPDIR"],
+    )  # fmt: skip
+
+    def outcomes() -> list[Outcome]:
+        with Ledger(out / "ledger.sqlite", read_only=True) as ledger:
+            return [record.outcome for record in ledger.records() if record.outcome]
+
+    def hosts() -> set[str]:
+        return {outcome.worker.rsplit(":", 1)[0] for outcome in outcomes()}
+
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if ": dice " in line and len(hosts()) == 2:
+            own_machines["worker1"].pull_the_plug()
+            break
+    rest, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, "".join(told) + rest
+    assert {outcome.status for outcome in outcomes()} == {Status.DONE}
+    assert hosts() == {"10.77.0.11", "10.77.0.12"}
+    assert all((out / name).is_file() for name in ("dice.yaml", "tversky.yaml", "table.md"))
 
 
 def test_a_cluster_of_another_ray_is_an_error_that_names_both_versions(machines):

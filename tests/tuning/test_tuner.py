@@ -196,6 +196,14 @@ def test_a_training_that_diverges_is_never_kept(make_tuning, ray_of_the_tests):
     assert result.kept.number not in {a.number for a in failed}
 
 
+def test_all_workers_train(finished):
+    """Trainings here are shorter than the start of a worker: one alone could do them all."""
+    with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
+        workers = [record.outcome.worker for record in ledger.records()]
+    assert len({*workers}) == 2
+    assert min(map(workers.count, {*workers})) > 5
+
+
 def test_courses_share_the_workers(finished):
     """While one loss waits for the end of its wave the other is trained: their records are mixed."""
     with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:

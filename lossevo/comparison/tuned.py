@@ -46,7 +46,11 @@ def spaces(
         for contender in contenders:
             loss = contender.of_fold(fold)
             space = Space.of(
-                loss.spec, settings.what, learning_rate=loss.learning_rate or learning_rate, bounds=settings.bounds
+                loss.spec,
+                settings.what,
+                learning_rate=learning_rate,
+                bounds=settings.bounds,
+                own_rate=loss.learning_rate,
             )
             if space.dimensions:
                 found[contender.name, fold] = space
@@ -134,6 +138,11 @@ def _split(plan: FoldPlan, fold: int, seed: int) -> Split:
 
 
 def _scoring(config: ComparisonConfig, split: Split, data: TrainingData, fold: int) -> Scoring:
+    if not config.measured[0].is_bounded:
+        raise LossevoError(
+            f"--tune: losses are tuned by the first of --metrics, but {config.metrics[0]} knows the size of a "
+            "structure and not its place; name another first, such as dice"
+        )
     try:
         return Scoring.of(config.metrics[0], (v for v in data.volumes if v.subject in split.validate))
     except ValueError:

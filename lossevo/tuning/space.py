@@ -52,28 +52,39 @@ class Space:
     Args:
         spec: the loss as taken by :func:`lossevo.losses.from_spec`.
         dimensions: what is tuned.
+        own_rate: the learning rate of its trainings where that is not tuned; None: the task's.
     """
 
     spec: Mapping[str, Any]
     dimensions: tuple[Dimension, ...]
+    own_rate: float | None = None
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], what: Collection[What], *, learning_rate: float, bounds: Bounds) -> Space:
-        """The space of a loss: its learning rate around the task's ``learning_rate``, and the parameters in
-        :data:`~lossevo.losses.learnable.LEARNABLE`. ``bounds`` are narrower ones by name; names that this loss has not
-        are left to others.
+    def of(
+        cls,
+        spec: Mapping[str, Any],
+        what: Collection[What],
+        *,
+        learning_rate: float,
+        bounds: Bounds,
+        own_rate: float | None = None,
+    ) -> Space:
+        """The space of a loss: its learning rate around its own, else the task's ``learning_rate``, and the parameters
+        in :data:`~lossevo.losses.learnable.LEARNABLE`. ``bounds`` are narrower ones by name; names that this loss has
+        not are left to others.
 
         Raises:
             LossevoError: bounds beyond those of a parameter, or a loss whose own value lies outside its bounds.
         """
         found = []
         if "lr" in what:
-            low, high = learning_rate / RATE_FACTOR, learning_rate * RATE_FACTOR
-            found.append(Dimension(LEARNING_RATE, low, high, learning_rate, by_logarithm=True))
+            start = own_rate or learning_rate
+            low, high = start / RATE_FACTOR, start * RATE_FACTOR
+            found.append(Dimension(LEARNING_RATE, low, high, start, by_logarithm=True))
         if "parameters" in what and (items := LEARNABLE.get(spec.get("name", ""), ())):
             loss = from_spec(spec)
             found += [_of_parameter(loss, item) for item in items]
-        return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found))
+        return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found), own_rate)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,7 +101,7 @@ class Space:
         return {dimension.name: dimension.rounded(values[dimension.name]) for dimension in self.dimensions}
 
     def placed(self, values: Mapping[str, float]) -> tuple[dict[str, Any], float | None]:
-        """The loss with these values, and the learning rate if it is tuned."""
+        """The loss with these values, and the learning rate if it is not the task's."""
         chosen: dict[str, float] = {}
         for dimension in self.dimensions:
             if dimension.name == LEARNING_RATE or values[dimension.name] == dimension.start:
@@ -101,7 +112,7 @@ class Space:
         spec = dict(self.spec)
         if chosen:
             spec["parameters"] = {**spec.get("parameters", {}), **chosen}
-        return spec, values.get(LEARNING_RATE)
+        return spec, values.get(LEARNING_RATE, self.own_rate)
 
 
 def require_known(bounds: Bounds, spaces: Collection[Space]) -> None:

@@ -102,6 +102,19 @@ def test_losses_without_anything_to_tune_stay_as_they_are(cohort, configured):
         spaces(contenders[:1], 2, parameters, 0.01)
 
 
+def test_a_learning_rate_of_its_own_is_trained_with_where_parameters_alone_are_tuned(tmp_path):
+    file = tmp_path / "losses.yaml"
+    file.write_text("slow: {name: tversky, learning_rate: 0.002}\n")
+    found = spaces(read_specs(file), 2, TuningSettings(what=("parameters",)), 0.01)
+    assert found["slow", 0].placed(found["slow", 0].start) == ({"name": "tversky"}, 0.002)
+
+
+def test_a_volume_error_cannot_be_tuned_by(cohort, configured, tmp_path):
+    config = configured(cohort, tuning=FEW, metrics="volume_error,dice")
+    with pytest.raises(LossevoError, match="--tune: losses are tuned by the first of --metrics, but volume_error"):
+        Comparison.create(tmp_path / "out", config)
+
+
 def test_a_fold_with_one_training_subject_cannot_be_tuned_in(balls, configured, tmp_path):
     config = configured(balls(2), folds=2, tuning=FEW, metrics="dice")
     with pytest.raises(LossevoError, match=r"--tune: fold 1: 1 subject\(s\) cannot be split"):

@@ -119,3 +119,13 @@ def test_bounds_of_what_no_loss_has_are_refused():
         LossevoError, match=r"--bounds: w_fb is not tuned \(did you mean 'w_fp'\?\); tuned are learning_rate, w_fp"
     ):
         require_known({"w_fb": (0.1, 0.9)}, spaces)
+
+
+def test_a_learning_rate_of_its_own_stays_where_it_is_not_tuned():
+    def space(what):
+        return Space.of({"name": "tversky"}, what, learning_rate=0.01, bounds={}, own_rate=0.002)
+
+    alone = space(("parameters",))
+    assert alone.placed(alone.start) == ({"name": "tversky"}, 0.002)
+    both = space(BOTH)
+    assert (both.dimensions[0].start, both.dimensions[0].high) == (0.002, pytest.approx(0.02))

@@ -68,11 +68,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Values and their utilities with fresh seeds."""
+    """Values and their utilities with fresh ``seeds``: those of the trainings that were not lost."""
 
     number: int
     values: Mapping[str, float]
     utilities: tuple[float, ...]
+    seeds: tuple[int, ...]
 
     def __str__(self) -> str:
         return told(self.values)
@@ -233,9 +234,10 @@ class Course:
         """The finalists with their utilities by fresh seeds, best first; those without a score are left out."""
         found = []
         for number in self._finalists or ():
-            utilities = [a.utility for a in self.attempts if a.confirms == number and a.state in ("ended", "failed")]
-            if utilities:
-                found.append(Confirmed(number, self.attempts[number].values, tuple(utilities)))
+            scored = [a for a in self.attempts if a.confirms == number and a.state in ("ended", "failed")]
+            if scored:
+                utilities, seeds = tuple(a.utility for a in scored), tuple(a.seed for a in scored)
+                found.append(Confirmed(number, self.attempts[number].values, utilities, seeds))
         return tuple(sorted(found, key=lambda entry: (-entry.mean, entry.number)))
 
     def by_rank(self) -> Iterator[Attempt]:

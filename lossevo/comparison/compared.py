@@ -61,7 +61,7 @@ def require_comparable(compared: Sequence[Compared]) -> None:
     """Refuse comparisons that cannot be combined.
 
     Raises:
-        LossevoError: fewer than two, the same twice, or other metrics, grid or labels.
+        LossevoError: fewer than two, the same twice, other metrics, grid or labels, or losses tuned in one alone.
     """
     if len(compared) < 2:
         raise LossevoError("a consensus needs at least two comparisons; give --combine for each")
@@ -70,6 +70,12 @@ def require_comparable(compared: Sequence[Compared]) -> None:
         raise LossevoError("a comparison is given twice; name each folder once")
     first = compared[0]
     for other in compared[1:]:
+        tuned, untuned = (other, first) if other.config.tuning else (first, other)
+        if tuned.config.tuning and not untuned.config.tuning:
+            raise LossevoError(
+                f"{tuned.folder} tuned its losses (--tune), {untuned.folder} did not, so a loss of one name is not the "
+                "same in both; compare the losses again with the same --tune"
+            )
         for what, option in (("metrics", "--metrics"), ("grid", "--grid"), ("labels", "--labels or --levels")):
             one, another = getattr(first.config, what), getattr(other.config, what)
             if one != another:

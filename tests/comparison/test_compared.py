@@ -8,6 +8,7 @@ from lossevo.comparison import consensus, read_compared
 from lossevo.comparison.score_tables import claims_reloaded_csv
 from lossevo.data import SEPARATE
 from lossevo.errors import LossevoError
+from lossevo.tuning import TuningSettings
 from tests.comparison.compared_cohorts import ONE, compared, config
 
 
@@ -20,6 +21,8 @@ from tests.comparison.compared_cohorts import ONE, compared, config
          r"two has other metrics than one \(dice, nsd@2mm, and dice, hd95\).*same --metrics"),
         ([compared("two", {"dice": [0.5], "focal": [0.9]}, grid="working")], "two has other grid than one"),
         ([compared("two", {"dice": [0.5], "focal": [0.9]}, labels=SEPARATE)], "two has other labels than one"),
+        ([compared("two", {"dice": [0.5], "focal": [0.9]}, tuning=TuningSettings())],
+         r"two tuned its losses \(--tune\), one did not"),
         ([compared("two", {"dice": [0.5], "boundary": [0.9]})], r"share 1 loss\(es\), a consensus needs 2"),
     ],
 )  # fmt: skip

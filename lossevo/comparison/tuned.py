@@ -28,6 +28,7 @@ from lossevo.tuning import Course, Problem, Space, TuningResult, TuningSettings,
 from lossevo.tuning.space import require_known
 
 FOLDER: Final = "tuning"
+_LEDGER: Final = "ledger.sqlite"
 
 TunedLosses = Mapping[tuple[str, int], Contender]
 """(Name, fold from 0) -> the loss with the values that are kept."""
@@ -91,6 +92,22 @@ def courses(config: ComparisonConfig, plan: FoldPlan, data: TrainingData) -> lis
     ]
 
 
+def make_folder(folder: Path, config: ComparisonConfig) -> None:
+    """Make the folder of the tunings, if there are any, together with that of the comparison.
+
+    Raises:
+        LossevoError: it cannot be written.
+    """
+    if config.tuning is None:
+        return
+    place = folder / FOLDER
+    try:
+        place.mkdir()
+    except OSError as problem:
+        raise LossevoError(f"{place}: cannot be made ({problem.strerror or problem})") from None
+    Ledger(place / _LEDGER, create=True).close()
+
+
 def tune_in_folds(
     folder: Path,
     config: ComparisonConfig,
@@ -109,12 +126,7 @@ def tune_in_folds(
     if config.tuning is None:
         return {}
     together, place = courses(config, plan, data), folder / FOLDER
-    ledger_file = place / "ledger.sqlite"
-    try:
-        place.mkdir(exist_ok=True)
-    except OSError as problem:
-        raise LossevoError(f"{place}: cannot be made ({problem.strerror or problem})") from None
-    with Ledger(ledger_file, create=not ledger_file.exists()) as ledger:
+    with Ledger(place / _LEDGER) as ledger:
         # Trainings of a tuning are measured at the working spacing.
         run_courses(together, replace(data, originals={}), ledger, workers=workers, listener=listener)
     results = [TuningResult.of(course) for course in together]

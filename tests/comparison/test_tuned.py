@@ -124,6 +124,15 @@ def test_a_note_says_where_losses_are_tuned_and_with_which_part_of_the_subjects(
     assert "A part of the training subjects is trained with the same values" in external.tuned
 
 
+def test_the_ledger_of_the_tunings_is_there_from_the_beginning(cohort, configured, tmp_path):
+    """Made later, it could be left half made by a crash, and the comparison could never go on."""
+    folder = tmp_path / "out"
+    Comparison.create(folder, configured(cohort, tuning=FEW, metrics="dice"))
+    assert records(folder / "tuning" / "ledger.sqlite") == []
+    Comparison.create(tmp_path / "plain", configured(cohort, metrics="dice"))
+    assert not (tmp_path / "plain" / "tuning").exists()
+
+
 def test_a_volume_error_cannot_be_tuned_by(cohort, configured, tmp_path):
     config = configured(cohort, tuning=FEW, metrics="volume_error,dice")
     with pytest.raises(LossevoError, match="--tune: losses are tuned by the first of --metrics, but volume_error"):

@@ -345,7 +345,7 @@ def workers_for(
     folder: Path, make: Callable[[WorkerSpec], Executor], *, new: bool
 ) -> Iterator[Callable[[WorkerSpec], Executor]]:
     """``make``, the executor's. A ``new`` folder is removed if the executor cannot be made: the corrected command may
-    name it again.
+    name it again. So is one whose tuning could not begin; one that has been tuned in stays, and is gone on with.
 
     Raises:
         LossevoError: what ``make`` raises.
@@ -362,10 +362,24 @@ def workers_for(
     try:
         yield tried
     except LossevoError as problem:
-        if failed and new:
+        tuned = _tuned_in(folder)
+        if new and failed and tuned:
+            raise ResumableError(str(problem)) from None
+        if new and (failed or (tuned is False and not isinstance(problem, ResumableError))):
             shutil.rmtree(folder, ignore_errors=True)
             raise LossevoError(str(problem)) from None  # there is nothing to go on with
         raise
+
+
+def _tuned_in(folder: Path) -> bool | None:
+    """Whether a tuning inside a comparison has trained; None: there is none."""
+    from lossevo.experiment import Ledger
+
+    file = folder / "tuning" / "ledger.sqlite"
+    if not file.is_file():
+        return None
+    with Ledger(file, read_only=True) as ledger:
+        return bool(ledger.records())
 
 
 @contextmanager

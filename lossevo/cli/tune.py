@@ -229,7 +229,7 @@ def _conclude(screen: Console, tuning: Tuning, results: Sequence[TuningResult]) 
         "summary.json, confirmed.csv, sensitivity.csv, trials.csv. Next, on the subjects never touched:\n"
         f"  lossevo evaluate{f' --data {shlex.quote(str(source.path))}' if source.path else ''}"
         f"{f' --format {source.format}' if source.format else ''} --losses {','.join(tuning.config.losses)} {specs} "
-        f"--out {folder}-comparison",
+        f"--steps {tuning.config.steps} --out {folder}-comparison",
         highlight=False,
         markup=False,
         soft_wrap=True,

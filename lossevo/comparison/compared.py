@@ -61,7 +61,7 @@ def require_comparable(compared: Sequence[Compared]) -> None:
     """Refuse comparisons that cannot be combined.
 
     Raises:
-        LossevoError: fewer than two, the same twice, or other metrics, grid or labels.
+        LossevoError: fewer than two, the same twice, other metrics, grid or labels, or losses tuned in one alone.
     """
     if len(compared) < 2:
         raise LossevoError("a consensus needs at least two comparisons; give --combine for each")

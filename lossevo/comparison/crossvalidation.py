@@ -45,7 +45,7 @@ from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.report import Report, make_report
 from lossevo.comparison.run_settings import require_unchanged
 from lossevo.comparison.scores import CaseScore, case_scores
-from lossevo.comparison.tuned import TunedLosses, courses, tune_in_folds
+from lossevo.comparison.tuned import TunedLosses, courses, make_folder, tune_in_folds
 from lossevo.data import splits_json
 from lossevo.errors import LossevoError
 from lossevo.experiment import Ledger
@@ -147,6 +147,7 @@ class Comparison:
             courses(config, plan, data)  # what is wrong with a tuning is said before anything is trained
             prepared.warn(plan, cases)
             Ledger(folder / _LEDGER, create=True).close()
+            make_folder(folder, config)
             document = {**asdict(plan), "hashes": dict(prepared.hashes), "cohorts": prepared.fingerprints}
             write_json(folder / _FOLDS, {**document, "task_fingerprint": data.fingerprint})
             if config.test_cohort is None:

@@ -44,7 +44,7 @@ def notes_of(
         *protocol.departures,
         *looks_told(protocol.earlier, protocol.tested, protocol.registry),
         *([protocol.tuned] if protocol.tuned else []),
-        *_who(contenders, statistics[0].reference, protocol.metrics[0]),
+        *_who(contenders, statistics[0].reference, protocol),
         *foreign_told(contenders),
         *_failed(failures, len(contenders), protocol),
         *_scored(scores, protocol),
@@ -63,8 +63,8 @@ def with_unit(value: float, metric: Metric) -> str:
     return f"{value:g} {metric.unit}".rstrip()
 
 
-def _who(contenders: Sequence[Contender], reference: str, main: Metric) -> list[str]:
-    notes = []
+def _who(contenders: Sequence[Contender], reference: str, protocol: Protocol) -> list[str]:
+    notes, main = [], protocol.metrics[0]
     evolved = sum(contender.evolved for contender in contenders)
     if evolved > 1:
         notes.append(f"The reference, {reference}, is the first evolved loss that was named.")
@@ -73,7 +73,7 @@ def _who(contenders: Sequence[Contender], reference: str, main: Metric) -> list[
             f"No evolved loss is compared, so the reference is the loss with the best mean {main.label}, {reference}. "
             "It was chosen after the fact, for which no p accounts."
         )
-    notes += _tuned(contenders)
+    notes += _tuned(contenders, protocol)
     unknown = [
         member.name
         for contender in contenders
@@ -87,11 +87,13 @@ def _who(contenders: Sequence[Contender], reference: str, main: Metric) -> list[
     return notes
 
 
-def _tuned(contenders: Sequence[Contender]) -> list[str]:
+def _tuned(contenders: Sequence[Contender], protocol: Protocol) -> list[str]:
     tuned = [contender for contender in contenders if contender.tuned or contender.learning_rate is not None]
     if not tuned:
         return []
     told = "; ".join(f"{contender.name}, {contender.origin}" for contender in tuned)
+    if protocol.tuning:
+        return [f"Tuned before, or with a learning rate of their own, where the tuning here began: {told}."]
     others = (
         " The others have the parameters of their papers and the task's learning rate."
         if len(tuned) < len(contenders)

@@ -82,11 +82,17 @@ class Protocol:
             return ""
         parts = {"lr": "the learning rate", "parameters": "bounded parameters"}
         what = " and ".join(parts[name] for name in self.tuning.what)
+        where = "on the training subjects alone" if self.trained_on else "in each fold, on its training subjects alone"
+        parts_told = (
+            " A part of the training subjects is trained with the same values, so they owe something to the others."
+            if self.fractions
+            else ""
+        )
         return (
-            f"Tuned in each fold, on its training subjects alone: {what} of each loss that has any; "
+            f"Tuned {where}: {what} of each loss that has any; "
             f"{self.tuning.trials} values tried (TPE, ASHA) by {self.metrics[0].name} at the working spacing, then the "
             f"best {self.tuning.finalists} and the untuned ones confirmed by {self.tuning.seeds} fresh trainings each. "
-            "The values are in tuning/table.md."
+            f"The values are in tuning/table.md.{parts_told}"
         )
 
     @property

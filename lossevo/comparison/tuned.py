@@ -28,6 +28,7 @@ from lossevo.tuning import Course, Problem, Space, TuningResult, TuningSettings,
 from lossevo.tuning.space import require_known
 
 FOLDER: Final = "tuning"
+_LEDGER: Final = "ledger.sqlite"
 
 TunedLosses = Mapping[tuple[str, int], Contender]
 """(Name, fold from 0) -> the loss with the values that are kept."""
@@ -46,7 +47,11 @@ def spaces(
         for contender in contenders:
             loss = contender.of_fold(fold)
             space = Space.of(
-                loss.spec, settings.what, learning_rate=loss.learning_rate or learning_rate, bounds=settings.bounds
+                loss.spec,
+                settings.what,
+                learning_rate=learning_rate,
+                bounds=settings.bounds,
+                own_rate=loss.learning_rate,
             )
             if space.dimensions:
                 found[contender.name, fold] = space
@@ -87,6 +92,22 @@ def courses(config: ComparisonConfig, plan: FoldPlan, data: TrainingData) -> lis
     ]
 
 
+def make_folder(folder: Path, config: ComparisonConfig) -> None:
+    """Make the folder of the tunings, if there are any, together with that of the comparison.
+
+    Raises:
+        LossevoError: it cannot be written.
+    """
+    if config.tuning is None:
+        return
+    place = folder / FOLDER
+    try:
+        place.mkdir()
+    except OSError as problem:
+        raise LossevoError(f"{place}: cannot be made ({problem.strerror or problem})") from None
+    Ledger(place / _LEDGER, create=True).close()
+
+
 def tune_in_folds(
     folder: Path,
     config: ComparisonConfig,
@@ -105,12 +126,7 @@ def tune_in_folds(
     if config.tuning is None:
         return {}
     together, place = courses(config, plan, data), folder / FOLDER
-    ledger_file = place / "ledger.sqlite"
-    try:
-        place.mkdir(exist_ok=True)
-    except OSError as problem:
-        raise LossevoError(f"{place}: cannot be made ({problem.strerror or problem})") from None
-    with Ledger(ledger_file, create=not ledger_file.exists()) as ledger:
+    with Ledger(place / _LEDGER) as ledger:
         # Trainings of a tuning are measured at the working spacing.
         run_courses(together, replace(data, originals={}), ledger, workers=workers, listener=listener)
     results = [TuningResult.of(course) for course in together]
@@ -134,6 +150,11 @@ def _split(plan: FoldPlan, fold: int, seed: int) -> Split:
 
 
 def _scoring(config: ComparisonConfig, split: Split, data: TrainingData, fold: int) -> Scoring:
+    if not config.measured[0].is_bounded:
+        raise LossevoError(
+            f"--tune: losses are tuned by the first of --metrics, but {config.metrics[0]} knows the size of a "
+            "structure and not its place; name another first, such as dice"
+        )
     try:
         return Scoring.of(config.metrics[0], (v for v in data.volumes if v.subject in split.validate))
     except ValueError:

@@ -68,11 +68,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Values and their utilities with fresh seeds."""
+    """Values and their utilities with fresh ``seeds``: those of the trainings that were not lost."""
 
     number: int
     values: Mapping[str, float]
     utilities: tuple[float, ...]
+    seeds: tuple[int, ...]
 
     def __str__(self) -> str:
         return told(self.values)
@@ -230,13 +231,17 @@ class Course:
         return self._finalists is not None and self.closed == len(self.attempts) == self.total
 
     def confirmed(self) -> tuple[Confirmed, ...]:
-        """The finalists with their utilities by fresh seeds, best first; those without a score are left out."""
+        """The finalists with their utilities by fresh seeds, best first, those with lost trainings last; those without
+        a score are left out.
+        """
         found = []
         for number in self._finalists or ():
-            utilities = [a.utility for a in self.attempts if a.confirms == number and a.state in ("ended", "failed")]
-            if utilities:
-                found.append(Confirmed(number, self.attempts[number].values, tuple(utilities)))
-        return tuple(sorted(found, key=lambda entry: (-entry.mean, entry.number)))
+            scored = [a for a in self.attempts if a.confirms == number and a.state in ("ended", "failed")]
+            if scored:
+                utilities, seeds = tuple(a.utility for a in scored), tuple(a.seed for a in scored)
+                found.append(Confirmed(number, self.attempts[number].values, utilities, seeds))
+        # One good training where others were lost is luck.
+        return tuple(sorted(found, key=lambda entry: (-len(entry.seeds), -entry.mean, entry.number)))
 
     def by_rank(self) -> Iterator[Attempt]:
         """What was tried, best first: by the steps reached, then by utility."""

@@ -34,9 +34,12 @@ class Courses:
     ledger: Ledger
     listener: Listener
     running: dict[str, tuple[Course, Attempt]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     _waiting: list[tuple[Course, Attempt]] = field(default_factory=list)
     _suspects: list[tuple[Course, Attempt, str]] = field(default_factory=list)
     _any_arrived: bool = False
+    _doubt: str | None = None
+    _control: str | None = None
     _ticket: int = 0
     _workers: int = 0
     _began: float | None = None
@@ -49,17 +52,14 @@ class Courses:
     def replay(self) -> None:
         """Tell the courses what is on record, as far as it goes."""
         records = self.ledger.records()
-        known = {identity_of(record.trial): record.outcome for record in records if record.outcome is not None}
         self._ticket = 1 + max((record.ticket for record in records), default=-1)
-        for course in self.courses:
-            while (attempt := course.ask()) is not None:
-                while rungs := course.rungs_left(attempt):
-                    outcome = known.get(course.trial(attempt, rungs[0]).identity)
-                    if outcome is None:
-                        self._waiting.append((course, attempt))
-                        break
-                    self._told(course, attempt, rungs[0], outcome, kind="replayed")
-        self._replayed = self._closed
+        for record in records:
+            if record.outcome is not None:
+                identity = identity_of(record.trial)
+                self._known.setdefault((identity, record.candidate), record.outcome)
+                self._known.setdefault((identity, ""), record.outcome)
+        while (found := self._asked()) is not None:
+            self._waiting.append(found)
 
     @property
     def finished(self) -> bool:
@@ -76,42 +76,75 @@ class Courses:
         self._workers, self._began = workers, time.monotonic()
 
     def next(self, trial_id: str) -> tuple[Course, Attempt] | None:
-        """What is to be trained next, as this trial; None if nothing can be asked for before others have ended."""
-        found = self._waiting.pop(0) if self._waiting else self._asked()
-        if found is None and not self.running and self._suspects:
-            self._blame_suspects()
-            found = self._asked()
+        """What is to be trained next, as this trial; None if nothing can be asked for before others have ended.
+
+        Where losses may be the machines' fault it is the *control*: an attempt that ended well, once more.
+
+        Raises:
+            ResumableError: there is none that ended well.
+        """
+        found = None
+        if self._doubt is None:
+            found = self._waiting.pop(0) if self._waiting else self._asked()
+            if found is None and not self.running and self._suspects:
+                if self._any_arrived:
+                    self._blame_suspects()
+                    found = self._asked()
+                else:
+                    self._doubt = self._suspects[-1][2]
+        if self._doubt is not None and not self.running:
+            found, self._control = self._well_ended(), trial_id
+            if found is None:
+                raise ResumableError(_sick(self._doubt))
         if found is not None:
             self.running[trial_id] = found
         return found
 
     def _asked(self) -> tuple[Course, Attempt] | None:
+        """The next attempt with something to train; what is on record is told, so that it is not trained again."""
         for course in self.courses:
-            if (attempt := course.ask()) is not None:
-                return course, attempt
+            while (attempt := course.ask()) is not None:
+                while rungs := course.rungs_left(attempt):
+                    outcome = self._recorded(course, attempt, rungs[0])
+                    if outcome is None:
+                        return course, attempt
+                    self._told(course, attempt, rungs[0], outcome, kind="replayed")
+                self._replayed += 1
         return None
+
+    def _recorded(self, course: Course, attempt: Attempt, step: int) -> Outcome | None:
+        """The outcome on record: the attempt's own, else that of the same training for another loss or place."""
+        identity = course.trial(attempt, step).identity
+        return self._known.get((identity, _candidate(course, attempt))) or self._known.get((identity, ""))
 
     def arrived(self, trial_id: str, step: int, outcome: Outcome) -> bool:
         """Record what a training came to at a rung; returns whether it goes on."""
         course, attempt = self.running[trial_id]
-        self._record(course, attempt, step, outcome)
+        if trial_id != self._control:
+            self._record(course, attempt, step, outcome)
+        elif outcome.status is not Status.DONE:
+            raise ResumableError(_sick(outcome.error))
         self._busy_s += outcome.seconds
-        self._lost_in_a_row, self._any_arrived = 0, True
+        self._lost_in_a_row, self._any_arrived, self._doubt = 0, True, None
         self._blame_suspects()
-        return self._told(course, attempt, step, outcome, kind="training")
+        return trial_id != self._control and self._told(course, attempt, step, outcome, kind="training")
 
     def lost(self, trial_id: str, error: str) -> None:
         """The worker of a training is gone: the attempt begins again, or is a suspect if it did so too often.
 
         Raises:
-            ResumableError: no training is to blame: workers are lost one after the other, and nothing arrives.
+            ResumableError: no training is to blame: workers are lost one after the other, and the control, too.
         """
         course, attempt = self.running[trial_id]
         if attempt.state != "open":
             return
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row > 2 * RETRIES:
+        if trial_id == self._control:
             raise ResumableError(_sick(error))
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row > 2 * RETRIES * max(1, self._workers):  # a node takes all its workers with it
+            if self._well_ended() is None:
+                raise ResumableError(_sick(error))
+            self._doubt = error
         attempt.losses += 1
         if attempt.losses <= RETRIES:
             self._waiting.insert(0, (course, attempt))  # its wave waits for it
@@ -122,18 +155,22 @@ class Courses:
         """Record that suspects have no score, now that others show that workers can live."""
         while self._suspects:
             course, attempt, error = self._suspects.pop(0)
-            if not self._any_arrived:
-                raise ResumableError(_sick(error))
             outcome = Outcome(Status.DIED, None, error, 0.0, "", attempt.losses)
             step = course.rungs_left(attempt)[0]
             self._record(course, attempt, step, outcome)
             self._told(course, attempt, step, outcome, kind="training")
 
+    def _well_ended(self) -> tuple[Course, Attempt] | None:
+        """An attempt that came to a measurement, as if it had not begun."""
+        for course in self.courses:
+            for attempt in course.attempts:
+                if attempt.state in ("stopped", "ended"):
+                    return course, Attempt(attempt.number, attempt.values, attempt.seed, attempt.confirms)
+        return None
+
     def _record(self, course: Course, attempt: Attempt, step: int, outcome: Outcome) -> None:
         trial = course.trial(attempt, step)
-        self.ledger.submit(
-            self._ticket, _phase(attempt), f"{course.problem.label}:{attempt.number}", trial.to_payload()
-        )
+        self.ledger.submit(self._ticket, _phase(attempt), _candidate(course, attempt), trial.to_payload())
         self.ledger.finish(self._ticket, outcome)
         self._ticket += 1
 
@@ -179,6 +216,10 @@ def _sick(error: str) -> str:
         f"workers are lost again and again, and no training is to blame ({error}); look at the memory, the disks and "
         "the network of the machines, and whether they have the same lossevo"
     )
+
+
+def _candidate(course: Course, attempt: Attempt) -> str:
+    return f"{course.problem.label}:{attempt.number}"
 
 
 def _phase(attempt: Attempt) -> str:

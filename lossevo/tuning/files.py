@@ -91,8 +91,8 @@ def sensitivity_csv(results: Sequence[TuningResult]) -> str:
                 "untuned": found.untuned,
                 "tuned": found.tuned,
                 "importance": found.importance,
-                "best_quarter_low": found.best[0],
-                "best_quarter_high": found.best[1],
+                "best_quarter_low": found.best[0] if found.best else None,
+                "best_quarter_high": found.best[1] if found.best else None,
             }
             for result in results
             for found in result.sensitivities
@@ -166,7 +166,7 @@ def sensitivity_rows(results: Sequence[TuningResult]) -> list[Row]:
             "searched": f"{found.low:g} to {found.high:g}",
             "untuned": f"{found.untuned:g}",
             "tuned": f"{found.tuned:g}",
-            "best quarter": f"{found.best[0]:g} to {found.best[1]:g}",
+            "best quarter": f"{found.best[0]:g} to {found.best[1]:g}" if found.best else "–",
             "importance": "–" if found.importance is None else f"{found.importance:.0%}",
         }
         for result in results

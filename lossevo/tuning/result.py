@@ -33,7 +33,7 @@ class Sensitivity:
         tuned: the value that is kept.
         importance: share of it in how the best quarter of the values tried differ from all (PED-ANOVA; Watanabe et al.,
             IJCAI 2023); all shares sum to 1. None if too few were tried.
-        best: the least and the largest value in the best quarter.
+        best: the least and the largest value in the best quarter; None if no training of the search has a score.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Sensitivity:
     untuned: float
     tuned: float
     importance: float | None
-    best: tuple[float, float]
+    best: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,11 @@ class TuningResult:
     def gain(self) -> tuple[float, float] | None:
         """Mean and standard error, over seeds, of the utility with the values kept minus that without.
 
-        None if the untuned values were kept, or have no score for each seed.
+        None if the untuned values were kept, or the two have not scores of the same seeds.
         """
         if self.untuned is None or self.kept is self.untuned:
             return None
-        if len(self.untuned.utilities) != len(self.kept.utilities):
+        if self.untuned.seeds != self.kept.seeds:
             return None
         gains = [new - old for new, old in zip(self.kept.utilities, self.untuned.utilities, strict=True)]
         return sum(gains) / len(gains), standard_error(gains)
@@ -133,7 +133,7 @@ def _sensitivities(course: Course, kept: Confirmed) -> tuple[Sensitivity, ...]:
             untuned=d.start,
             tuned=kept.values[d.name],
             importance=shares.get(d.name),
-            best=(min(a.values[d.name] for a in best), max(a.values[d.name] for a in best)),
+            best=(min(a.values[d.name] for a in best), max(a.values[d.name] for a in best)) if best else None,
         )
         for d in course.problem.space.dimensions
     )

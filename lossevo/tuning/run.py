@@ -12,9 +12,10 @@ and what :mod:`lossevo.experiment.study` describes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -71,6 +72,15 @@ class TuningConfig(Study):
         require_known(self.settings.bounds, found)
         return tuple(found)
 
+    @property
+    def foreign(self) -> tuple[Mapping[str, Any], ...]:
+        """The losses that installed packages bring: a worker that has not the package is none.
+
+        Raises:
+            LossevoError: as :meth:`spaces`.
+        """
+        return tuple(space.spec for space in self.spaces() if "distribution" in space.spec)
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
@@ -96,11 +106,11 @@ class Tuning:
             LossevoError: as :meth:`TuningConfig.spaces`; the folder is in use, the cohort is no cohort, too small to be
                 split, or a part of it has no foreground.
         """
-        config.spaces()
+        foreign = config.foreign
         subjects, data = study.create_folder(
             folder, config, kind=TUNING, patch_cache_bytes=patch_cache_bytes, progress=progress
         )
-        return cls(folder, config, subjects, data)
+        return cls(folder, config, subjects, replace(data, foreign_losses=foreign))
 
     @classmethod
     def open(
@@ -117,7 +127,7 @@ class Tuning:
         """
         config = read_config(folder)
         subjects, data = study.open_folder(folder, config, patch_cache_bytes=patch_cache_bytes, progress=progress)
-        return cls(folder, config, subjects, data)
+        return cls(folder, config, subjects, replace(data, foreign_losses=config.foreign))
 
     def courses(self) -> list[Course]:
         """The courses of all losses, from their beginning."""

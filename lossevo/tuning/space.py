@@ -52,28 +52,39 @@ class Space:
     Args:
         spec: the loss as taken by :func:`lossevo.losses.from_spec`.
         dimensions: what is tuned.
+        own_rate: the learning rate of its trainings where that is not tuned; None: the task's.
     """
 
     spec: Mapping[str, Any]
     dimensions: tuple[Dimension, ...]
+    own_rate: float | None = None
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], what: Collection[What], *, learning_rate: float, bounds: Bounds) -> Space:
-        """The space of a loss: its learning rate around the task's ``learning_rate``, and the parameters in
-        :data:`~lossevo.losses.learnable.LEARNABLE`. ``bounds`` are narrower ones by name; names that this loss has not
-        are left to others.
+    def of(
+        cls,
+        spec: Mapping[str, Any],
+        what: Collection[What],
+        *,
+        learning_rate: float,
+        bounds: Bounds,
+        own_rate: float | None = None,
+    ) -> Space:
+        """The space of a loss: its learning rate around its own, else the task's ``learning_rate``, and the parameters
+        in :data:`~lossevo.losses.learnable.LEARNABLE`. ``bounds`` are narrower ones by name; names that this loss has
+        not are left to others.
 
         Raises:
             LossevoError: bounds beyond those of a parameter, or a loss whose own value lies outside its bounds.
         """
         found = []
         if "lr" in what:
-            low, high = learning_rate / RATE_FACTOR, learning_rate * RATE_FACTOR
-            found.append(Dimension(LEARNING_RATE, low, high, learning_rate, by_logarithm=True))
+            start = own_rate or learning_rate
+            low, high = start / RATE_FACTOR, start * RATE_FACTOR
+            found.append(Dimension(LEARNING_RATE, low, high, start, by_logarithm=True))
         if "parameters" in what and (items := LEARNABLE.get(spec.get("name", ""), ())):
             loss = from_spec(spec)
-            found += [_of_parameter(loss, item) for item in items]
-        return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found))
+            found += [dimension for item in items if (dimension := _of_parameter(loss, item))]
+        return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found), own_rate)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,7 +101,7 @@ class Space:
         return {dimension.name: dimension.rounded(values[dimension.name]) for dimension in self.dimensions}
 
     def placed(self, values: Mapping[str, float]) -> tuple[dict[str, Any], float | None]:
-        """The loss with these values, and the learning rate if it is tuned."""
+        """The loss with these values, and the learning rate if it is not the task's."""
         chosen: dict[str, float] = {}
         for dimension in self.dimensions:
             if dimension.name == LEARNING_RATE or values[dimension.name] == dimension.start:
@@ -101,7 +112,7 @@ class Space:
         spec = dict(self.spec)
         if chosen:
             spec["parameters"] = {**spec.get("parameters", {}), **chosen}
-        return spec, values.get(LEARNING_RATE)
+        return spec, values.get(LEARNING_RATE, self.own_rate)
 
 
 def require_known(bounds: Bounds, spaces: Collection[Space]) -> None:
@@ -125,13 +136,15 @@ def told(values: Mapping[str, float]) -> str:
     )
 
 
-def _of_parameter(loss: nn.Module, item: Learnable) -> Dimension:
+def _of_parameter(loss: nn.Module, item: Learnable) -> Dimension | None:
     """A positive parameter whose bounds lie on both sides of 1 is searched by its logarithm.
 
-    The weight α of foreground that is not given weighs all classes alike, as 0.5 does.
+    A weight α of foreground that is not given weighs all classes alike, as 0.5 does but for the scale of its loss. In a
+    sum of losses that scale matters, so there it is not tuned: None.
     """
-    if attrgetter(item.value_places[0])(loss) is None:
-        return Dimension(item.name, item.low, item.high, _EQUAL_WEIGHTS)
+    place = item.value_places[0]
+    if attrgetter(place)(loss) is None:
+        return None if "." in place else Dimension(item.name, item.low, item.high, _EQUAL_WEIGHTS)
     found = Range.at(loss, item)
     both_sides = 0 < found.low < 1 < found.high and not found.rest_places
     return Dimension(found.name, found.low, found.high, found.start, both_sides, found.partner, found.total)

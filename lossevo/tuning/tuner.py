@@ -100,7 +100,7 @@ def _fit(courses: Courses, data: TrainingData, workers: int, gpus: float, storag
         tune_config=tune.TuneConfig(
             search_alg=CourseSearcher(courses, workers),
             scheduler=CourseScheduler(courses),
-            num_samples=(1 + RETRIES) * courses.left,
+            num_samples=2 * (1 + RETRIES) * courses.left,  # more than attempts begun again and controls can be
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),

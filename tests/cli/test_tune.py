@@ -78,6 +78,7 @@ def test_it_is_stopped_by_ctrl_c_goes_on_and_ends_with_a_loss_to_compare(start, 
     assert again.process.returncode == 0, again.errors()
     assert "trainings taken from the ledger" in said
     assert "Next, on the subjects never touched:" in said
+    assert "--steps 8" in said
     with Ledger(out / "ledger.sqlite", read_only=True) as ledger:
         assert [record.ticket for record in ledger.records()][: len(before)] == before
     (name,) = yaml.safe_load((out / "tversky.yaml").read_text())

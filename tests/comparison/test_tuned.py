@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 
 from lossevo.comparison import Comparison, contenders_with_specs, read_specs
 from lossevo.comparison.leakage import plan_folds
+from lossevo.comparison.protocol import Protocol
 from lossevo.comparison.tuned import courses, spaces
 from lossevo.data import MERGED
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource, Ledger, Subjects
+from lossevo.metrics import parse_metrics
 from lossevo.tuning import Tuning, TuningConfig, TuningSettings, Workers
 from tests.cohorts import SPACING_MM, write_balls
 from tests.comparison.conftest import SMALL
@@ -100,6 +103,40 @@ def test_losses_without_anything_to_tune_stay_as_they_are(cohort, configured):
     assert [*spaces(contenders, 2, parameters, 0.01)] == [("tversky", 0), ("tversky", 1)]
     with pytest.raises(LossevoError, match="none of the losses has a bounded parameter to tune"):
         spaces(contenders[:1], 2, parameters, 0.01)
+
+
+def test_a_learning_rate_of_its_own_is_trained_with_where_parameters_alone_are_tuned(tmp_path):
+    file = tmp_path / "losses.yaml"
+    file.write_text("slow: {name: tversky, learning_rate: 0.002}\n")
+    found = spaces(read_specs(file), 2, TuningSettings(what=("parameters",)), 0.01)
+    assert found["slow", 0].placed(found["slow", 0].start) == ({"name": "tversky"}, 0.002)
+
+
+def test_a_note_says_where_losses_are_tuned_and_with_which_part_of_the_subjects():
+    folds = Protocol(
+        cohort="B", class_names=("background", "ball"), spacing_mm=(4.0, 4.0, 4.0), folds=3, steps=4, seeds=1, seed=0,
+        tested=("b",), train_only=(), metrics=parse_metrics("dice"), ropes={"dice": 0.005}, tuning=FEW,
+    )  # fmt: skip
+    assert folds.tuned.startswith("Tuned in each fold, on its training subjects alone: ")
+    assert "A part of the training subjects" not in folds.tuned
+    external = replace(folds, trained_on="A", fractions=(0.5,))
+    assert external.tuned.startswith("Tuned on the training subjects alone: ")
+    assert "A part of the training subjects is trained with the same values" in external.tuned
+
+
+def test_the_ledger_of_the_tunings_is_there_from_the_beginning(cohort, configured, tmp_path):
+    """Made later, it could be left half made by a crash, and the comparison could never go on."""
+    folder = tmp_path / "out"
+    Comparison.create(folder, configured(cohort, tuning=FEW, metrics="dice"))
+    assert records(folder / "tuning" / "ledger.sqlite") == []
+    Comparison.create(tmp_path / "plain", configured(cohort, metrics="dice"))
+    assert not (tmp_path / "plain" / "tuning").exists()
+
+
+def test_a_volume_error_cannot_be_tuned_by(cohort, configured, tmp_path):
+    config = configured(cohort, tuning=FEW, metrics="volume_error,dice")
+    with pytest.raises(LossevoError, match="--tune: losses are tuned by the first of --metrics, but volume_error"):
+        Comparison.create(tmp_path / "out", config)
 
 
 def test_a_fold_with_one_training_subject_cannot_be_tuned_in(balls, configured, tmp_path):

@@ -118,6 +118,16 @@ def test_a_lost_training_has_no_score_and_holds_up_nothing():
     assert 0 not in {c.number for c in course.confirmed()}
 
 
+def test_values_of_which_trainings_were_lost_come_after_those_with_all_seeds():
+    course = course_of(trials=4, finalists=1, seeds=3)
+    while (attempt := course.ask()) is not None:
+        if attempt.confirms and [a.confirms for a in course.attempts].count(attempt.confirms) > 1:
+            course.lose(attempt)
+        while rungs := course.rungs_left(attempt):
+            course.tell(attempt, rungs[0], 0.9 if attempt.confirms else 0.5 - 0.01 * attempt.number)
+    assert [(entry.number == 0, len(entry.seeds)) for entry in course.confirmed()] == [(True, 3), (False, 1)]
+
+
 def test_one_training_alone_is_a_course():
     course = drive(course_of(trials=1, finalists=1, seeds=1), bowl)
     assert course.finished

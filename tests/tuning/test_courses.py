@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lossevo.cluster import Outcome, Status
 from lossevo.errors import ResumableError
 from lossevo.experiment import Event, Ledger
 from lossevo.training import Measurement
+from lossevo.training.trial import identity_of
 from lossevo.tuning.courses import RETRIES, Courses
 from tests.tuning.conftest import course_of
 
@@ -32,8 +34,9 @@ def together(tmp_path: Path):
 
 def finish(courses: Courses, trial: str, dice: float = 0.5) -> None:
     course, attempt = courses.running[trial]
-    while rungs := course.rungs_left(attempt):
-        courses.arrived(trial, rungs[0], measured(dice))
+    for rung in course.rungs_left(attempt):
+        if not courses.arrived(trial, rung, measured(dice)):
+            break
     courses.running.pop(trial)
 
 
@@ -116,3 +119,68 @@ def test_replay_goes_as_far_as_the_record(together, tmp_path):
     waiting = [again.next(str(n))[1].number for n in range(3)]
     assert waiting == [1, 2, 3]
     assert again.next("none") is None
+
+
+def begun(ledger: Ledger, workers: int = 1, **settings) -> Courses:
+    chosen = {"trials": 8, "window": 8, "finalists": 1, "seeds": 1, **settings}
+    found = Courses([course_of("dice", **chosen)], ledger, lambda event: None)
+    found.replay()
+    found.begin(workers)
+    return found
+
+
+def run(courses: Courses, *, deadly: Container[int] = ()) -> list[str]:
+    """To the end, one after the other; the trainings that were done, by identity."""
+    trained = []
+    for number in range(200):
+        if (found := courses.next(str(number))) is None:
+            break
+        course, attempt = found
+        if attempt.confirms is None and attempt.number in deadly:
+            lose(courses, str(number))
+        else:
+            trained += [course.trial(attempt, rung).identity for rung in course.rungs_left(attempt)]
+            finish(courses, str(number))
+    return trained
+
+
+def test_a_node_takes_all_its_workers_with_it(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
+        courses = begun(ledger, workers=8)
+        for number in range(8):
+            courses.next(str(number))
+        for number in range(8):
+            lose(courses, str(number))
+        run(courses)
+        assert courses.finished
+        assert {attempt.state for attempt in courses.courses[0].attempts} <= {"ended", "stopped"}
+
+
+def test_several_that_lose_every_worker_are_told_from_a_sick_cluster_by_a_control(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
+        courses = begun(ledger)
+        run(courses, deadly={2, 3, 4})
+        assert courses.finished
+        assert [a.number for a in courses.courses[0].attempts if a.state == "lost"] == [2, 3, 4]
+        identities = [identity_of(record.trial) for record in ledger.records()]
+        assert len({*identities}) == len(identities)  # the control is not recorded
+
+
+def test_one_that_is_tried_again_alone_and_loses_every_worker_again_does_not_block_the_tuning(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
+        run(begun(ledger), deadly={7})
+        assert ledger.forget_failures() == 1
+        again = begun(ledger)
+        run(again, deadly={7})
+        assert again.finished
+
+
+def test_what_is_on_record_is_not_trained_again_after_a_failure_is_retried(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
+        before = run(begun(ledger, trials=16, window=4), deadly={1})
+        assert ledger.forget_failures() == 1
+        again = begun(ledger, trials=16, window=4)
+        after = run(again)
+        assert again.finished
+        assert after
+        assert set(after).isdisjoint(before)

@@ -95,3 +95,29 @@ def test_tables_have_every_training_and_value():
     assert all(part in text for part in ("PED-ANOVA", "| tversky |", "| dice |"))
     document = files.to_document(results)
     assert [entry["loss"] for entry in document["losses"]] == ["tversky", "dice"]
+
+
+def test_a_gain_is_that_of_the_same_seeds():
+    course = course_of(trials=12, seeds=3)
+    while (attempt := course.ask()) is not None:
+        repetition = sum(other.confirms == attempt.confirms for other in course.attempts)
+        if attempt.confirms is not None and repetition == (1 if attempt.confirms == 0 else 2):
+            course.lose(attempt)
+        for rung in course.rungs_left(attempt):
+            if not course.tell(attempt, rung, bowl(attempt.values, rung, attempt.seed)):
+                break
+    result = TuningResult.of(course)
+    assert len(result.kept.utilities) == len(result.untuned.utilities) == 2
+    assert result.kept.seeds != result.untuned.seeds
+    assert result.gain is None
+
+
+def test_where_all_of_the_search_was_lost_the_untuned_values_stay(tmp_path):
+    course = course_of(trials=1, seeds=1)
+    course.lose(course.ask())
+    confirming = course.ask()
+    course.tell(confirming, course.rungs[-1], 0.5)
+    result = TuningResult.of(course)
+    assert result.kept is result.untuned
+    assert [row["best quarter"] for row in files.sensitivity_rows([result])] == ["–", "–"]
+    files.write_files(tmp_path, [result])

@@ -23,7 +23,8 @@ def space_of(loss: str, what=BOTH, bounds=None, **parameters) -> Space:
 @pytest.mark.parametrize("loss", names())
 def test_every_loss_of_the_catalogue_has_a_learning_rate_and_its_bounded_parameters(loss):
     space = space_of(loss)
-    assert space.names == (LEARNING_RATE, *(item.name for item in LEARNABLE.get(loss, ())))
+    items = [item for item in LEARNABLE.get(loss, ()) if (loss, item.name) != ("dice_focal", "alpha")]
+    assert space.names == (LEARNING_RATE, *(item.name for item in items))
     assert space.dimensions[0].low == pytest.approx(0.001)
     assert space.dimensions[0].high == pytest.approx(0.1)
 
@@ -37,7 +38,7 @@ def test_drawn_values_make_a_loss_that_has_them(loss):
         spec, rate = space.placed(values)
         made = from_spec(spec)
         assert rate == values[LEARNING_RATE]
-        for item in LEARNABLE[loss]:
+        for item in (item for item in LEARNABLE[loss] if item.name in space.names):
             for place in item.value_places:
                 owner, _, attribute = place.rpartition(".")
                 assert float(getattr(made.get_submodule(owner), attribute)) == pytest.approx(values[item.name])
@@ -59,6 +60,11 @@ def test_a_weight_of_foreground_that_is_not_given_begins_where_it_changes_nothin
     start = space_of("focal").start
     weighed = create("focal", gamma=start["gamma"], alpha=start["alpha"])(logits, label)
     assert 2 * weighed == pytest.approx(create("focal")(logits, label).item())
+
+
+def test_a_weight_inside_a_sum_is_tuned_where_it_is_given():
+    assert "alpha" not in space_of("dice_focal").names
+    assert "alpha" in space_of("dice_focal", alpha=0.3).names
 
 
 def test_what_is_chosen_of_a_loss_stays_and_decides_the_start():
@@ -135,3 +141,13 @@ def test_the_documented_bounds_are_those_of_the_losses():
         for loss in LEARNABLE
     }
     assert documented == known
+
+
+def test_a_learning_rate_of_its_own_stays_where_it_is_not_tuned():
+    def space(what):
+        return Space.of({"name": "tversky"}, what, learning_rate=0.01, bounds={}, own_rate=0.002)
+
+    alone = space(("parameters",))
+    assert alone.placed(alone.start) == ({"name": "tversky"}, 0.002)
+    both = space(BOTH)
+    assert (both.dimensions[0].start, both.dimensions[0].high) == (0.002, pytest.approx(0.02))

@@ -20,6 +20,7 @@ from lossevo.training.trainer import train
 from lossevo.training.trial import identity_of
 from lossevo.tuning import Tuning, TuningConfig, TuningSettings, Workers
 from tests.cohorts import SPACING_MM, write_balls
+from tests.packages import install
 
 SMALL = TaskSettings(patch_size=(16, 24, 24), patches_per_volume=2, channels=(4, 8), strides=(2,))
 FEW = TuningSettings(trials=6, finalists=2, seeds=2, window=3)
@@ -209,3 +210,20 @@ def test_courses_share_the_workers(finished):
     with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
         losses = [record.trial["loss"]["name"] for record in ledger.records()]
     assert losses.index("dice") < len(losses) - 1 - losses[::-1].index("tversky")
+
+
+def test_a_worker_without_the_package_that_brings_a_loss_is_none(make_tuning, tmp_path, monkeypatch):
+    """Else its trainings there would fail, and score the worst."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code = """
+from torch import nn
+
+class Theirs(nn.Module):
+    def forward(self, logits, labels):
+        return logits.mean()
+"""
+    install(tmp_path, {"their_mean": "their_tuned:Theirs"}, code, name="their-tuned")
+    tuning = make_tuning("dice", "their_mean")
+    specs = [{"name": "their_mean", "distribution": "their-tuned 1.2"}]
+    assert [dict(spec) for spec in tuning.data.foreign_losses] == specs
+    assert [dict(spec) for spec in Tuning.open(tuning.folder).data.foreign_losses] == specs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders, options
 from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
@@ -50,7 +50,7 @@ def analyze(
     """
     if out is None:
         raise LossevoError("--out is missing; name a new folder for the analysis")
-    options.new_place(out)
+    folders.new_place(out)
 
     from lossevo import analysis, report
     from lossevo.cli.tables import console, rows_table

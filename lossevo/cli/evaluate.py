@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders, options
 from lossevo.cli.evaluate_output import describe, draw, print_report
 from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
@@ -244,17 +244,17 @@ def evaluate(
         return
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
-    options.check_retry(resume, retry_failed)
+    folders.check_retry(resume, retry_failed)
     if resume is not None:
-        options.refuse_with_resume(given)
+        folders.refuse_with_resume(given)
         modules = options.loss_modules(loss_module)
         comparison = _comparison(screen, resume, None, memory, modules, cohort_of_runs=False)
         if retry_failed:  # not before it is known to be such a folder, and able to go on
-            options.retry_failed(resume, screen)
+            folders.retry_failed(resume, screen)
     else:
         if out is None:
             raise LossevoError("--out is missing; name a new folder for the comparison")
-        options.new_place(out)
+        folders.new_place(out)
         options.tell_ranks(screen, hof)
         modules = options.loss_modules(loss_module)
         config = _configuration(
@@ -288,8 +288,8 @@ def evaluate(
         comparison = _comparison(screen, out, config, memory, modules, cohort_of_runs=data is None)
     describe(screen, comparison)
     with (
-        options.resumable(comparison.folder, _again(modules)),
-        options.workers_for(comparison.folder, make, new=resume is None) as make,
+        folders.resumable(comparison.folder, _again(modules)),
+        folders.workers_for(comparison.folder, make, new=resume is None) as make,
         watcher(screen, ComparisonFormat()) as watch,
     ):
         tuners = None if in_process else Workers(workers, address, gpus_per_worker)
@@ -311,13 +311,14 @@ def _combine(
     screen: Console, folders: Sequence[Path], out: Path | None, others: Mapping[str, object], as_json: bool
 ) -> None:
     """Rank losses over comparisons that have ended."""
+    from lossevo.cli.folders import new_place
     from lossevo.cli.tables import rows_table
     from lossevo.comparison import consensus, consensus_document, consensus_rows, read_compared, write_consensus
 
     if changed := [option for option, value in others.items() if value is not None]:
         raise LossevoError(f"{', '.join(changed)} cannot be given with --combine, which trains nothing; leave it out")
     if out is not None:
-        options.new_place(out)
+        new_place(out)
     found = consensus([read_compared(folder) for folder in folders])
     if out is not None:
         write_consensus(found, out)
@@ -423,7 +424,7 @@ def _comparison(
 ) -> Comparison:
     from lossevo.comparison import Comparison
 
-    with options.preparing(screen) as progress:
+    with folders.preparing(screen) as progress:
         if config is None:
             return Comparison.open(folder, patch_cache_bytes=memory, progress=progress, loss_modules=modules)
         return Comparison.create(

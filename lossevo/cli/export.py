@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders
 from lossevo.errors import LossevoError
 
 
@@ -35,7 +35,7 @@ def export(
     from lossevo.experiment import hall_of_fame
     from lossevo.export import export_loss
 
-    options.new_place(out)
+    folders.new_place(out)
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise LossevoError(f"{out} is not empty; name a new folder, or replace what is there with --overwrite")
     entry = hall_of_fame.find(hall_of_fame.read(run), loss, run)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders
 from lossevo.cli.terminal import print_json
 from lossevo.errors import LossevoError
 
@@ -65,7 +65,7 @@ def hof(
         from lossevo.report.tree_figure import kind_of, write_tree
 
         kind_of(tree)  # before anything takes time
-        options.new_place(tree)
+        folders.new_place(tree)
 
     from lossevo.cli.tables import console, hall_of_fame_table, score_legend
     from lossevo.experiment import hall_of_fame

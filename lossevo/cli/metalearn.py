@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders, options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,9 +81,9 @@ def metalearn(
     out = console()
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
-    options.check_retry(resume, retry_failed)
+    folders.check_retry(resume, retry_failed)
     if resume is not None:
-        options.refuse_with_resume(
+        folders.refuse_with_resume(
             {
                 "--data": data,
                 "--format": format,
@@ -102,9 +102,9 @@ def metalearn(
         )
         opened = _run(out, resume, None, memory)
         if retry_failed:  # not before it is known to be such a folder, and able to go on
-            options.retry_failed(resume, out)
+            folders.retry_failed(resume, out)
     else:
-        run = options.new_place(run) if run else None
+        run = folders.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(source, settings, outer_steps, task, steps, scheme, spacing, objective, fold, seed or 0)
@@ -112,11 +112,11 @@ def metalearn(
         def make_run(folder: Path) -> MetaRun:
             return _run(out, folder, config, memory)
 
-        opened = make_run(run) if run else options.in_free_folder("metalearn", source, make_run)
+        opened = make_run(run) if run else folders.in_free_folder("metalearn", source, make_run)
     _describe(out, opened)
     with (
-        options.resumable(opened.folder, "metalearn"),
-        options.workers_for(opened.folder, make, new=resume is None) as make,
+        folders.resumable(opened.folder, "metalearn"),
+        folders.workers_for(opened.folder, make, new=resume is None) as make,
         watcher(out, MetaFormat()) as watch,
     ):
         entries = opened.learn(make, listener=watch)
@@ -172,7 +172,7 @@ def _run(out: Console, folder: Path, config: MetaConfig | None, memory: int) -> 
 
     if config is not None and config.cohort.path is None:
         out.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
-    with options.preparing(out) as progress:
+    with folders.preparing(out) as progress:
         if config is None:
             return MetaRun.open(folder, patch_cache_bytes=memory, progress=progress)
         return MetaRun.create(folder, config, patch_cache_bytes=memory, progress=progress)

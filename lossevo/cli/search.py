@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders, options
 from lossevo.cli.terminal import note
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def search(
     from lossevo.search import give_budget
 
     out = console()
-    options.check_retry(resume, retry_failed)
+    folders.check_retry(resume, retry_failed)
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
-        options.refuse_with_resume(
+        folders.refuse_with_resume(
             {
                 "SPACE": space,
                 "--data": data,
@@ -123,9 +123,9 @@ def search(
             give_budget(resume, budget)
         opened = _run(out, resume, None, memory)
         if retry_failed:  # not before it is known to be such a folder, and able to go on
-            options.retry_failed(resume, out)
+            folders.retry_failed(resume, out)
     else:
-        run = options.new_place(run) if run else None
+        run = folders.new_place(run) if run else None
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(
@@ -135,11 +135,11 @@ def search(
         def make_run(folder: Path) -> Run:
             return _run(out, folder, config, memory)
 
-        opened = make_run(run) if run else options.in_free_folder(config.space.name, source, make_run)
+        opened = make_run(run) if run else folders.in_free_folder(config.space.name, source, make_run)
     _describe(out, opened)
     with (
-        options.resumable(opened.folder, "search"),
-        options.workers_for(opened.folder, make, new=resume is None) as make,
+        folders.resumable(opened.folder, "search"),
+        folders.workers_for(opened.folder, make, new=resume is None) as make,
         watcher(out, SearchFormat()) as watch,
     ):
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
@@ -190,7 +190,7 @@ def _run(out: Console, folder: Path, config: RunConfig | None, memory: int) -> R
 
     if config is not None and config.cohort.path is None:
         out.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
-    with options.preparing(out) as progress:
+    with folders.preparing(out) as progress:
         if config is None:
             return Run.open(folder, patch_cache_bytes=memory, progress=progress)
         return Run.create(folder, config, patch_cache_bytes=memory, progress=progress)

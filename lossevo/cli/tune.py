@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossevo.cli import options
+from lossevo.cli import folders, options
 from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def tune(
     from lossevo.tuning import Workers
 
     screen = console()
-    options.check_retry(resume, retry_failed)
+    folders.check_retry(resume, retry_failed)
     memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
-        options.refuse_with_resume(
+        folders.refuse_with_resume(
             {
                 "LOSSES": losses,
                 "--data": data,
@@ -131,7 +131,7 @@ def tune(
         )
         opened = _tuning(screen, resume, None, memory)
         if retry_failed:  # not before it is known to be such a folder, and able to go on
-            options.retry_failed(resume, screen)
+            folders.retry_failed(resume, screen)
     else:
         from lossevo.configuration_file import updated
         from lossevo.data import MERGED, Fold
@@ -141,7 +141,7 @@ def tune(
         names = tuple(name.strip() for name in (losses or "").split(",") if name.strip())
         if not names:
             raise LossevoError("no loss to tune; name some of 'lossevo losses', as in 'lossevo tune focal_tversky'")
-        out = options.new_place(out) if out else None
+        out = folders.new_place(out) if out else None
         source = options.cohort_source(data, format)
         settings = TuningSettings(what=options.what_is_tuned(what), bounds=options.bounds(bounds))
         for option, key, value in (
@@ -168,11 +168,11 @@ def tune(
         def make(folder: Path) -> Tuning:
             return _tuning(screen, folder, config, memory)
 
-        opened = make(out) if out else options.in_free_folder("tune", source, make)
+        opened = make(out) if out else folders.in_free_folder("tune", source, make)
     _describe(screen, opened)
     with (
-        options.resumable(opened.folder, "tune"),
-        options.removed_unless_begun(opened.folder, new=resume is None),
+        folders.resumable(opened.folder, "tune"),
+        folders.removed_unless_begun(opened.folder, new=resume is None),
         watcher(screen, TuningFormat()) as watch,
     ):
         results = opened.run(Workers(workers, address, gpus_per_worker), listener=watch)
@@ -188,7 +188,7 @@ def _tuning(screen: Console, folder: Path, config: TuningConfig | None, memory: 
         config.spaces()  # before anything takes time
         if config.cohort.path is None:
             screen.print("No --data given: using the embedded phantom, synthetic MR volumes of the lumbar spine.")
-    with options.preparing(screen) as progress:
+    with folders.preparing(screen) as progress:
         if config is None:
             return Tuning.open(folder, patch_cache_bytes=memory, progress=progress)
         return Tuning.create(folder, config, patch_cache_bytes=memory, progress=progress)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lossevo.cli.options import workers_for
+from lossevo.cli.folders import workers_for
 from lossevo.errors import LossevoError, ResumableError
 from lossevo.experiment import Ledger
 from lossevo.training import Fidelity, Split, Trial

@@ -5,7 +5,8 @@ import warnings
 import pytest
 from rich.console import Console
 
-from lossevo.cli.options import patch_cache_bytes, preparing
+from lossevo.cli.folders import preparing
+from lossevo.cli.options import patch_cache_bytes
 from lossevo.errors import LossevoError
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES
 

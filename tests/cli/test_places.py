@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lossevo.cli import options
+from lossevo.cli import folders, options
 from lossevo.errors import LossevoError
 
 MAKING = {
@@ -81,10 +81,10 @@ def test_a_place_that_cannot_be_written(refused, monkeypatch):
 
 
 def test_a_place_is_looked_at_from_its_nearest_folder(tmp_path):
-    assert options.new_place(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert folders.new_place(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     (tmp_path / "file").touch()
     with pytest.raises(LossevoError, match="is a file"):
-        options.new_place(tmp_path / "file" / "a" / "b")
+        folders.new_place(tmp_path / "file" / "a" / "b")
 
 
 def test_an_error_of_the_file_system_is_a_line_and_another_is_a_bug(cli, monkeypatch):

@@ -194,6 +194,8 @@ class TestSearch:
             ("search", "--run", "run"),
             ("metalearn", "--run", "run"),
             ("evaluate", "--losses", "dice,focal", "--out", "run"),
+            ("evaluate", "--losses", "dice,focal", "--tune", "lr", "--out", "run"),
+            ("tune", "dice", "--out", "run"),
         ],
     )
     def test_a_cluster_that_is_not_there_leaves_no_folder(self, refused, cohort, command):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from lossevo.cli import folders, options
+from lossevo.cli import folders
 from lossevo.errors import LossevoError
 
 MAKING = {
     "search": ["search", "--in-process", "--run"],
     "metalearn": ["metalearn", "--in-process", "--run"],
     "evaluate": ["evaluate", "--losses", "dice,focal", "--in-process", "--out"],
+    "tune": ["tune", "dice", "--out"],
     "analyze": ["analyze", "--losses", "dice,focal", "--out"],
     "export": ["export", "run", "1", "--out"],
 }
@@ -23,6 +24,7 @@ READING = {
     "search": ["search", "--in-process", "--resume"],
     "metalearn": ["metalearn", "--in-process", "--resume"],
     "evaluate": ["evaluate", "--in-process", "--resume"],
+    "tune": ["tune", "--resume"],
     "hof": ["hof"],
     "task": ["search", "--task"],
     "space": ["search"],
@@ -75,7 +77,7 @@ def test_a_nul_character(refused, arguments):
 
 def test_a_place_that_cannot_be_written(refused, monkeypatch):
     """Told before the cohort is read; to the superuser, whom nothing is forbidden, the system itself has to say it."""
-    monkeypatch.setattr(options.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(folders.os, "access", lambda path, mode: False)
     for arguments in MAKING.values():
         refused([*arguments, "new"], "new: nothing can be written to")
 

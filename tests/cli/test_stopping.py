@@ -201,7 +201,7 @@ class TestMoreOfTheSame:
             f"lossevo: --budget is 30, but {run} was begun with 34 trainings; give at least as many\n",
         )
 
-    @pytest.mark.parametrize("command", ["search", "evaluate", "metalearn"])
+    @pytest.mark.parametrize("command", ["search", "evaluate", "metalearn", "tune"])
     def test_retrying_needs_something_to_go_on_with(self, cli, command):
         said = cli(command, "--retry-failed")
         assert (said.status, said.err) == (

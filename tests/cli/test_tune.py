@@ -61,6 +61,7 @@ def test_evaluate_does_not_tune_in_process(cli, cohort):
     assert not Path("cmp").exists()
 
 
+@pytest.mark.chaos
 def test_it_is_stopped_by_ctrl_c_goes_on_and_ends_with_a_loss_to_compare(start, cli, cohort, tmp_path):
     out = tmp_path / "tuned"
     program = start("tune", "tversky", "--data", cohort, *FEW, "--workers", "2", "--out", out)

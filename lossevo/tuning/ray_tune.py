@@ -75,9 +75,20 @@ class CourseSearcher(_Unpickled, Searcher):  # type: ignore[misc]
 class CourseScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
     """Records each result, and ends a training where its course says so."""
 
-    def __init__(self, courses: Courses) -> None:
+    def __init__(self, courses: Courses, workers: int) -> None:
         super().__init__()
-        self._courses = courses
+        self._courses, self._workers, self._kept = courses, workers, False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Have Ray Tune keep all actors to the end, once.
+
+        It keeps no more than trials wait. So it would end an actor where a wave ends, and one that is left would do the
+        trainings of the next wave before another is up.
+        """
+        cache = getattr(tune_controller, "_actor_cache", None)
+        if cache is not None and not self._kept:
+            cache.increase_max(trial.placement_group_factory, by=self._workers)
+        self._kept = True
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """What Ray Tune does with the training: go on, or stop."""

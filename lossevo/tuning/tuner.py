@@ -99,7 +99,7 @@ def _fit(courses: Courses, data: TrainingData, workers: int, gpus: float, storag
         tune.with_resources(trainable, {"cpu": 1, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=CourseSearcher(courses, workers),
-            scheduler=CourseScheduler(courses),
+            scheduler=CourseScheduler(courses, workers),
             num_samples=2 * (1 + RETRIES) * courses.left,  # more than attempts begun again and controls can be
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),

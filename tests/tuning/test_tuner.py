@@ -197,12 +197,16 @@ def test_a_training_that_diverges_is_never_kept(make_tuning, ray_of_the_tests):
     assert result.kept.number not in {a.number for a in failed}
 
 
-def test_all_workers_train(finished):
-    """Trainings here are shorter than the start of a worker: one alone could do them all."""
-    with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
-        workers = [record.outcome.worker for record in ledger.records()]
-    assert len({*workers}) == 2
-    assert min(map(workers.count, {*workers})) > 5
+def test_all_workers_train_to_the_end(make_tuning, ray_of_the_tests):
+    """Trainings here are shorter than the start of a worker: one that waits at the end of a wave must not be ended."""
+    tuning = make_tuning("dice", trials=9, finalists=2, seeds=3)
+    tuning.run(Workers(2))
+    with Ledger(tuning.folder / "ledger.sqlite", read_only=True) as ledger:
+        records = ledger.records()
+    for phase in ("tuning", "confirmation"):
+        workers = [record.outcome.worker for record in records if record.phase == phase]
+        assert len({*workers}) == 2
+        assert min(map(workers.count, {*workers})) > len(workers) / 5
 
 
 def test_courses_share_the_workers(finished):

@@ -104,3 +104,13 @@ def real_cohorts() -> Path:
     if "LOSSEVO_DATA" not in os.environ:
         pytest.skip("LOSSEVO_DATA is not set")
     return Path(os.environ["LOSSEVO_DATA"])
+
+
+@pytest.fixture(scope="module")
+def ray_of_the_tests() -> Iterator[None]:
+    """One Ray of two CPUs for the tests of a file: starting one takes seconds."""
+    from lossevo.cluster.ray_connection import RayConnection
+
+    connection = RayConnection(None, cpus=2)
+    yield
+    connection.close()

@@ -202,7 +202,7 @@ def evaluate(
       lossevo evaluate --resume cmp
     """
     from lossevo.cli.tables import console
-    from lossevo.cli.watch import ComparisonFormat, watcher
+    from lossevo.cli.watch import TrainingsFormat, watcher
     from lossevo.comparison import parse_test_on, to_document
     from lossevo.tuning import Workers
 
@@ -290,7 +290,7 @@ def evaluate(
     with (
         folders.resumable(comparison.folder, _again(modules)),
         folders.workers_for(comparison.folder, make, new=resume is None) as make,
-        watcher(screen, ComparisonFormat()) as watch,
+        watcher(screen, TrainingsFormat()) as watch,
     ):
         tuners = None if in_process else Workers(workers, address, gpus_per_worker)
         report = comparison.run(make, tuners=tuners, listener=watch)

@@ -100,7 +100,7 @@ def tune(
       lossevo evaluate --data DIR --losses focal_tversky --specs tuned/focal_tversky.yaml --out cmp
     """
     from lossevo.cli.tables import console
-    from lossevo.cli.watch import TuningFormat, watcher
+    from lossevo.cli.watch import TrainingsFormat, watcher
     from lossevo.tuning import Workers
 
     screen = console()
@@ -173,7 +173,7 @@ def tune(
     with (
         folders.resumable(opened.folder, "tune"),
         folders.removed_unless_begun(opened.folder, new=resume is None),
-        watcher(screen, TuningFormat()) as watch,
+        watcher(screen, TrainingsFormat()) as watch,
     ):
         results = opened.run(Workers(workers, address, gpus_per_worker), listener=watch)
     watch.conclude()

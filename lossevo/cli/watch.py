@@ -169,8 +169,8 @@ class SearchFormat:
         return f"{_count(progress)} trainings: {_pace(progress)}\n{_screening(progress)}"
 
 
-class ComparisonFormat:
-    """The progress of a comparison."""
+class TrainingsFormat:
+    """The progress of a comparison or a tuning."""
 
     def figures(self, progress: Progress) -> list[tuple[str, RenderableType]]:
         """Counts and speed."""
@@ -186,27 +186,7 @@ class ComparisonFormat:
         return f"[{phase}{progress.done}/{progress.total}] {message} | {_speed(progress)}"
 
     def summary(self, progress: Progress) -> str:
-        """What the comparison did."""
-        return f"{_count(progress)} trainings: {_pace(progress)}"
-
-
-class TuningFormat:
-    """The progress of a tuning."""
-
-    def figures(self, progress: Progress) -> list[tuple[str, RenderableType]]:
-        """Phase, counts and speed."""
-        return [
-            (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
-            ("trainings", _count(progress)),
-            ("speed", _speed(progress)),
-        ]
-
-    def line(self, message: str, progress: Progress) -> str:
-        """Phase and count, what happened, speed."""
-        return f"[{progress.phase} {progress.done}/{progress.total}] {message} | {_speed(progress)}"
-
-    def summary(self, progress: Progress) -> str:
-        """What the tuning did."""
+        """What was done."""
         return f"{_count(progress)} trainings: {_pace(progress)}"
 
 

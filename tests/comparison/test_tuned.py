@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,6 @@ from tests.cohorts import SPACING_MM, write_balls
 from tests.comparison.conftest import SMALL
 
 FEW = TuningSettings(trials=3, finalists=1, seeds=1, window=3)
-
-
-@pytest.fixture(scope="module")
-def ray_of_the_tests() -> Iterator[None]:
-    from lossevo.cluster.ray_connection import RayConnection
-
-    connection = RayConnection(None, cpus=2)
-    yield
-    connection.close()
 
 
 @pytest.fixture(scope="module")

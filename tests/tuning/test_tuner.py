@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,6 @@ def make_tuning(cohort, tmp_path_factory) -> Callable[..., Tuning]:
         return Tuning.create(tmp_path_factory.mktemp("tunings") / "tuned", config)
 
     return make
-
-
-@pytest.fixture(scope="module")
-def ray_of_the_tests() -> Iterator[None]:
-    """One Ray for all tests here: starting one takes seconds."""
-    from lossevo.cluster.ray_connection import RayConnection
-
-    connection = RayConnection(None, cpus=2)
-    yield
-    connection.close()
 
 
 @pytest.fixture(scope="module")

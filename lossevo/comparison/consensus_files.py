@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lossevo.comparison.consensus import Consensus, MetricConsensus
-from lossevo.comparison.tables import markdown_table
 from lossevo.csv_files import csv_text
 from lossevo.errors import LossevoError
 from lossevo.experiment.folder import write_json, write_text
+from lossevo.markdown import table
 
 
 def consensus_csv(found: Consensus) -> str:
@@ -84,7 +84,7 @@ def consensus_markdown(found: Consensus) -> str:
     """The text of ``consensus.md``."""
     parts = [f"# Consensus of {len(found.cohorts)} comparisons: {', '.join(found.cohorts)}", found.finding]
     for result in found.metrics:
-        parts += [f"## {result.metric.heading}", markdown_table(consensus_rows(found, result))]
+        parts += [f"## {result.metric.heading}", table(consensus_rows(found, result))]
         parts.append(
             "\n".join(
                 f"- Kendall's τ of {one.first} and {one.second}: "

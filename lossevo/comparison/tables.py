@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lossevo.comparison.data_use import size_told
 from lossevo.comparison.findings import p_text
@@ -11,6 +11,7 @@ from lossevo.comparison.notes import with_unit
 from lossevo.comparison.report import MetricResult, PairResult, Report
 from lossevo.comparison.scores import FalseAlarms
 from lossevo.comparison.statistics import Mean, PairedDifference
+from lossevo.markdown import escaped, table
 from lossevo.metrics import Metric
 
 Row = Mapping[str, str]
@@ -148,30 +149,30 @@ def verdicts(report: Report) -> list[str]:
 
 def markdown(report: Report) -> str:
     """The text of ``table.md``."""
-    parts = [f"# {_escaped(report.title)}", markdown_table(summary_rows(report))]
+    parts = [f"# {escaped(report.title)}", table(summary_rows(report))]
     for result in report.results:
         if not result.findings and not result.pairs:
             continue
         main = ", the main metric" if result is report.main and len(report.results) > 1 else ""
-        parts.append(f"## {_escaped(result.metric.heading)}{main}")
-        parts.append("\n\n".join(map(_escaped, result.findings)))
+        parts.append(f"## {escaped(result.metric.heading)}{main}")
+        parts.append("\n\n".join(map(escaped, result.findings)))
         if result.pairs:
             parts += [
-                f"{_escaped(report.reference)} against the others, paired by subject:",
-                markdown_table(comparison_rows(report, result)),
-                markdown_table(claim_rows(report, result)),
+                f"{escaped(report.reference)} against the others, paired by subject:",
+                table(comparison_rows(report, result)),
+                table(claim_rows(report, result)),
             ]
     for result in report.results:
         if rows := structure_rows(report, result):
-            parts += [f"## {_escaped(result.metric.heading)} of each structure", markdown_table(rows)]
+            parts += [f"## {escaped(result.metric.heading)} of each structure", table(rows)]
     if report.speeds:
-        parts += ["## Training speed", _SPEED_NOTE, markdown_table(speed_rows(report))]
+        parts += ["## Training speed", _SPEED_NOTE, table(speed_rows(report))]
     if report.data_use:
-        parts += ["## Data utilisation", _escaped(report.data_use.finding)]
+        parts += ["## Data utilisation", escaped(report.data_use.finding)]
         for result in report.results:
-            parts += [_escaped(fraction_title(result.metric)), markdown_table(fraction_rows(report, result.metric))]
-    formulas = "\n".join(f"- **{_escaped(r.loss)}**: `{r.formula}` ({_escaped(r.origin)})" for r in report.losses)
-    notes = "\n".join(f"- {_escaped(note)}" for note in (*([report.leakage] if report.leakage else []), *report.notes))
+            parts += [escaped(fraction_title(result.metric)), table(fraction_rows(report, result.metric))]
+    formulas = "\n".join(f"- **{escaped(r.loss)}**: `{r.formula}` ({escaped(r.origin)})" for r in report.losses)
+    notes = "\n".join(f"- {escaped(note)}" for note in (*([report.leakage] if report.leakage else []), *report.notes))
     return "\n\n".join([*parts, "## Losses", formulas, "## Notes", notes]) + "\n"
 
 
@@ -230,17 +231,3 @@ def _plus_minus(score: Mean, metric: Metric) -> str:
 def _interval(found: Mean | PairedDifference, decimals: int, sign: str = "") -> str:
     low, high = found.ci_low, found.ci_high
     return "–" if low is None or high is None else f"[{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
-
-
-def markdown_table(rows: Sequence[Row]) -> str:
-    """Rows of text in Markdown: the first column to the left, the others to the right."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    header, *body = [f"| {' | '.join(map(_escaped, cells))} |" for cells in lines]
-    rule = "| --- |" + " --: |" * (len(rows[0]) - 1)
-    return "\n".join([header, rule, *body])
-
-
-def _escaped(text: str) -> str:
-    for sign in "\\|*_<>":
-        text = text.replace(sign, f"\\{sign}")
-    return text

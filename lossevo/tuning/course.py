@@ -31,7 +31,17 @@ REDUCTION: Final = 2
 _MAX_SAMPLER_SEED: Final = 2**32 - 1
 State = Literal["open", "stopped", "failed", "ended", "lost"]
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+def quiet_study(
+    direction: Literal["minimize", "maximize"], sampler: optuna.samplers.BaseSampler | None = None
+) -> optuna.Study:
+    """A new study in memory, of which Optuna's log says nothing; what else Optuna logs is left alone."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return optuna.create_study(direction=direction, sampler=sampler)
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 @dataclass(slots=True)
@@ -108,7 +118,7 @@ class Course:
             for d in problem.space.dimensions
         }
         seed = tuning_seed(problem.seed, problem.place) % _MAX_SAMPLER_SEED
-        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        self._study = quiet_study("maximize", optuna.samplers.TPESampler(seed=seed))
         self._asked: list[optuna.Trial] = []
         self._told = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from lossevo.csv_files import csv_text
 from lossevo.experiment.folder import write_json, write_text
+from lossevo.markdown import escaped, table
 from lossevo.tuning.course import Confirmed
 from lossevo.tuning.result import TuningResult
 
@@ -55,7 +57,9 @@ def specs_yaml(result: TuningResult) -> str:
 
 
 def trials_csv(results: Sequence[TuningResult]) -> str:
-    """The text of ``trials.csv``: each training, with its utility at each rung that it reached."""
+    """The text of ``trials.csv``: each training, with its utility at each rung that it reached; one row without any if
+    it was lost before the first.
+    """
     return csv_text(
         _TRIAL_COLUMNS,
         (
@@ -68,11 +72,11 @@ def trials_csv(results: Sequence[TuningResult]) -> str:
                 "seed": attempt.seed,
                 "step": step,
                 "utility": utility,
-                "state": attempt.state if step == max(attempt.utilities) else "open",
+                "state": attempt.state if step == max(attempt.utilities, default=None) else "open",
             }
             for result in results
             for attempt in result.attempts
-            for step, utility in attempt.utilities.items()
+            for step, utility in attempt.utilities.items() or [(None, None)]
         ),
     )
 
@@ -186,7 +190,7 @@ def notes(results: Sequence[TuningResult]) -> list[str]:
     taus = {
         result.label: ", ".join(f"{tau:.2f} at step {step}" for step, tau in result.rungs.items())
         for result in results
-        if result.rungs and not any(tau != tau for tau in result.rungs.values())
+        if result.rungs and not any(map(math.isnan, result.rungs.values()))
     }
     if taus:
         told_taus = "; ".join(f"{label} {text}" for label, text in taus.items())
@@ -199,28 +203,25 @@ def notes(results: Sequence[TuningResult]) -> list[str]:
 
 def markdown(results: Sequence[TuningResult]) -> str:
     """The text of ``table.md``."""
-    parts = [_table(result_rows(results)), _table(sensitivity_rows(results)), *(f"- {note}" for note in notes(results))]
-    return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:]) + "\n"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    told = "\n".join(f"- {escaped(note)}" for note in notes(results))
+    return "\n\n".join([table(result_rows(results)), table(sensitivity_rows(results)), told]) + "\n"
 
 
 def _plus_minus(result: TuningResult, entry: Confirmed | None) -> str:
     if entry is None:
         return "–"
-    error = "–" if entry.standard_error != entry.standard_error else f"{entry.standard_error:.4f}"
-    return f"{result.scoring.objective.displayed(entry.mean):.4f} ± {error}"
+    return f"{result.scoring.objective.displayed(entry.mean):.4f} ± {_error(entry.standard_error)}"
 
 
 def _gain(result: TuningResult) -> str:
     if result.gain is None:
         return "–"
     mean, error = result.gain
-    return f"{mean:+.4f} ± {'–' if error != error else f'{error:.4f}'}"
+    return f"{mean:+.4f} ± {_error(error)}"
+
+
+def _error(standard_error: float) -> str:
+    return "–" if math.isnan(standard_error) else f"{standard_error:.4f}"
 
 
 def _document(entry: Confirmed) -> dict[str, Any]:
@@ -233,4 +234,4 @@ def _document(entry: Confirmed) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    return value if value == value else None
+    return None if math.isnan(value) else value

@@ -13,7 +13,7 @@ from scipy import stats
 from lossevo.errors import LossevoError
 from lossevo.experiment.candidate import standard_error
 from lossevo.experiment.scoring import Scoring
-from lossevo.tuning.course import Attempt, Confirmed, Course
+from lossevo.tuning.course import Attempt, Confirmed, Course, quiet_study
 
 _BEST_SHARE: Final = 0.25
 """Of the values tried: a parameter matters if the best of them differ from all in it."""
@@ -144,7 +144,7 @@ def _importances(course: Course, ranked: Sequence[Attempt]) -> dict[str, float]:
     dimensions = course.problem.space.dimensions
     if len(ranked) < 2 / _BEST_SHARE:
         return {}
-    study = optuna.create_study(direction="minimize")
+    study = quiet_study("minimize")
     distributions: dict[str, optuna.distributions.BaseDistribution] = {
         d.name: optuna.distributions.FloatDistribution(d.low, d.high, log=d.by_logarithm) for d in dimensions
     }

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import csv
 import math
 import statistics
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -73,6 +76,31 @@ def test_a_loss_of_which_everything_was_lost_is_told():
         TuningResult.of(course)
 
 
+def test_a_lost_training_has_a_row():
+    course = course_of(trials=4, finalists=1, seeds=1)
+    while (attempt := course.ask()) is not None:
+        if attempt.number == 2:
+            course.tell(attempt, course.rungs[0], 0.5)
+        if attempt.number in (1, 2):
+            course.lose(attempt)
+        while rungs := course.rungs_left(attempt):
+            course.tell(attempt, rungs[0], bowl(attempt.values, rungs[0], attempt.seed))
+    rows = list(csv.DictReader(files.trials_csv([TuningResult.of(course)]).splitlines()))
+    lost = [(row["number"], row["step"], row["utility"]) for row in rows if row["state"] == "lost"]
+    assert lost == [("1", "", ""), ("2", "10", "0.5")]
+
+
+def test_optuna_s_own_log_is_left_alone():
+    """In a process of its own: what is imported first decides."""
+    program = (
+        "import optuna; before = optuna.logging.get_verbosity();"
+        "from lossevo.tuning.course import quiet_study; quiet_study('maximize');"
+        "assert optuna.logging.get_verbosity() == before"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_its_file_is_a_loss_for_a_comparison():
     result = TuningResult.of(drive(course_of(trials=20), bowl))
     document = yaml.safe_load(files.specs_yaml(result))
@@ -92,7 +120,7 @@ def test_tables_have_every_training_and_value():
     assert len(trials) == 1 + sum(len(a.utilities) for result in results for a in result.attempts)
     assert [row["parameter"] for row in files.sensitivity_rows(results)] == ["learning_rate", "w_fp", "learning_rate"]
     text = files.markdown(results)
-    assert all(part in text for part in ("PED-ANOVA", "| tversky |", "| dice |"))
+    assert all(part in text for part in ("PED-ANOVA", "| tversky |", "| dice |", "| learning\\_rate |"))
     document = files.to_document(results)
     assert [entry["loss"] for entry in document["losses"]] == ["tversky", "dice"]
 

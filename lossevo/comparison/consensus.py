@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lossevo.comparison.compared import Compared, common_losses, names_of, require_comparable
 from lossevo.comparison.statistics.table import TIE_DECIMALS, Array
@@ -146,7 +146,7 @@ def _table(values: Mapping[str, Mapping[str, float]], losses: Sequence[str]) -> 
 
 
 def _ranks(utilities: Array) -> Array:
-    ranks: Array = stats.rankdata(-np.round(utilities, TIE_DECIMALS), axis=-1)
+    ranks: Array = scipy.stats.rankdata(-np.round(utilities, TIE_DECIMALS), axis=-1)
     return ranks
 
 
@@ -158,5 +158,5 @@ def _resampled_ranks(utilities: Array, generator: np.random.Generator) -> Array:
 
 
 def _tau(one: Array, other: Array) -> float | None:
-    tau = float(stats.kendalltau(one, other).statistic)
+    tau = float(scipy.stats.kendalltau(one, other).statistic)
     return tau if math.isfinite(tau) else None

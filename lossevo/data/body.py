@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lossevo.data.resampling import Spacing, resample
 
@@ -27,10 +27,10 @@ def body_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
         signal += np.clip((channel - low) / (high - low if high > low else 1.0), 0, 1)
     if not signal.any():
         return np.ones(signal.shape, bool)
-    parts, count = ndimage.label(signal > li_threshold(signal))
+    parts, count = scipy.ndimage.label(signal > li_threshold(signal))
     if count > 1:
         parts = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    mask: NDArray[np.bool_] = ndimage.binary_fill_holes(parts > 0)
+    mask: NDArray[np.bool_] = scipy.ndimage.binary_fill_holes(parts > 0)
     return mask
 
 

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -238,6 +237,8 @@ def _tell(changes: Mapping[str, str | None]) -> None:
 
 def _save(voxels: NDArray[Any], affine: Affine, file: Path) -> None:
     """Write a volume whose axes are at right angles, so that the qform says the same as the sform."""
+    import nibabel as nib
+
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)

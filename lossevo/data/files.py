@@ -2,6 +2,7 @@
 (:mod:`lossevo.data.itk`).
 
 Everything comes out with axes closest to the patient's right, anterior and superior (RAS), voxels in the order x, y, z.
+nibabel is imported when a volume is read: many commands read none.
 """
 
 from __future__ import annotations
@@ -14,12 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from lossevo.data import itk, nifti
+from lossevo.data import itk
 from lossevo.data.geometry import Affine
 from lossevo.data.stored import Header, Stored, UnusableFile, canonical
 from lossevo.errors import LossevoError
@@ -31,20 +29,6 @@ VOLUME_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".png")
 
 # Pointers are one or a few lines of text.
 _LARGEST_POINTER_BYTES = 32 * 1024
-
-# What readers raise on damaged files; sizes that a damaged header claims may be too large for memory.
-_UNREADABLE = (
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    zlib.error,
-)
 
 
 def read_volume_file(file: str | Path) -> tuple[NDArray[Any], Affine]:
@@ -64,7 +48,10 @@ def read_stored(file: str | Path) -> Stored:
         LossevoError: as :func:`read_volume_file`.
     """
     file = Path(file)
-    read = nifti.read if _is_nifti(file) else itk.read
+    if _is_nifti(file):
+        from lossevo.data.nifti import read
+    else:
+        from lossevo.data.itk import read
     with _readable(file):
         return read(file)
 
@@ -76,7 +63,10 @@ def read_header(file: str | Path) -> Header:
         LossevoError: as :func:`read_volume_file`, as far as the header shows it.
     """
     file = Path(file)
-    read = nifti.read_header if _is_nifti(file) else itk.read_header
+    if _is_nifti(file):
+        from lossevo.data.nifti import read_header as read
+    else:
+        from lossevo.data.itk import read_header as read
     with _readable(file):
         return read(file)
 
@@ -128,11 +118,23 @@ def _kind(file: Path) -> str:
     return "NIfTI" if file.name.lower().endswith(NIFTI_ENDINGS) else itk.kind_of(file)
 
 
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What readers raise on damaged files; sizes that a damaged header claims may be too large for memory."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    of_python = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)
+    return (ImageFileError, HeaderDataError, WrapStructError, *of_python)
+
+
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except _unreadable() as error:
+        from nibabel.spatialimages import HeaderDataError
+
         # SimpleITK says in several lines where in its source it failed; one of them says why.
         why = re.search(r"ERROR: (?:\w+\(\w+\): )?(.*)", str(error))
         reason = why[1] if why else " ".join(str(error).split()) or type(error).__name__

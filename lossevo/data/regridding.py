@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from lossevo.data.geometry import Affine, corners, straightened
 
@@ -39,7 +39,7 @@ def _onto(
 ) -> NDArray[Any]:
     matrix = np.linalg.inv(affine) @ grid
     # "grid-constant": a voxel reaches half its side beyond its centre, at the edge too.
-    found: NDArray[Any] = affine_transform(
+    found: NDArray[Any] = scipy.ndimage.affine_transform(
         voxels, matrix, output_shape=shape, order=order, mode="grid-constant", cval=around
     )
     return found

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 Spacing = tuple[float, float, float]
 
@@ -97,7 +97,7 @@ def along(array: NDArray[np.float32], axis: int, weights: NDArray[np.float32]) -
     Not with BLAS, whose last bits depend on the number of its threads.
     """
     first = np.moveaxis(array, axis, 0)
-    mixed: NDArray[np.float32] = csr_array(weights) @ first.reshape(len(first), -1)
+    mixed: NDArray[np.float32] = scipy.sparse.csr_array(weights) @ first.reshape(len(first), -1)
     return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)
 
 

@@ -1,4 +1,7 @@
-"""A volume as a file holds it, and what its header says."""
+"""A volume as a file holds it, and what its header says.
+
+nibabel is imported when a volume is read: many commands read none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -104,6 +106,8 @@ def checked(file: Path, header: Header) -> Header:
     Raises:
         LossevoError: not a 3D or 4D volume of numbers with a regular affine.
     """
+    from nibabel.orientations import io_orientation
+
     shape, dtype, affine = header.shape, header.dtype, header.affine
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise LossevoError(f"{file}: shape {shape}, expected a 3D volume")
@@ -114,7 +118,7 @@ def checked(file: Path, header: Header) -> Header:
     if dtype.kind not in "uif":
         raise LossevoError(f"{file}: voxels of type {dtype}, expected integers or floats")
     # An orientation drops an axis (NaN) where the affine is singular but for rounding.
-    if not np.isfinite(affine).all() or np.linalg.det(affine) == 0 or np.isnan(nib.io_orientation(affine)).any():
+    if not np.isfinite(affine).all() or np.linalg.det(affine) == 0 or np.isnan(io_orientation(affine)).any():
         raise LossevoError(f"{file}: its affine is singular, so voxel sizes are unknown; correct the header")
     return header
 
@@ -134,13 +138,17 @@ def check_voxel_sizes(file: Path, sizes: tuple[float, ...], called: str) -> None
 
 def canonical(stored: Stored) -> tuple[NDArray[Any], Affine]:
     """Voxels and affine with the axes flipped and permuted to the closest to right, anterior, superior."""
-    orientation = nib.io_orientation(stored.affine)
-    voxels = nib.apply_orientation(stored.voxels, orientation)
-    return voxels, stored.affine @ nib.orientations.inv_ornt_aff(orientation, stored.voxels.shape[:3])
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+    orientation = io_orientation(stored.affine)
+    voxels = apply_orientation(stored.voxels, orientation)
+    return voxels, stored.affine @ inv_ornt_aff(orientation, stored.voxels.shape[:3])
 
 
 def canonical_grid(header: Header) -> tuple[tuple[int, int, int], Affine]:
     """Shape and affine that :func:`canonical` gives the volume of this header."""
-    orientation = nib.io_orientation(header.affine)
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    orientation = io_orientation(header.affine)
     x, y, z = (header.shape[axis] for axis in np.argsort(orientation[:, 0]))
-    return (x, y, z), header.affine @ nib.orientations.inv_ornt_aff(orientation, header.shape[:3])
+    return (x, y, z), header.affine @ inv_ornt_aff(orientation, header.shape[:3])

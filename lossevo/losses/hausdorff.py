@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-import scipy.fft
+import scipy
 import torch
 from torch import Tensor
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lossevo.errors import LossevoError
 
+# Not a torch.library.custom_op: its first call imports TorchDynamo and SymPy, two seconds of each process.
+_OPERATOR = "lossevo::signed_distance"
+
 
 def signed_distance_map(one_hot: Tensor, spacing_mm: Sequence[float]) -> Tensor:
     """Signed distance φ to the boundary of every class, in mm: negative inside, positive outside.
@@ -35,13 +38,14 @@ def signed_distance_map(one_hot: Tensor, spacing_mm: Sequence[float]) -> Tensor:
         LossevoError: ``spacing_mm`` does not have one distance > 0 per spatial axis.
     """
     _check_spacing(one_hot, spacing_mm)
-    found: Tensor = _signed_distance(one_hot.detach(), [float(step) for step in spacing_mm])
+    found: Tensor = torch.ops.lossevo.signed_distance(one_hot.detach(), [float(step) for step in spacing_mm])
     return found
 
 
-@torch.library.custom_op(
-    "lossevo::signed_distance", mutates_args=(), schema="(Tensor one_hot, float[] spacing_mm) -> Tensor"
-)
+torch.library.define(_OPERATOR, "(Tensor one_hot, float[] spacing_mm) -> Tensor")
+
+
+@torch.library.impl(_OPERATOR, "default")
 def _signed_distance(one_hot: Tensor, spacing_mm: list[float]) -> Tensor:
     # edt computes in float32.
     if one_hot.is_cpu and one_hot.dtype != torch.float64:
@@ -49,7 +53,7 @@ def _signed_distance(one_hot: Tensor, spacing_mm: list[float]) -> Tensor:
     return signed_distance_in_torch(one_hot, spacing_mm)
 
 
-@_signed_distance.register_fake
+@torch.library.register_fake(_OPERATOR)  # type: ignore[untyped-decorator]
 def _(one_hot: Tensor, spacing_mm: list[float]) -> Tensor:
     dtype = torch.float64 if one_hot.dtype == torch.float64 else torch.float32
     return one_hot.new_empty(one_hot.shape, dtype=dtype)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from lossevo.errors import LossevoError
 from lossevo.experiment.candidate import Candidate
@@ -213,7 +213,9 @@ class _Fitting:
             return (field * teacher.scale(field) - teacher.field).numpy()
 
         start = np.clip(expression.coefficients, -0.99 * bound, 0.99 * bound)
-        found = least_squares(residual, start, bounds=(-bound, bound), x_scale="jac", ftol=1e-10, max_nfev=steps)
+        found = scipy.optimize.least_squares(
+            residual, start, bounds=(-bound, bound), x_scale="jac", ftol=1e-10, max_nfev=steps
+        )
         return expression.with_coefficients(_rounded(found.x, digits=6))
 
 

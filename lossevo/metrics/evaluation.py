@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from lossevo.errors import LossevoError, shown
 from lossevo.metrics.aggregate import ClassResult, class_result
@@ -186,7 +186,7 @@ def _labels(what: str, given: ArrayLike) -> NDArray[np.integer]:
 
 def _boxes(labels: NDArray[np.integer]) -> dict[int, Box]:
     """By label, the smallest box around it, of every label above 0 that an array has."""
-    found: list[Box | None] = list(ndimage.find_objects(labels))
+    found: list[Box | None] = list(scipy.ndimage.find_objects(labels))
     return {label: box for label, box in enumerate(found, 1) if box is not None}
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import edt
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from lossevo.metrics.surface_elements import element_areas, neighbour_codes
 
@@ -130,7 +130,9 @@ def _distances(of: _Surface, to: _Surface, spacing: NDArray[np.float64]) -> NDAr
     apart = np.flatnonzero(~to.cells.ravel()[of.numbers])  # the others coincide
     numbers = of.numbers[apart]
     if numbers.size * _VOXELS_PER_SEARCH < to.cells.size:
-        tree = cKDTree(to.points(to.numbers, spacing), leafsize=16, balanced_tree=False, compact_nodes=False)
+        tree = scipy.spatial.cKDTree(
+            to.points(to.numbers, spacing), leafsize=16, balanced_tree=False, compact_nodes=False
+        )
         distances[apart] = tree.query(of.points(numbers, spacing))[0]
     elif numbers.size:  # surfaces everywhere, as of noise
         unit = spacing.min()  # edt computes in float32: with equal spacings in whole numbers, without rounding

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import optuna
-from scipy import stats
+import scipy
 
 from lossevo.errors import LossevoError
 from lossevo.experiment.candidate import standard_error
@@ -162,4 +162,4 @@ def _agreement(course: Course) -> dict[int, float]:
     if len(wave) < _LEAST_RANKED:
         return dict.fromkeys(rungs, math.nan)
     end = [attempt.utilities[last] for attempt in wave]
-    return {step: float(stats.kendalltau([a.utilities[step] for a in wave], end).statistic) for step in rungs}
+    return {step: float(scipy.stats.kendalltau([a.utilities[step] for a in wave], end).statistic) for step in rungs}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lossevo.comparison.statistics.table import Array
 
@@ -43,8 +43,8 @@ def bootstrap_intervals(
         return intervals
     data = rows[varying]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # what it warns of is looked at below
-        result = stats.bootstrap(
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)  # what it warns of is looked at below
+        result = scipy.stats.bootstrap(
             (data,),
             np.mean,
             axis=-1,

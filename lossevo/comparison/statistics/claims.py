@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lossevo.comparison.statistics.table import TIE_DECIMALS, Array
 
@@ -68,4 +68,4 @@ def relevance(differences: Array, rope: float) -> Relevance | None:
 def _probability_below(differences: Array, bound: float) -> float:
     """That the mean difference is below ``bound``."""
     scale = float(differences.std(ddof=1)) / math.sqrt(differences.size)
-    return float(stats.t.cdf((bound - float(differences.mean())) / scale, df=differences.size - 1))
+    return float(scipy.stats.t.cdf((bound - float(differences.mean())) / scale, df=differences.size - 1))

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lossevo.comparison.statistics.table import TIE_DECIMALS, ScoreTable
 
@@ -47,11 +47,11 @@ def friedman(table: ScoreTable) -> Friedman | None:
     from scikit_posthocs import posthoc_nemenyi_friedman  # takes seconds
 
     worse_is_lower = np.round(table.utilities, TIE_DECIMALS)
-    ranks = stats.rankdata(-worse_is_lower, axis=0)
+    ranks = scipy.stats.rankdata(-worse_is_lower, axis=0)
     if (ranks == ranks[0]).all():
         chi2, p = 0.0, 1.0
     else:
-        chi2, p = map(float, stats.friedmanchisquare(*ranks))
+        chi2, p = map(float, scipy.stats.friedmanchisquare(*ranks))
     means = ranks.mean(axis=1)
     order = np.argsort(means, kind="stable")
     distance = critical_difference(count, subjects)
@@ -70,7 +70,7 @@ def friedman(table: ScoreTable) -> Friedman | None:
 
 def critical_difference(losses: int, subjects: int) -> float:
     """Nemenyi's q √(k(k+1)/(6n)) with q the 95 % quantile of the studentized range of k means, divided by √2."""
-    quantile = float(stats.studentized_range.ppf(1 - ALPHA, losses, np.inf)) / math.sqrt(2)
+    quantile = float(scipy.stats.studentized_range.ppf(1 - ALPHA, losses, np.inf)) / math.sqrt(2)
     return quantile * math.sqrt(losses * (losses + 1) / (6 * subjects))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lossevo.comparison.statistics.bootstrap import bootstrap_interval
 from lossevo.comparison.statistics.table import TIE_DECIMALS, Array, require_finite, score_table
@@ -112,10 +112,10 @@ def signed_rank(differences: Array) -> tuple[float, float]:
     untied = differences[differences != 0]
     if untied.size == 0:
         return 1.0, 0.0
-    ranks = stats.rankdata(np.abs(untied))
+    ranks = scipy.stats.rankdata(np.abs(untied))
     rank_biserial = float(np.sign(untied) @ ranks / ranks.sum())
     if untied.size > _LARGEST_EXACT:
-        return float(stats.wilcoxon(untied).pvalue), rank_biserial
+        return float(scipy.stats.wilcoxon(untied).pvalue), rank_biserial
     # Tied ranks are halves, so twice a rank is whole. chance[w]: that random signs give a doubled rank sum of w.
     doubled = np.rint(2 * ranks).astype(int)
     chance = np.zeros(doubled.sum() + 1)

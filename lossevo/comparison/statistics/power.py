@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from lossevo.comparison.statistics.table import TIE_DECIMALS, Array, Scores, score_table
 
@@ -158,12 +158,12 @@ def _components(differences: Array, members: NDArray[np.bool_]) -> tuple[float, 
 @lru_cache(maxsize=4096)
 def _noncentrality(degrees: int) -> float:
     """Of the t-test that finds a difference with 80 % power: the difference by its standard error."""
-    critical = float(stats.t.ppf(1 - ALPHA / 2, degrees))
+    critical = float(scipy.stats.t.ppf(1 - ALPHA / 2, degrees))
 
     def lacking(noncentrality: float) -> float:  # that the other tail finds it is less than 1e-5, and no find
-        return float(stats.nct.sf(critical, degrees, noncentrality)) - POWER
+        return float(scipy.stats.nct.sf(critical, degrees, noncentrality)) - POWER
 
-    return float(optimize.brentq(lacking, 0.1, 2 * critical + 1))
+    return float(scipy.optimize.brentq(lacking, 0.1, 2 * critical + 1))
 
 
 def _least(enough: Callable[[int], bool], lowest: int) -> int | None:

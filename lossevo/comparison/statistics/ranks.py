@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lossevo.comparison.statistics.bootstrap import CONFIDENCE
 from lossevo.comparison.statistics.table import TIE_DECIMALS, Array, ScoreTable
@@ -57,8 +57,8 @@ def rank_distribution(table: ScoreTable, *, seed: int, resamples: int = RESAMPLE
     draws = np.random.default_rng(seed).multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
     full = np.round(table.utilities.mean(axis=1), TIE_DECIMALS)
     means = np.round(draws @ table.utilities.T / subjects, TIE_DECIMALS)
-    whole = stats.rankdata(-full, method="min").astype(int)
-    ranks = stats.rankdata(-means, method="min", axis=1).astype(int)
+    whole = scipy.stats.rankdata(-full, method="min").astype(int)
+    ranks = scipy.stats.rankdata(-means, method="min", axis=1).astype(int)
     low, middle, high = np.quantile(ranks, _MIDDLE, axis=0, method="inverted_cdf")
     shares = np.array([(ranks == rank).mean(axis=0) for rank in range(1, count + 1)])
     taus = _taus(full, means)
@@ -85,7 +85,7 @@ _MIDDLE = ((1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2)
 
 def kendall_tau(one: Array, other: Array) -> float | None:
     """Kendall's τ-b of two rankings by utility; None if all of one of them tie."""
-    tau = float(stats.kendalltau(np.round(one, TIE_DECIMALS), np.round(other, TIE_DECIMALS)).statistic)
+    tau = float(scipy.stats.kendalltau(np.round(one, TIE_DECIMALS), np.round(other, TIE_DECIMALS)).statistic)
     return tau if np.isfinite(tau) else None
 
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lossevo.data.cohort import Case, Cohort, Grid, Volume
 from lossevo.data.phantom import cervical, lumbar
@@ -48,7 +48,7 @@ def phantom_volume(
     pitch_mm = [side / k for side, k in zip(spacing_mm, parts, strict=True)]
     scene = Scene(kind, [n * k for n, k in zip(shape, parts, strict=True)], pitch_mm, anatomy_rng, texture_rng)
     kind.draw(scene)
-    signal = ndimage.gaussian_filter(scene.signal, np.divide(kind.point_spread_mm, pitch_mm), mode="nearest")
+    signal = scipy.ndimage.gaussian_filter(scene.signal, np.divide(kind.point_spread_mm, pitch_mm), mode="nearest")
     image = _scanned(kind, _average(signal, parts), spacing_mm, noise_rng)
     label = np.zeros(shape, np.uint8)
     for value, share in enumerate(scene.outlines(), start=1):
@@ -104,7 +104,7 @@ def _scanned(region: Region, signal: Floats, spacing_mm: Point, rng: np.random.G
     signal = signal * (region.mean_intensity / signal.mean())
     sd = region.noise_sd * math.sqrt(math.prod(region.native_spacing_mm) / math.prod(spacing_mm))
     spread = [0.0, *(region.noise_spread_mm / side for side in spacing_mm[1:])]
-    real, imaginary = (ndimage.gaussian_filter(part, spread) for part in rng.normal(0.0, sd, (2, *signal.shape)))
+    real, imaginary = (scipy.ndimage.gaussian_filter(part, spread) for part in rng.normal(0.0, sd, (2, *signal.shape)))
     return np.hypot(signal + real, imaginary).astype(np.float32)
 
 
@@ -117,5 +117,5 @@ def _average(fine: Floats, parts: Sequence[int]) -> Floats:
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A rater draws one piece; the unsteady outline may have cut crumbs off its thin ends."""
-    pieces, count = ndimage.label(mask)
+    pieces, count = scipy.ndimage.label(mask)
     return np.asarray(pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])) if count > 1 else mask

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
-from scipy.spatial.transform import Rotation
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.floating[Any]]  # float32 too, where the type checker loses track of it
@@ -161,7 +160,7 @@ class Column:
     def centre(self, z: Floats) -> tuple[Floats, Floats, Floats]:
         """Where the curve runs at height ``z``: x and y in mm, and the cosine of its sagittal tilt."""
         points = np.array([vertebra.centre_mm for vertebra in self.vertebrae])[::-1]
-        curve = CubicSpline(points[:, 2], points[:, :2], bc_type="natural")
+        curve = scipy.interpolate.CubicSpline(points[:, 2], points[:, :2], bc_type="natural")
         within = np.clip(z, points[0, 2], points[-1, 2])
         slope = curve(within, 1)
         x, y = (curve(within) + slope * (z - within)[:, None]).T.astype(np.float32)
@@ -179,7 +178,9 @@ def random_column(anatomy: Anatomy, rng: np.random.Generator) -> Column:
     scoliosis = 2.0 * np.clip(rng.standard_t(3), -4, 4)  # long-tailed: most columns are straight, a few are not
     roll = rng.normal(0.0, 2.0) + scoliosis * bend + rng.normal(0.0, 0.7, n)
     turn = rng.normal(0.0, 2.0) * bend
-    axes = [m.T for m in Rotation.from_euler("xyz", np.stack([tilt, roll, turn], axis=1), degrees=True).as_matrix()]
+    angles = np.stack([tilt, roll, turn], axis=1)
+    turned = scipy.spatial.transform.Rotation.from_euler("xyz", angles, degrees=True)
+    axes = [m.T for m in turned.as_matrix()]
 
     height = np.array(a.height_mm) * size * slenderness * rng.normal(1.0, 0.02, n)
     degenerate = rng.random(n - 1) < np.array(a.degenerate_share)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import signal
@@ -9,11 +10,11 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -47,26 +48,79 @@ class Said:
 Cli = Callable[..., Said]
 
 
+def exit_status(*arguments: object) -> int:
+    """Runs the command line in this process."""
+    from lossevo.cli.app import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lossevo", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path) -> Cli:
     """Runs the command line in this process, in an empty folder of its own."""
-    from lossevo.cli.app import main
-
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
 
     def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["lossevo", *map(str, arguments)])
         capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Said(status, *capsys.readouterr())
+        return Said(exit_status(*arguments), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cli_in() -> Cli:
+    """As ``cli``, in the folder given first, for fixtures that several tests share."""
+
+    def run(folder: Path, *arguments: object) -> Said:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            out, err = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                status = exit_status(*arguments)
+        return Said(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@contextlib.contextmanager
+def terminal(columns: int, lines: int) -> Iterator[bytearray]:
+    """The standard streams of this process are a terminal; gives what it gets to see."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    seen = bytearray()
+
+    def look() -> None:
+        with contextlib.suppress(OSError):  # a terminal whose last user has gone
+            while part := os.read(ours, 65536):
+                seen.extend(part)
+
+    watcher = threading.Thread(target=look)
+    kept = [os.dup(number) for number in range(3)]
+    for number in range(3):
+        os.dup2(theirs, number)
+    os.close(theirs)
+    watcher.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as streams:
+            patch.setenv("TERM", "xterm")
+            for number, name in enumerate(("stdin", "stdout", "stderr")):
+                mode = "w" if number else "r"
+                patch.setattr(sys, name, streams.enter_context(open(number, mode, encoding="utf-8", closefd=False)))
+            yield seen
+    finally:
+        for number, stream in enumerate(kept):
+            os.dup2(stream, number)
+            os.close(stream)
+        watcher.join()
+        os.close(ours)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +140,7 @@ def cohort(tmp_path_factory) -> Path:
 class Program:
     """``lossevo`` in a process group of its own, with every process that descends from it marked."""
 
-    def __init__(self, folder: Path, *arguments: object, **popen: Any) -> None:
+    def __init__(self, folder: Path, *arguments: object) -> None:
         self._mark = uuid.uuid4().hex
         self._errors = (folder / f"stderr-{self._mark}").open("w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -100,7 +154,9 @@ class Program:
             },
             cwd=folder,
             start_new_session=True,
-            **{"stdout": subprocess.PIPE, "stderr": self._errors, "text": True, **popen},
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
         )
 
     def lines_until(self, wanted: str, times: int = 1) -> list[str]:
@@ -169,15 +225,8 @@ class Finished:
 def finished(tmp_path_factory, space_file, cohort) -> Finished:
     folder = tmp_path_factory.mktemp("finished")
     arguments = ("search", str(space_file), "--data", str(cohort), "--steps", "2", "--seed", "3")
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    program = Program(folder, *arguments, "--run", "run", "--in-process", stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    seen = bytearray()
-    with contextlib.suppress(OSError):  # a terminal whose last user has gone
-        while part := os.read(ours, 65536):
-            seen += part
-    os.close(ours)
-    assert program.process.wait(120) == 0, seen.decode()
-    program.end()
+    with pytest.MonkeyPatch.context() as patch, terminal(columns=160, lines=40) as seen:
+        patch.chdir(folder)
+        status = exit_status(*arguments, "--run", "run", "--in-process")
+    assert status == 0, seen.decode()
     return Finished(folder / "run", arguments, seen.decode())

@@ -82,11 +82,11 @@ def test_a_bug_is_no_mistake_of_the_user(cli, monkeypatch):
         cli("hof", "x")
 
 
-def test_whoever_reads_the_output_may_leave(finished):
-    """As in ``lossevo hof RUN --json | head -1``."""
+def test_whoever_reads_the_output_may_leave(cohort):
+    """As in ``lossevo data check COHORT --json | head -1``."""
     environment = {**os.environ, "PYTHONPATH": str(Path(lossevo.__file__).parents[1])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lossevo", "hof", str(finished.folder), "--json"],
+        [sys.executable, "-m", "lossevo", "data", "check", str(cohort), "--json"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,20 +14,12 @@ from lossevo.losses.symbolic import ExpressionLoss
 
 
 @pytest.fixture(scope="module")
-def exported(finished, tmp_path_factory) -> tuple[Path, str]:
-    """The best loss of a run, exported in a process of its own; the folder and what was said."""
-    import os
-    import subprocess
-    import sys
-
+def exported(finished, cli_in, tmp_path_factory) -> tuple[Path, str]:
+    """The best loss of a run, exported; the folder and what was said."""
     folder = tmp_path_factory.mktemp("exported")
-    out = subprocess.check_output(
-        [sys.executable, "-m", "lossevo", "export", str(finished.folder), "1", "--out", "my_loss"],
-        env={**os.environ, "PYTHONPATH": str(Path(lossevo.__file__).parents[1])},
-        cwd=folder,
-        text=True,
-    )
-    return folder / "my_loss", out
+    said = cli_in(folder, "export", finished.folder, 1, "--out", "my_loss")
+    assert said.status == 0, said.err
+    return folder / "my_loss", said.out
 
 
 def test_every_file_is_the_loss_that_was_found(exported, finished):

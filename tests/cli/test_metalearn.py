@@ -44,16 +44,12 @@ def found(run: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def finished(arguments: list[object], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(arguments: list[object], cli_in: Callable, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run folder, undisturbed and in process, and what was printed."""
-    from tests.cli.conftest import Program
-
     folder = tmp_path_factory.mktemp("metalearned")
-    program = Program(folder, *arguments, "--run", "run", "--in-process")
-    out = program.rest(300)
-    assert program.process.returncode == 0, program.errors()
-    program.end()
-    return folder / "run", out
+    said = cli_in(folder, *arguments, "--run", "run", "--in-process")
+    assert said.status == 0, said.err
+    return folder / "run", said.out
 
 
 def test_it_tells_what_it_does_and_what_to_do_next(finished: tuple[Path, str], cohort: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lossevo.analysis.cost import cost
 from lossevo.analysis.distances import gradient_by_distance
@@ -16,6 +14,9 @@ from lossevo.analysis.profiles import profile
 from lossevo.analysis.responses import responses
 from lossevo.cluster.job import describe
 from lossevo.errors import LossevoError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +59,8 @@ def analyze(
     Raises:
         LossevoError: a loss that is not lossevo's fails.
     """
+    import pandas as pd
+
     rows: dict[str, list[Any]] = {table: [] for table in ("profiles", "distances", "shares", "responses", "costs")}
     for done, loss in enumerate(losses):
         progress(done, len(losses), loss.name)

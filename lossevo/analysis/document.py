@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 import lossevo
 from lossevo.analysis.analysis import Analysis
 from lossevo.analysis.cost import COST_SHAPE
 from lossevo.analysis.profiles import PROFILE_SHARE
 from lossevo.analysis.scenes import EDGE_MM, LARGEST_LOGIT, SURE, WAVES_SD_MM
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFINITIONS: Mapping[str, str] = MappingProxyType(
     {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lossevo.analysis.analysis import Analysis
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def summary(analysis: Analysis) -> pd.DataFrame:
@@ -15,6 +18,8 @@ def summary(analysis: Analysis) -> pd.DataFrame:
     ``false``; ``milliseconds`` and ``saved_per_input_byte``; and ``best_p``, the probability at which the value for a
     foreground voxel is lowest.
     """
+    import pandas as pd
+
     rows = pd.DataFrame(
         [
             {"loss": loss.name, "family": loss.family, "formula": loss.formula, "source": loss.source}

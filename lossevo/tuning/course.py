@@ -14,10 +14,9 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import optuna
 
 from lossevo.experiment.candidate import standard_error
 from lossevo.training import Trial
@@ -25,6 +24,9 @@ from lossevo.training.seeds import tuning_confirmation_seed, tuning_seed
 from lossevo.tuning.problem import Problem
 from lossevo.tuning.settings import TuningSettings
 from lossevo.tuning.space import told
+
+if TYPE_CHECKING:
+    import optuna
 
 REDUCTION: Final = 2
 """ASHA's η: the best 1/η go on from a rung."""
@@ -36,6 +38,8 @@ def quiet_study(
     direction: Literal["minimize", "maximize"], sampler: optuna.samplers.BaseSampler | None = None
 ) -> optuna.Study:
     """A new study in memory, of which Optuna's log says nothing; what else Optuna logs is left alone."""
+    import optuna
+
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -109,6 +113,8 @@ class Course:
     """
 
     def __init__(self, problem: Problem, settings: TuningSettings) -> None:
+        import optuna
+
         self.problem, self.settings = problem, settings
         self.rungs = problem.rungs
         self.attempts: list[Attempt] = []
@@ -162,6 +168,8 @@ class Course:
 
     def _tell_sampler(self) -> None:
         """What came of the waves before, in the order of the proposals."""
+        import optuna
+
         states = optuna.trial.TrialState
         for proposed, attempt in zip(self._asked[self._told :], self.attempts[self._told :], strict=True):
             if attempt.state == "lost":

@@ -1,4 +1,7 @@
-"""What Ray Tune runs: a searcher and a scheduler that ask the courses, and the training."""
+"""What Ray Tune runs: a searcher and a scheduler that ask the courses, and the training.
+
+MONAI takes seconds to import. It is imported where a training begins, not by the driver.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossevo.cluster import Job, Outcome, Status
 from lossevo.cluster.limit import run_within_limit
@@ -17,15 +20,16 @@ from lossevo.cluster.ray_connection import ray
 from lossevo.cluster.ray_nodes import check_same_installation
 from lossevo.experiment.trainings import LEAST_LIMIT_S
 from lossevo.training import TrainingData, Trial
-from lossevo.training.session import Session
 from lossevo.training.threads import one_thread
-from lossevo.training.trainer import Trainer, measured
 from lossevo.tuning.courses import Courses
 from lossevo.tuning.problem import Problem
 
 from ray import tune  # isort: skip  (after lossevo.cluster.ray_connection, which sets Ray's environment)
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
+
+if TYPE_CHECKING:
+    from lossevo.training.session import Session
 
 __all__ = ["AttemptTrainable", "CourseScheduler", "CourseSearcher", "tune"]
 
@@ -132,6 +136,8 @@ class AttemptTrainable(tune.Trainable):  # type: ignore[misc]
         assert data is not None
         self._name = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
         check_same_installation(expected or {}, self._name)
+        from lossevo.training.trainer import Trainer
+
         self._trainer = Trainer(data)
         self._problems = problems
         self._step_limit_s = data.settings.step_limit_s
@@ -166,6 +172,9 @@ class AttemptTrainable(tune.Trainable):  # type: ignore[misc]
         return {"reached": rung, "outcome": json.dumps(asdict(outcome))}
 
     def _advance(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        from lossevo.training.session import Session
+        from lossevo.training.trainer import measured
+
         started = time.perf_counter()
         trial = Trial.from_payload(payload)
         with one_thread():

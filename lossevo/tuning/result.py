@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import optuna
 import scipy
 
 from lossevo.errors import LossevoError
 from lossevo.experiment.candidate import standard_error
 from lossevo.experiment.scoring import Scoring
 from lossevo.tuning.course import Attempt, Confirmed, Course, quiet_study
+
+if TYPE_CHECKING:
+    import optuna
 
 _BEST_SHARE: Final = 0.25
 """Of the values tried: a parameter matters if the best of them differ from all in it."""
@@ -144,6 +146,8 @@ def _importances(course: Course, ranked: Sequence[Attempt]) -> dict[str, float]:
     dimensions = course.problem.space.dimensions
     if len(ranked) < 2 / _BEST_SHARE:
         return {}
+    import optuna
+
     study = quiet_study("minimize")
     distributions: dict[str, optuna.distributions.BaseDistribution] = {
         d.name: optuna.distributions.FloatDistribution(d.low, d.high, log=d.by_logarithm) for d in dimensions

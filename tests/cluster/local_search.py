@@ -1,7 +1,7 @@
 """A program that opens a Ray of its own, as ``lossevo search`` does. Run by ``test_ray_connection.py``.
 
-Arguments: ``work``, ``fill`` to exhaust the memory, ``terminate`` to send itself SIGTERM while Ray runs and after it,
-or ``wait`` to print ``ready`` when two jobs run and wait for their end; and a folder.
+Arguments: ``work``, ``square`` for a single job, ``fill`` to exhaust the memory, ``terminate`` to send itself SIGTERM
+while Ray runs and after it, or ``wait`` to print ``ready`` when two jobs run and wait for their end; and a folder.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ def main(what: str, folder: Path) -> None:
             while not all((folder / name).exists() for name in ("a", "b")):
                 time.sleep(0.01)
             print("ready", flush=True)
+        elif what == "square":
+            executor.submit(Job({"do": "square", "x": 3}))
         elif what == "fill":
             executor.submit(Job({"do": "fill_memory", "gigabytes": 12}))
         else:
-            for payload in ({"do": "square", "x": 3}, {"do": "kill"}, {"do": "fail"}):
+            for payload in ({"do": "square", "x": 3}, {"do": "kill", "path": str(folder / "pid")}, {"do": "fail"}):
                 executor.submit(Job(payload))
             print("without a token:", connect_without_token(ray.get_runtime_context().gcs_address))
-        print("outcomes:", *sorted(outcome.status for _, outcome in executor.completed()))
+        print("outcomes:", *sorted(f"{outcome.status} {outcome.attempts}" for _, outcome in executor.completed()))
 
 
 def terminate() -> None:

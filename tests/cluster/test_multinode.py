@@ -127,7 +127,7 @@ def cluster() -> Iterator[dict[str, Machine]]:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[dict[str, Machine]]:
-    """Shared by the tests that leave them as they were."""
+    """Shared by the tests that leave them as they were, and the last."""
     with cluster() as machines:
         yield machines
 
@@ -158,39 +158,6 @@ def test_a_machine_without_a_ray_node_is_told_to_join(machines):
 def test_a_wrong_or_missing_token_is_an_error_that_says_so(machines, credentials):
     message = error_of(machines["head"].start(*search(), **credentials))
     assert f"the Ray cluster at {ADDRESS} asks for a token, and got none or a wrong one" in message
-
-
-def test_jobs_run_on_all_nodes_and_survive_the_loss_of_one_and_the_cluster_goes_on(own_machines):
-    process = own_machines["search"].start(str(ROOT / "docker" / "join-cluster"), *search(jobs=12, seconds=1.5))
-    workers: set[str] = set()
-    outcomes: dict[int, dict] = {}
-    lost = ""
-    for line in process.stdout:
-        answer = json.loads(line)  # nothing else is printed, also when a node dies
-        if "workers" in answer:
-            assert answer == {"workers": 2}
-            continue
-        outcomes[answer["ticket"]] = answer
-        host = answer["worker"].rsplit(":", 1)[0]
-        assert host != lost
-        workers.add(host)
-        if not lost and len(workers) == 2:
-            assert workers == {"10.77.0.11", "10.77.0.12"}
-            time.sleep(0.3)  # so that it is at its next job
-            own_machines[{"10.77.0.11": "worker1", "10.77.0.12": "worker2"}[host]].pull_the_plug()
-            lost = host
-    assert process.wait(timeout=60) == 0
-    assert {ticket: outcome["value"] for ticket, outcome in outcomes.items()} == {x: {"y": x * x} for x in range(12)}
-    assert {outcome["status"] for outcome in outcomes.values()} == {"done"}
-    assert sum(outcome["attempts"] > 1 for outcome in outcomes.values()) == 1
-
-    # CPUs of the search that has ended are free again.
-    process = own_machines["head"].start(*search(jobs=2))
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
-    first, *rest = map(json.loads, output.splitlines())
-    assert first["workers"] in (1, 2)  # Ray takes half a minute to be sure that a node is gone
-    assert [outcome["status"] for outcome in rest] == ["done", "done"]
 
 
 @pytest.mark.chaos
@@ -281,3 +248,37 @@ def test_a_cluster_of_another_ray_is_an_error_that_names_both_versions(machines)
     assert message.startswith(f"the Ray cluster at {ADDRESS} and this machine must run the same Ray and Python.")
     assert "Ray: 2.0.0" in message
     assert f"Ray: {ray.__version__}" in message
+
+
+def test_jobs_run_on_all_nodes_and_survive_the_loss_of_one_and_the_cluster_goes_on(machines):
+    """The last one, since it takes a machine away."""
+    process = machines["search"].start(str(ROOT / "docker" / "join-cluster"), *search(jobs=12, seconds=1.5))
+    workers: set[str] = set()
+    outcomes: dict[int, dict] = {}
+    lost = ""
+    for line in process.stdout:
+        answer = json.loads(line)  # nothing else is printed, also when a node dies
+        if "workers" in answer:
+            assert answer == {"workers": 2}
+            continue
+        outcomes[answer["ticket"]] = answer
+        host = answer["worker"].rsplit(":", 1)[0]
+        assert host != lost
+        workers.add(host)
+        if not lost and len(workers) == 2:
+            assert workers == {"10.77.0.11", "10.77.0.12"}
+            time.sleep(0.3)  # so that it is at its next job
+            machines[{"10.77.0.11": "worker1", "10.77.0.12": "worker2"}[host]].pull_the_plug()
+            lost = host
+    assert process.wait(timeout=60) == 0
+    assert {ticket: outcome["value"] for ticket, outcome in outcomes.items()} == {x: {"y": x * x} for x in range(12)}
+    assert {outcome["status"] for outcome in outcomes.values()} == {"done"}
+    assert sum(outcome["attempts"] > 1 for outcome in outcomes.values()) == 1
+
+    # CPUs of the search that has ended are free again.
+    process = machines["head"].start(*search(jobs=2))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    first, *rest = map(json.loads, output.splitlines())
+    assert first["workers"] in (1, 2)  # Ray takes half a minute to be sure that a node is gone
+    assert [outcome["status"] for outcome in rest] == ["done", "done"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from lossevo.cluster import Status, WorkerSpec, open_executor
 from lossevo.errors import LossevoError
 from lossevo.experiment.trainings import TRAINING_WORKER
 from lossevo.losses import LossModule
-from lossevo.training import make_training_data
+from lossevo.training import TrainingData, make_training_data
 from tests.training.conftest import SMALL, prepared_balls
 from tests.trials import trial_of
 
@@ -23,6 +25,11 @@ class Own(torch.nn.Module):
 SUBJECTS = tuple(f"ball-{number:02d}" for number in range(3))
 
 
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return make_training_data(prepared_balls(3), SMALL)
+
+
 @pytest.fixture(params=["in process", "ray"])
 def opened(request):
     """Opens an executor of one worker."""
@@ -32,23 +39,40 @@ def opened(request):
     return lambda spec: open_executor(spec, workers=1)
 
 
-def test_its_source_travels_and_it_runs_where_it_is_allowed(opened, tmp_path, drain):
-    data = make_training_data(prepared_balls(3), SMALL)
+@pytest.fixture
+def module(tmp_path) -> LossModule:
+    """Its file is gone."""
     file = tmp_path / "my_losses.py"
     file.write_text(CODE)
     module = LossModule.read(f"{file}:Own")
     file.unlink()
-    trials = [trial_of(loss, SUBJECTS[1:], SUBJECTS[:1], 2).to_payload() for loss in (module.spec, "cross_entropy")]
-    with opened(
-        WorkerSpec(TRAINING_WORKER, replace(data, loss_modules=(module,), foreign_losses=(module.spec,)))
-    ) as ours:
-        own, known = drain(ours, *trials).values()
-    assert (own.status, known.status) == (Status.DONE, Status.DONE)
+    return module
+
+
+def trial(loss: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    return trial_of(loss, SUBJECTS[1:], SUBJECTS[:1], 2).to_payload()
+
+
+def test_its_source_travels_and_it_runs_where_it_is_named(opened, data, module, tmp_path, drain):
+    (tmp_path / "others.py").write_text(f"# Another file.\n{CODE}")
+    other = LossModule.read(f"{tmp_path / 'others.py'}:Own")
+    named = replace(data, loss_modules=(module,), foreign_losses=(module.spec,))
+    with opened(WorkerSpec(TRAINING_WORKER, named)) as executor:
+        own, known, refused = drain(executor, *map(trial, (module.spec, "cross_entropy", other.spec))).values()
+    assert (own.status, known.status, refused.status) == (Status.DONE, Status.DONE, Status.ERROR)
     assert own.value["values"] == known.value["values"]
-    with opened(WorkerSpec(TRAINING_WORKER, data)) as others:
-        (outcome,) = drain(others, trials[0]).values()
-    assert outcome.status is Status.ERROR
-    assert "is not run unless it is named" in outcome.error
+    assert "is not run unless it is named" in refused.error
+
+
+def test_it_does_not_run_where_none_is_named(data, module, drain):
+    with open_executor(WorkerSpec(TRAINING_WORKER, data), in_process=True) as executor:
+        (refused,) = drain(executor, trial(module.spec)).values()
+    assert refused.status is Status.ERROR
+    assert "is not run unless it is named" in refused.error
+
+
+def test_a_worker_that_lacks_a_loss_is_none(data):
+    """On Ray it is refused as any other that cannot be made (test_conformance.py)."""
     lacking = replace(data, foreign_losses=({"name": "theirs", "distribution": "their-losses 1.2"},))
     with pytest.raises(LossevoError, match="unknown loss 'theirs'"):
-        opened(WorkerSpec(TRAINING_WORKER, lacking))
+        open_executor(WorkerSpec(TRAINING_WORKER, lacking), in_process=True)

@@ -298,7 +298,7 @@ from lossevo.cluster import Job, WorkerSpec, open_executor
 if __name__ == "__main__":
     with open_executor(WorkerSpec("example_workers:Toy"), workers=2) as executor:
         for x in range(4):
-            executor.submit(Job({"do": "square", "x": x, "sleep_s": 1.0}, timeout_s=3))
+            executor.submit(Job({"do": "square", "x": x, "sleep_s": 0.5}, timeout_s=2))
         print("submitted", flush=True)
         for ticket, outcome in executor.completed():
             print(json.dumps([ticket, outcome.status, outcome.attempts]), flush=True)
@@ -316,7 +316,7 @@ def test_a_driver_that_was_stopped_for_longer_than_the_limit_finds_its_jobs_done
     ) as driver:
         assert driver.stdout.readline() == "submitted\n"
         driver.send_signal(signal.SIGSTOP)
-        time.sleep(7)
+        time.sleep(4)
         driver.send_signal(signal.SIGCONT)
         lines = sorted(json.loads(line) for line in driver.stdout)
     assert lines == [[ticket, "done", 1] for ticket in range(4)]

@@ -34,7 +34,7 @@ def cohort(tmp_path_factory) -> Path:
 def tuned(cohort, configured, in_process, ray_of_the_tests, tmp_path_factory) -> Comparison:
     folder = tmp_path_factory.mktemp("comparisons") / "tuned"
     config = configured(cohort, ("dice", "tversky"), steps=4, tuning=FEW, metrics="dice")
-    Comparison.create(folder, config).run(in_process, tuners=Workers(2))
+    Comparison.create(folder, config).run(in_process, tuners=Workers(1))
     return Comparison.open(folder)
 
 
@@ -156,7 +156,7 @@ def tuned_folder(cohort, ray_of_the_tests, tmp_path_factory) -> Path:
         spacing_mm=SPACING_MM,
     )
     tuning = Tuning.create(tmp_path_factory.mktemp("tuned") / "tuned", config)
-    tuning.run(Workers(2))
+    tuning.run(Workers(1))
     return tuning.folder
 
 

@@ -111,7 +111,7 @@ def test_one_worker_comes_to_the_same(finished, make_tuning):
 
 
 def test_what_was_stopped_goes_on_and_comes_to_the_same(finished, make_tuning):
-    """Stopped in mid-training, twice; what was on record is not trained again."""
+    """Stopped in mid-training, twice, then with one worker; what was on record is not trained again."""
     tuning = make_tuning()
 
     def stop_after(count: int) -> Callable[[Event], None]:
@@ -126,13 +126,13 @@ def test_what_was_stopped_goes_on_and_comes_to_the_same(finished, make_tuning):
 
         return listen
 
-    for count in (5, 9):
+    for workers, count in ((2, 5), (1, 9)):
         with pytest.raises(KeyboardInterrupt):
-            tuning.run(Workers(2), listener=stop_after(count))
+            tuning.run(Workers(workers), listener=stop_after(count))
     before = outcomes(tuning.folder)
     assert 10 < len(before) < len(outcomes(finished.folder))
     told: list[Event] = []
-    tuning.run(Workers(2), listener=told.append)
+    tuning.run(Workers(1), listener=told.append)
     assert any(event.kind == "replayed" for event in told)
     assert outcomes(tuning.folder) == outcomes(finished.folder)
     assert texts(tuning.folder) == texts(finished.folder)
@@ -168,6 +168,7 @@ def test_a_training_whose_worker_is_killed_begins_again(finished, make_tuning):
 def test_workers_that_cannot_be_made_are_no_result(make_tuning, monkeypatch, ray_of_the_tests):
     """Nothing is tuned by losing every training: here no worker has the lossevo of this machine."""
     monkeypatch.setattr("lossevo.tuning.tuner.installation", lambda: {"lossevo": "0.0.0"})
+    monkeypatch.setattr("lossevo.tuning.courses.RETRIES", 1)  # how many there are is tested in test_courses.py
     tuning = make_tuning("dice")
     with pytest.raises(ResumableError, match=r"no training is to blame \(.*lossevo .*this machine 0\.0\.0"):
         tuning.run(Workers(1))
@@ -177,7 +178,7 @@ def test_workers_that_cannot_be_made_are_no_result(make_tuning, monkeypatch, ray
 def test_a_training_that_diverges_is_never_kept(make_tuning, ray_of_the_tests):
     """At a learning rate of 1e30 every loss does."""
     tuning = make_tuning("dice", bounds={"learning_rate": (0.001, 1e30)}, trials=5)
-    (result,) = tuning.run(Workers(2))
+    (result,) = tuning.run(Workers(1))
     failed = [a for a in result.attempts if a.state == "failed"]
     assert failed
     assert all(a.utility == 0 for a in failed)

@@ -215,21 +215,24 @@ def test_pickled_weights_are_refused(tmp_path: Path, mixed: Any) -> None:
 
 SILENT = """
 import sys, lossevo
-try:
-    lossevo.load(sys.argv[1])
-except lossevo.errors.LossevoError as mistake:
-    print(mistake)
+for path in sys.argv[1:]:
+    try:
+        lossevo.load(path)
+    except lossevo.errors.LossevoError as mistake:
+        print(mistake)
 """
 
 
-@pytest.mark.parametrize("part", ["model_json", "model_weights_config_json", "version", "model_pt"])
-def test_a_damaged_program_is_one_line_and_nothing_on_stderr(tmp_path: Path, mixed: Any, part: str) -> None:
-    path = _changed(mixed.folder / "loss.pt2", tmp_path / "loss.pt2", **{part: b"[" * 5000})
-    process = subprocess.run([sys.executable, "-c", SILENT, path], capture_output=True, text=True, check=True)
+def test_a_damaged_program_is_one_line_and_nothing_on_stderr(tmp_path: Path, mixed: Any) -> None:
+    paths = [
+        _changed(mixed.folder / "loss.pt2", tmp_path / f"{part}.pt2", **{part: b"[" * 5000})
+        for part in ("model_json", "model_weights_config_json", "version", "model_pt")
+    ]
+    process = subprocess.run([sys.executable, "-c", SILENT, *paths], capture_output=True, text=True, check=True)
     assert process.stderr == ""
-    assert process.stdout.count("\n") == 1
-    assert str(path) in process.stdout
-    assert "warnings above" not in process.stdout
+    for path, line in zip(paths, process.stdout.splitlines(), strict=True):
+        assert str(path) in line
+        assert "warnings above" not in line
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + 18 * b"\0", b"hello", 1000 * b"\0"])

@@ -37,13 +37,14 @@ def test_report_and_files(name: str, request: pytest.FixtureRequest, metadata: d
     assert {key: document["metadata"][key] for key in metadata} == metadata
 
 
-@pytest.mark.parametrize("name", ["mixed", "learned"])
-def test_py_and_pt2_run_where_there_is_no_lossevo(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    folder = request.getfixturevalue(name).folder
-    definition = read_document(folder / "loss.json").definition
-    cases = [case for case in expected_cases(definition) if case.name in ("one-hot target", "saturated logits")]
-    plain = [(case.logits, case.target, case.distance_map, case.value, case.gradient) for case in cases]
-    torch.save(plain, tmp_path / "cases.pt")
+def test_py_and_pt2_run_where_there_is_no_lossevo(mixed: Any, learned: Any, tmp_path: Path) -> None:
+    files = []
+    for report in (mixed, learned):
+        definition = read_document(report.folder / "loss.json").definition
+        cases = [case for case in expected_cases(definition) if case.name in ("one-hot target", "saturated logits")]
+        plain = [(case.logits, case.target, case.distance_map, case.value, case.gradient) for case in cases]
+        files += [report.folder, tmp_path / f"{report.folder.name}.pt"]
+        torch.save(plain, files[-1])
     program = """
         import copy, runpy, sys, torch
 
@@ -52,31 +53,23 @@ def test_py_and_pt2_run_where_there_is_no_lossevo(name: str, request: pytest.Fix
                 assert name.partition(".")[0] != "lossevo", "the exported files must not need lossevo"
 
         sys.meta_path.insert(0, Blocker())
-        folder, cases = sys.argv[1:]
-        module = torch.export.load(f"{folder}/loss.pt2").module()
-        loaded = torch.fx.GraphModule(module, copy.deepcopy(module.graph)).train().eval()
-        written = runpy.run_path(f"{folder}/loss.py")["EvolvedLoss"]()
-        for logits, target, distance_map, value, gradient in torch.load(cases, weights_only=True):
-            one_hot = (target == torch.arange(logits.shape[1]).view(1, -1, 1, 1, 1)) if target.shape[1] == 1 else target
-            for loss, given in ((written, target), (loaded, one_hot), (module, one_hot)):
-                leaf = logits.clone().requires_grad_()
-                found = loss(leaf, given, distance_map)
-                found.backward()
-                assert torch.equal(found, value) and torch.equal(leaf.grad, gradient)
+        for folder, cases in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+            module = torch.export.load(f"{folder}/loss.pt2").module()
+            loaded = torch.fx.GraphModule(module, copy.deepcopy(module.graph)).train().eval()
+            written = runpy.run_path(f"{folder}/loss.py")["EvolvedLoss"]()
+            for logits, target, distance_map, value, gradient in torch.load(cases, weights_only=True):
+                classes = torch.arange(logits.shape[1]).view(1, -1, 1, 1, 1)
+                one_hot = target == classes if target.shape[1] == 1 else target
+                for loss, given in ((written, target), (loaded, one_hot), (module, one_hot)):
+                    leaf = logits.clone().requires_grad_()
+                    found = loss(leaf, given, distance_map)
+                    found.backward()
+                    assert torch.equal(found, value) and torch.equal(leaf.grad, gradient)
         assert "lossevo" not in sys.modules
         print("equal")
     """
     result = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-W",
-            "ignore",
-            "-c",
-            textwrap.dedent(program),
-            str(folder),
-            tmp_path / "cases.pt",
-        ],
+        [sys.executable, "-I", "-W", "ignore", "-c", textwrap.dedent(program), *files],
         capture_output=True,
         text=True,
         check=False,

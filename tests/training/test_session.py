@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -95,24 +96,30 @@ def test_in_pieces_it_is_the_same_to_the_last_bit(loss: str | Mapping[str, Any],
     assert pieces.curve.values == straight.curve.values
 
 
-def test_another_process_goes_on_with_the_same_training(tmp_path: Path) -> None:
+def test_another_process_trains_the_same_and_goes_on_with_the_same_training(tmp_path: Path) -> None:
+    """From the beginning, and from a state of ours."""
     shared, wanted = trainer(**OPEN_ENDED, augmentation="full"), request(LEARNING)
     straight = Session(wanted, shared)
     straight.advance(4)
     (tmp_path / "state").write_bytes(straight.state())
     (tmp_path / "job").write_bytes(pickle.dumps((shared.data, wanted.to_payload())))
     code = (
-        "import pickle, sys, torch; from pathlib import Path; from lossevo.training import Trial;"
+        "import json, pickle, sys, torch; from pathlib import Path; from lossevo.training import Trial;"
         "from lossevo.training.session import Session; from lossevo.training.trainer import Trainer;"
         "folder = Path(sys.argv[1]); torch.set_num_threads(int(sys.argv[2]));"
-        "data, trial = pickle.loads((folder / 'job').read_bytes());"
-        "session = Session(Trial.from_payload(trial), Trainer(data, device=torch.device('cpu')));"
+        "data, payload = pickle.loads((folder / 'job').read_bytes());"
+        "trial, trainer = Trial.from_payload(payload), Trainer(data, device=torch.device('cpu'));"
+        "(folder / 'measurement').write_text(json.dumps(trainer.train(trial).to_payload()));"
+        "session = Session(trial, trainer);"
         "session.restore((folder / 'state').read_bytes()); session.advance(5);"
         "(folder / 'state').write_bytes(session.state())"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path, str(torch.get_num_threads())], check=True)
     straight.advance(5)
     assert (tmp_path / "state").read_bytes() == straight.state()
+    there = json.loads((tmp_path / "measurement").read_text())
+    here = json.loads(json.dumps(shared.train(wanted).to_payload()))
+    assert {**there, "seconds": 0} == {**here, "seconds": 0}
 
 
 def test_a_state_does_not_move_with_its_session_and_can_be_returned_to() -> None:

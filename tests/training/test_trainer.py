@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -111,24 +108,6 @@ def test_the_same_request_gives_the_same_bits_whatever_ran_before(balls):
     assert payload_without_time(trainer.train(request(steps=20))) == first
     assert payload_without_time(Trainer(balls, device=CPU).train(request(steps=20))) == first
     assert payload_without_time(trainer.train(request(steps=20, seed=1))) != first
-
-
-def test_a_fresh_process_gives_the_same_bits(balls, tmp_path):
-    code = (
-        "import json, pickle, sys; from pathlib import Path; from lossevo.training.worker import TrainingWorker;"
-        "data, request = pickle.loads(Path(sys.argv[1]).read_bytes());"
-        "print(json.dumps(TrainingWorker(data)(request)))"
-    )
-    import pickle
-
-    job = tmp_path / "job.pickle"
-    job.write_bytes(pickle.dumps((balls, request(steps=20).to_payload())))
-    printed = subprocess.run([sys.executable, "-c", code, job], check=True, capture_output=True, text=True).stdout
-
-    elsewhere = json.loads(printed.splitlines()[-1])
-    del elsewhere["seconds"]
-    here = payload_without_time(Trainer(balls, device=CPU).train(request(steps=20)))
-    assert elsewhere == here
 
 
 def test_losses_share_initial_weights_and_batches(train_recording):

@@ -117,31 +117,51 @@ def updated(model: Model, source: str, **changes: Any) -> Model:
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
-    where = shown(".".join(str(part) for part in problem["loc"]), 120).strip("'")
+    location, found_in = _placed(problem["loc"], model)
+    where = shown(".".join(location), 120).strip("'")
     if problem["type"] == "extra_forbidden":
-        known = _keys(problem["loc"][:-1], model)
+        known = list(found_in.model_fields) if found_in else []
         hint = f"{nearest(str(problem['loc'][-1]), known)}; known here: {', '.join(known)}" if known else ""
         return f"unknown key '{where}'{hint}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "literal_error":
-        choices = str(problem["ctx"]["expected"])
-        found = str(problem["input"])[:100]
-        close = difflib.get_close_matches(found, choices.replace("'", "").replace(" or ", ", ").split(", "), n=1)
-        return f"{where}: found {shown(problem['input'])}, expected {choices}" + (
+    if problem["type"] in ("literal_error", "union_tag_invalid"):
+        tagged = problem["type"] == "union_tag_invalid"
+        choices = str(problem["ctx"]["expected_tags" if tagged else "expected"])
+        value = problem["ctx"]["tag"] if tagged else problem["input"]
+        where += f".{problem['ctx']['discriminator']}".replace("'", "") if tagged else ""
+        options = choices.replace("'", "").replace(" or ", ", ").split(", ")
+        close = difflib.get_close_matches(str(value)[:100], options, n=1)
+        return f"{where}: found {shown(value)}, expected {choices}" + (
             f" (did you mean '{close[0]}'?)" if close else ""
         )
     return f"{where}: {message}" if where else message
 
 
-def _keys(location: tuple[Any, ...], model: type[BaseModel]) -> list[str]:
-    """The keys that are right at a place in the document; none where a model cannot be told."""
-    for part in location:
-        field = model.model_fields.get(str(part))
+def _placed(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys that lead to a place in the document, and the model whose keys stand there, if it can be told.
+
+    Pydantic names the chosen model of a union between two keys; the document does not.
+    """
+    keys: list[str] = []
+    inside: type[BaseModel] | None = model
+    options: list[type[BaseModel]] = []
+    for place, part in enumerate(location):
+        chosen = [option for option in options if part in _tags(option)]
+        if chosen and len(options) > 1:
+            inside, options = chosen[0], []
+            continue
+        keys.append(str(part))
+        field = inside.model_fields.get(str(part)) if inside else None
+        if place == len(location) - 1:
+            break
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
+        options = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        inside = options[0] if options else None
+    return keys, inside
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    """The values of ``kind`` that choose this model of a union."""
+    return getattr(model.model_fields["kind"].annotation, "__args__", ()) if "kind" in model.model_fields else ()

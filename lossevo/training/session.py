@@ -118,7 +118,8 @@ class Session:
 
         Raises:
             LossevoError: fewer than one, or beyond the end of a one-cycle schedule.
-            FloatingPointError: the training loss or its gradient is not finite; the message names the step.
+            FloatingPointError: the training loss or its gradient is not finite, the message names the step; or the loss
+                does not depend on the prediction.
         """
         if steps < 1:
             raise LossevoError(f"cannot advance a training by {steps} steps, expected 1 or more")
@@ -267,6 +268,8 @@ class Session:
             value = loss(logits, batch.label)
         else:
             value = loss(logits, batch.label, distance_map=batch.distance_map)
+        if not value.requires_grad:
+            raise FloatingPointError("the loss has no gradient, since it does not depend on the prediction")
         self._optimiser.zero_grad(set_to_none=True)
         value.backward()
         gradients = [p.grad for p in self._parameters if p.grad is not None]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lossevo.errors import LossevoError
+from lossevo.expression import Expression
 from lossevo.losses import names
 from lossevo.training import TrainingData, Trial, make_training_data
 from lossevo.training.curve import LossCurve
@@ -168,6 +169,13 @@ def test_a_gradient_that_is_not_finite_names_its_step(train_recording):
 
     with pytest.raises(FloatingPointError, match=r"gradient norm is (nan|inf) at step 2"):
         train_recording(Recorder(spoil=spoil))
+
+
+def test_a_loss_without_the_prediction_fails_as_diverged_and_says_why(balls):
+    expression = Expression.parse("class_mean(mean(y * y))")
+    trial = trial_of({"expression": expression.to_json()}, SUBJECTS[2:], SUBJECTS[:2], 3, 0)
+    with pytest.raises(FloatingPointError, match="no gradient, since it does not depend on the prediction"):
+        train(trial, balls)
 
 
 def test_divergence_between_two_looks_is_still_dated_to_its_step():

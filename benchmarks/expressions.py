@@ -31,9 +31,9 @@ from lossevo.expression import COEFFICIENT, CONSTANT, DISTANCE_SCALE_MM, Express
 from lossevo.losses import create, expressible_names, expression_of, expression_parameters, signed_distance_map
 from lossevo.losses.base import one_hot
 from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.search.genetic import Variation
 from lossevo.search.screening import Screening
 from lossevo.search.space import load_space
-from lossevo.search.variation import Variation
 
 Loss = Callable[[], Tensor]
 EPSILON = 1e-4
@@ -123,8 +123,8 @@ def screened(count: int, classes: int, seed: int = 0) -> Iterator[Expression]:
     found = 0
     while found < count:
         tree = variation.random_tree()
-        expression = screening.screen(lambda tree=tree: variation.to_expression(tree))
-        if expression is not None and expression.root.size >= 20:
+        expression = variation.trees.to_expression(tree)
+        if screening.screen(expression) and expression.root.size >= 20:
             found += 1
             yield expression
 

@@ -22,8 +22,8 @@ import torch
 from lossevo.expression import Expression, ExpressionError
 from lossevo.expression.dangers import is_safe
 from lossevo.search import screening
+from lossevo.search.genetic import Variation
 from lossevo.search.space import SearchSpace, load_space
-from lossevo.search.variation import Variation
 
 PAIRS = ("crossover", "combine")
 """Operators that take two parents."""
@@ -33,7 +33,7 @@ def candidates(space: SearchSpace, runs: list[Path], generator: random.Random) -
     """Random trees and children in turn, each once, that depend on target and prediction."""
     variation = Variation(space, generator)
     known = [*space.seed_expressions().values(), *(expression for run in runs for expression in hall_of_fame(run))]
-    parents = [tree for expression in known if (tree := variation.to_tree(expression)) is not None]
+    parents = [tree for expression in known if (tree := variation.trees.to_tree(expression)) is not None]
     weights = {name: weight for name, weight in space.strategy.operators.model_dump().items() if name != "random"}
     seen: set[str] = set()
     kind = "random"
@@ -44,7 +44,7 @@ def candidates(space: SearchSpace, runs: list[Path], generator: random.Random) -
             (operator,) = generator.choices(list(weights), list(weights.values()))
             tree = getattr(variation, operator)(*generator.sample(parents, 2 if operator in PAIRS else 1))
         try:
-            expression = variation.to_expression(tree) if variation.within_limits(tree) else None
+            expression = variation.trees.to_expression(tree) if variation.within_limits(tree) else None
         except ExpressionError:
             continue
         if expression is None or expression.hash in seen or not screening.depends_on_both(expression):

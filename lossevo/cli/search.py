@@ -11,6 +11,7 @@ import typer
 
 from lossevo.cli import folders, options
 from lossevo.cli.terminal import note
+from lossevo.errors import LossevoError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,12 +46,23 @@ def search(
         typer.Option(
             "--budget",
             min=1,
-            help="Trainings in all: evolution, tuning, confirmation. With --resume: more than the run was begun with.",
+            help="Trainings of --steps steps in all: to find, tune and confirm losses. With --resume: more than the "
+            "run was begun with.",
             show_default="the space's; of a demonstration 96",
         ),
     ] = None,
     task: options.Task = None,
     steps: options.Steps = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            "--horizon",
+            min=1,
+            help="Steps at which the loss will be used: losses are ranked and confirmed there. Shorter trainings only "
+            "say who gets so far.",
+            show_default="as --steps",
+        ),
+    ] = None,
     labels: options.Labels = None,
     levels: options.Levels = None,
     spacing: options.Spacing = None,
@@ -60,7 +72,9 @@ def search(
     window: Annotated[
         int | None,
         typer.Option(
-            "--window", min=1, help="Trainings in flight; a few times the number of workers. Part of the seed."
+            "--window",
+            min=1,
+            help="Trainings in flight: virtual workers, a few times the number of real ones. Part of the seed.",
         ),
     ] = None,
     workers: options.Workers = None,
@@ -83,6 +97,7 @@ def search(
     Examples:
       lossevo search                        a demonstration on the phantom
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
+      lossevo search --data DIR --steps 75 --horizon 300 --budget 600
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
       lossevo search --data DIR --levels L1-L5 --labels separate
       lossevo search --data DIR --fold 1/3 --run runs/f1
@@ -110,6 +125,7 @@ def search(
                 "--run": run,
                 "--task": task,
                 "--steps": steps,
+                "--horizon": horizon,
                 "--labels": labels,
                 "--levels": levels,
                 "--spacing": spacing,
@@ -129,7 +145,18 @@ def search(
         source = options.cohort_source(data, format)
         scheme = options.label_scheme(labels, levels)
         config = _configuration(
-            space or "segmentation", source, budget, task, steps, scheme, spacing, objective, fold, seed or 0, window
+            space or "segmentation",
+            source,
+            budget,
+            task,
+            steps,
+            horizon,
+            scheme,
+            spacing,
+            objective,
+            fold,
+            seed or 0,
+            window,
         )
 
         def make_run(folder: Path) -> Run:
@@ -153,6 +180,7 @@ def _configuration(
     budget: int | None,
     task: Path | None,
     steps: int | None,
+    horizon: int | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
     objective: str | None,
@@ -172,9 +200,16 @@ def _configuration(
     shares = updated(chosen.budget, "--budget", trainings=budget or default)
     shares = updated(shares, "--window", window=window)
     settings = load_task(task) if task else TaskSettings(budget_steps=DEMO_STEPS) if demo else TaskSettings()
+    task_settings = updated(settings, "--steps", budget_steps=steps)
+    if horizon is not None and horizon < task_settings.budget_steps:
+        raise LossevoError(
+            f"--horizon {horizon} is less than the {task_settings.budget_steps} steps of the shortest training; give "
+            "at least as many, or a lower --steps"
+        )
     return RunConfig(
         space=updated(chosen, "--budget", budget=shares),
-        task=updated(settings, "--steps", budget_steps=steps),
+        task=task_settings,
+        horizon=horizon,
         cohort=source,
         labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
@@ -213,13 +248,14 @@ def _checked(executor: Executor, run: Run) -> Executor:
 
 def _describe(out: Console, run: Run) -> None:
     config, subjects, plan = run.config, run.subjects, run.config.plan
+    shortest = config.lengths[0]
     spacing = " × ".join(f"{step:g}" for step in run.data.volumes[0].spacing_mm)
     out.print(
         f"Cohort: {config.cohort}; {', '.join(run.data.class_names[1:])} against background at {spacing} mm.\n"
         f"Subjects: {len(subjects.train)} to train on, {len(subjects.validation)} to validate on, "
         f"{len(subjects.untouched)} never touched (subjects.json says who).\n"
-        f"Search space: {config.space.name}; {plan.total} trainings of {config.task.budget_steps} steps "
-        f"({plan.evolution} evolution, {plan.tuning} tuning, {plan.confirmation} confirmation); "
+        f"Search space: {config.space.name}; {plan.total // shortest} trainings of {shortest} steps "
+        f"({plan.confirmation // shortest} of them confirm {plan.finalists} losses at {config.lengths[-1]} steps); "
         f"objective {config.objective}; seed {config.seed}.\n"
         f"Run folder: {run.folder}",
         highlight=False,

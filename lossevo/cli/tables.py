@@ -81,6 +81,9 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
     table.add_column("rank", justify="right")
     table.add_column("id")
     table.add_column(f"{_title(entries)} ± SE (seeds)", no_wrap=True)
+    lengths = len({entry.steps for entry in entries}) > 1
+    if lengths:
+        table.add_column("steps", justify="right")
     alarms = _false_alarms(run)
     if alarms:
         table.add_column("false alarms", justify="right", no_wrap=True)
@@ -92,6 +95,7 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
             str(entry.rank),
             entry.id,
             score_text(entry),
+            *([str(entry.steps)] if lengths else []),
             *([alarms.get(entry.id, "–")] if alarms else []),
             f"{entry.complexity:g}",
             str(entry.origin),
@@ -151,10 +155,12 @@ def score_legend(entries: Sequence[Entry]) -> str:
     """What the scores of a hall of fame are."""
     from lossevo.metrics import Objective
 
+    steps = {entry.steps for entry in entries}
+    length = f" after {steps.pop()} steps" if len(steps) == 1 else ", those with the longest trainings first"
     lower = bool(entries) and Objective.parse(entries[0].objective).direction == "lower"
     return (
         f"{_title(entries)}: mean over seeds and the validation subjects whose labels have a structure"
-        f"{', lower is better' if lower else ''}. In brackets: not trained again with new seeds, so biased by "
+        f"{length}{', lower is better' if lower else ''}. In brackets: not trained again with new seeds, so biased by "
         "selection."
     )
 

@@ -153,7 +153,7 @@ class SearchFormat:
         best = f"{progress.best_id}  {progress.best_formula}"
         return [
             (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
-            ("trainings", _count(progress)),
+            ("trainings", _searched(progress)),
             ("screening", _screening(progress)),
             ("best", Text(f"{_best(progress)}  {best}", overflow="ellipsis", no_wrap=True)),
             ("speed", _speed(progress)),
@@ -166,7 +166,7 @@ class SearchFormat:
 
     def summary(self, progress: SearchProgress) -> str:
         """What the search did, in two lines."""
-        return f"{_count(progress)} trainings: {_pace(progress)}\n{_screening(progress)}"
+        return f"{_searched(progress)}: {_pace(progress)}\n{_screening(progress)}"
 
 
 class TrainingsFormat:
@@ -232,6 +232,12 @@ def _busy(progress: MetaProgress) -> str:
 def _count(progress: Progress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
     return f"{progress.done} of {progress.total}{failed}"
+
+
+def _searched(progress: SearchProgress) -> str:
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    budget = f"{progress.done} of {progress.total} in the budget"
+    return f"{progress.trainings} trainings{failed}; {budget}"
 
 
 def _pace(progress: Progress) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,16 +17,18 @@ from lossevo.losses.definitions import Definition, spec_of
 class Candidate:
     """A loss under evaluation.
 
-    ``scores`` maps the seed of each finished training to its utility, see :mod:`lossevo.experiment.scoring`. Trainings
-    with *selection* seeds guide the search; those with *confirmation* seeds were never selected on, so their mean is
-    free of the luck that selection favours.
+    Attributes:
+        scores: steps -> seed -> utility of each finished training with a *selection* seed, which guides the search. See
+            :mod:`lossevo.experiment.scoring`.
+        confirmations: steps -> seed -> utility of trainings with *confirmation* seeds. Nothing was selected on them, so
+            their mean is free of the luck that selection favours.
     """
 
     definition: Definition
     origin: Origin
     number: int = 0
-    scores: dict[int, float] = field(default_factory=dict)
-    confirmations: dict[int, float] = field(default_factory=dict)
+    scores: dict[int, dict[int, float]] = field(default_factory=dict)
+    confirmations: dict[int, dict[int, float]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -45,13 +47,22 @@ class Candidate:
         return spec_of(self.definition)
 
     @property
-    def score(self) -> float:
-        """Mean over the selection seeds; nan before the first."""
-        return statistics.fmean(self.scores.values()) if self.scores else math.nan
+    def longest(self) -> int:
+        """Steps of the longest training with a selection seed; 0 before the first."""
+        return max(self.scores, default=0)
 
-    def cautious_score(self, noise: float) -> float:
-        """The mean minus its standard error, noise/√n for n seeds of standard deviation ``noise``."""
-        return self.score - noise / math.sqrt(len(self.scores)) if self.scores else math.nan
+    @property
+    def score(self) -> float:
+        """Mean over the selection seeds of the longest trainings; nan before the first."""
+        return self.mean(self.longest)
+
+    def mean(self, steps: int) -> float:
+        """Mean over the selection seeds of trainings of so many steps; nan if there is none."""
+        return statistics.fmean(self.scores[steps].values()) if steps in self.scores else math.nan
+
+    def record(self, steps: int, seed: int, utility: float, *, confirms: bool = False) -> None:
+        """Keep what a training scored."""
+        (self.confirmations if confirms else self.scores).setdefault(steps, {})[seed] = utility
 
     @property
     def hand_crafted(self) -> bool:
@@ -64,11 +75,16 @@ class Candidate:
         return isinstance(self.origin, HandCrafted | Seed)
 
 
-def seed_noise(candidates: Iterable[Candidate], default: float, *, worst: float) -> float:
-    """Standard deviation between seeds, pooled over the candidates with several of which none has the worst score."""
-    several = [list(c.scores.values()) for c in candidates if len(c.scores) > 1]
-    variances = [statistics.variance(scores) for scores in several if min(scores) > worst]
-    return math.sqrt(statistics.fmean(variances)) if variances else default
+def standing(candidate: Candidate, confirmation_seeds: int) -> tuple[bool, int, Mapping[int, float]]:
+    """What a candidate is ranked by: whether it is confirmed, at how many steps, and its utility for each seed there.
+
+    Those are its confirmations at the most steps at which there are ``confirmation_seeds`` of them, else the scores of
+    its longest trainings.
+    """
+    confirmed = [steps for steps, found in candidate.confirmations.items() if len(found) >= confirmation_seeds]
+    if confirmed:
+        return True, max(confirmed), candidate.confirmations[max(confirmed)]
+    return False, candidate.longest, candidate.scores[candidate.longest]
 
 
 def standard_error(values: list[float]) -> float:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lossevo.csv_files import csv_text
 from lossevo.documents import parse_json, read_text
 from lossevo.errors import LossevoError, shown
-from lossevo.experiment.candidate import Candidate, standard_error
+from lossevo.experiment.candidate import Candidate, standard_error, standing
 from lossevo.experiment.folder import write_text
 from lossevo.experiment.kinds import RUN_FILE, refuse_other_version, resume_command
 from lossevo.experiment.origin import Origin
@@ -36,6 +36,7 @@ _COLUMNS = (
     "score",
     "score_se",
     "seeds",
+    "steps",
     "complexity",
     "origin",
     "confirmed",
@@ -45,13 +46,13 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row: ``score`` is the mean over ``seeds`` trainings and ``score_se`` its standard error.
+    """A row: ``score`` is the mean over ``seeds`` trainings of ``steps`` steps, and ``score_se`` its standard error.
 
     Both, and ``selection_score``, are values of the ``objective`` in its unit: of ``hd95`` lower ones are better.
 
     ``confirmed`` entries were trained again with new seeds after the search had chosen them, and ``score`` is over
     those alone; their ``selection_score``, on which they were chosen, is biased upwards. Entries not confirmed rank
-    behind, by their selection score.
+    behind, those with longer trainings first, by their selection score there.
 
     ``loss`` is what :func:`lossevo.losses.from_spec` takes: ``{"expression": …}`` or, for a meta-learned loss,
     ``{"learned": …}``; ``formula`` and ``unicode`` then say what the network takes, and ``complexity`` is how many
@@ -66,6 +67,7 @@ class Entry:
     score: float
     score_se: float | None
     seeds: int
+    steps: int
     complexity: float
     origin: Origin
     confirmed: bool
@@ -113,45 +115,91 @@ _ENTRIES = TypeAdapter(list[Entry])
 def rank(
     candidates: Iterable[Candidate], confirmation_seeds: int, objective: Objective = DICE.objective
 ) -> list[Entry]:
-    """The ranking: confirmed candidates by their mean utility over new seeds, then the others by their mean so far.
+    """The ranking: confirmed candidates by their mean utility over new seeds, then the others by their mean so far, the
+    longer trained first.
 
     ``objective`` is what their scores are utilities of.
     """
-    scored = [candidate for candidate in candidates if candidate.scores]
-    evolved = sorted((c for c in scored if not c.hand_crafted), key=_order(confirmation_seeds))[:EVOLVED]
-    shown = sorted([*evolved, *(c for c in scored if c.hand_crafted)], key=_order(confirmation_seeds))
-    return [_entry(place, candidate, confirmation_seeds, objective) for place, candidate in enumerate(shown, start=1)]
+    return Ranking(confirmation_seeds, objective).update(candidates)
 
 
-def _confirmed(candidate: Candidate, confirmation_seeds: int) -> bool:
-    return len(candidate.confirmations) >= confirmation_seeds
+class Ranking:
+    """A ranking that is kept up to date while scores come in; see :func:`rank`."""
+
+    def __init__(self, confirmation_seeds: int, objective: Objective = DICE.objective) -> None:
+        self.entries: list[Entry] = []
+        self._confirmation_seeds = confirmation_seeds
+        self._objective = objective
+        self._shown: set[str] = set()
+        self._last: _Standing | None = None
+        self._texts: dict[str, tuple[str, str]] = {}
+
+    def concerns(self, candidate: Candidate) -> bool:
+        """Whether the ranking may be another one now that a candidate got a score.
+
+        Not if that is an evolved loss that was not shown and stands behind all that are.
+        """
+        if self._last is None or candidate.hand_crafted or candidate.id in self._shown:
+            return True
+        return _Standing.of(candidate, self._confirmation_seeds).order < self._last.order
+
+    def update(self, candidates: Iterable[Candidate]) -> list[Entry]:
+        """Rank all candidates anew; returns the entries."""
+        scored = [_Standing.of(candidate, self._confirmation_seeds) for candidate in candidates if candidate.scores]
+        scored.sort(key=lambda standing: standing.order)
+        evolved = [found for found in scored if not found.candidate.hand_crafted][:EVOLVED]
+        self._last = evolved[-1] if len(evolved) == EVOLVED else None
+        literature = [found for found in scored if found.candidate.hand_crafted]
+        shown = sorted([*evolved, *literature], key=lambda standing: standing.order)
+        self._shown = {standing.candidate.id for standing in shown}
+        self.entries = [
+            _entry(place, standing, self._objective, self._texts) for place, standing in enumerate(shown, start=1)
+        ]
+        return self.entries
 
 
-def _order(confirmation_seeds: int) -> Any:
-    def key(candidate: Candidate) -> tuple[bool, float, int]:
-        confirmed = _confirmed(candidate, confirmation_seeds)
-        values = candidate.confirmations if confirmed else candidate.scores
-        return not confirmed, -math.fsum(values.values()) / len(values), candidate.number
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a candidate stands."""
 
-    return key
+    candidate: Candidate
+    confirmed: bool
+    steps: int
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, candidate: Candidate, confirmation_seeds: int) -> Self:
+        confirmed, steps, values = standing(candidate, confirmation_seeds)
+        return cls(candidate, confirmed, steps, tuple(values.values()))
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def order(self) -> tuple[bool, int, float, int]:
+        return not self.confirmed, -self.steps, -self.mean, self.candidate.number
 
 
-def _entry(place: int, candidate: Candidate, confirmation_seeds: int, objective: Objective) -> Entry:
-    definition, confirmed = candidate.definition, _confirmed(candidate, confirmation_seeds)
-    values = list((candidate.confirmations if confirmed else candidate.scores).values())
-    error = standard_error(values)
+def _entry(place: int, standing: _Standing, objective: Objective, texts: dict[str, tuple[str, str]]) -> Entry:
+    candidate, error = standing.candidate, standard_error([*standing.values])
+    definition = candidate.definition
+    formula, unicode = texts.setdefault(candidate.id, ("", ""))
+    if not formula:
+        formula, unicode = texts[candidate.id] = str(definition), formula_of(definition)
     return Entry(
         rank=place,
         id=candidate.id,
-        formula=str(definition),
-        unicode=formula_of(definition),
+        formula=formula,
+        unicode=unicode,
         objective=objective.name,
-        score=objective.displayed(math.fsum(values) / len(values)),
+        score=objective.displayed(standing.mean),
         score_se=None if math.isnan(error) else error,
-        seeds=len(values),
+        seeds=len(standing.values),
+        steps=standing.steps,
         complexity=float(definition.weight_count) if isinstance(definition, LossNetwork) else definition.complexity,
         origin=candidate.origin,
-        confirmed=confirmed,
+        confirmed=standing.confirmed,
         selection_score=objective.displayed(candidate.score),
         loss=candidate.spec,
     )

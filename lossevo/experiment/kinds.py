@@ -42,8 +42,8 @@ class Kind:
         return f"lossevo {self.command} --resume {folder}"
 
 
-SEARCH: Final = Kind("search", "search", "lossevo.run/2")
-META_TRAINING: Final = Kind("meta-training", "metalearn", "lossevo.metalearning/2")
+SEARCH: Final = Kind("search", "search", "lossevo.run/3")
+META_TRAINING: Final = Kind("meta-training", "metalearn", "lossevo.metalearning/3")
 COMPARISON: Final = Kind("comparison", "evaluate", "lossevo.comparison/3", "comparison.json")
 TUNING: Final = Kind("tuning", "tune", "lossevo.tuning/1", "tuning.json")
 KINDS: Final = (SEARCH, META_TRAINING, COMPARISON, TUNING)

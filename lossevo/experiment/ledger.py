@@ -1,10 +1,9 @@
 """The ledger: one SQLite file per run that holds every training asked for and every outcome, written before anyone
 uses it.
 
-A search is a deterministic function of its configuration and of the outcomes of its trainings. So resuming replays it
-from the start: whatever the ledger knows is looked up instead of computed, and the first thing it does not know is
-where work goes on. No state of a generator or of CMA-ES needs saving, and a kill at any moment loses at most the
-trainings in flight.
+A run that was killed at any moment loses at most the trainings in flight. What was asked for is in the ledger, with
+how many outcomes were known when it was decided. So a run that is resumed follows its own decisions as far as they are
+on record, with the outcomes of then, and decides anew from there.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from lossevo.errors import LossevoError
 from lossevo.experiment.ledger_values import Place
 from lossevo.training.trial import identity_of
 
-SCHEMA = 3
+SCHEMA = 4
 
 _TABLES = """
 CREATE TABLE splits (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE trials (
     ticket INTEGER PRIMARY KEY, phase TEXT NOT NULL, candidate TEXT NOT NULL, identity TEXT NOT NULL, trial TEXT NOT
     NULL, split TEXT NOT NULL, submitted REAL NOT NULL, status TEXT, measurement TEXT, error TEXT, seconds REAL, worker
-    TEXT, attempts INTEGER, finished REAL
+    TEXT, attempts INTEGER, finished REAL, after INTEGER NOT NULL DEFAULT 0, note TEXT
 ) STRICT;
 CREATE INDEX trials_by_identity ON trials (identity);
 CREATE TABLE measured (hash TEXT PRIMARY KEY, failed TEXT NOT NULL, fingerprint TEXT NOT NULL) STRICT;
-CREATE TABLE simplified (hash TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE candidates (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+CREATE TABLE texts (name TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 CREATE TABLE set_aside (
     identity TEXT PRIMARY KEY, status TEXT NOT NULL, measurement TEXT, error TEXT, seconds REAL, worker TEXT, attempts
     INTEGER
@@ -56,6 +55,8 @@ BLAMELESS = (Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR)
 class Record:
     """A row of the ledger: which trial was asked for (:meth:`lossevo.training.Trial.to_payload`), for which candidate
     in which phase, and the outcome if it is known.
+
+    ``after`` is how many outcomes had been used when it was decided, and ``note`` what whoever decided wrote down.
     """
 
     ticket: int
@@ -63,6 +64,8 @@ class Record:
     candidate: str
     trial: Mapping[str, Any]
     outcome: Outcome | None
+    after: int = 0
+    note: Mapping[str, Any] | None = None
 
 
 class Ledger:
@@ -166,8 +169,17 @@ class Ledger:
             connection.executemany(statement, rows)
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is written inside is written, or nothing of it."""
+        with self._transaction():
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Statements that are executed all or none."""
+        """Statements that are executed all or none; those of an outer transaction with it."""
+        if self._connection.in_transaction:
+            yield self._connection
+            return
         with self._explaining():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -209,16 +221,35 @@ class Ledger:
         """Whether a training of a candidate was ever asked for."""
         return bool(self._rows("SELECT 1 FROM trials WHERE candidate = ? LIMIT 1", candidate))
 
-    def submit(self, ticket: int, phase: str, candidate: str, trial: Mapping[str, Any]) -> None:
-        """Record that a training is asked for."""
+    def submit(
+        self,
+        ticket: int,
+        phase: str,
+        candidate: str,
+        trial: Mapping[str, Any],
+        *,
+        after: int = 0,
+        note: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record that a training is asked for; see :class:`Record`."""
         split = _dump(trial["split"])
         id_ = hashlib.sha256(split.encode()).hexdigest()[:16]
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO splits VALUES (?, ?)", (id_, split))
             connection.execute(
-                "INSERT INTO trials (ticket, phase, candidate, identity, trial, split, submitted) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (ticket, phase, candidate, identity_of(trial), _dump({**trial, "split": id_}), id_, time.time()),
+                "INSERT INTO trials (ticket, phase, candidate, identity, trial, split, submitted, after, note) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    ticket,
+                    phase,
+                    candidate,
+                    identity_of(trial),
+                    _dump({**trial, "split": id_}),
+                    id_,
+                    time.time(),
+                    after,
+                    _dump(note) if note else None,
+                ),
             )
 
     def finish(self, ticket: int, outcome: Outcome) -> None:
@@ -288,25 +319,24 @@ class Ledger:
         else:
             self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
+    def text(self, name: str) -> str | None:
+        """A text that was recorded under this name, if any."""
+        rows = self._rows("SELECT text FROM texts WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def record_text(self, name: str, text: str) -> None:
+        """Record or replace a text."""
+        self._write("INSERT OR REPLACE INTO texts VALUES (?, ?)", (name, text))
+
     # Screening results and candidates
 
-    def measured(self, hash_: str) -> tuple[str, str] | None:
-        """What the numeric checks found for an expression (failed check or "", fingerprint), if they ever ran."""
-        rows = self._rows("SELECT failed, fingerprint FROM measured WHERE hash = ?", hash_)
-        return rows[0] if rows else None
+    def measured(self) -> list[tuple[str, str, str]]:
+        """What the numeric checks found: (hash, failed check or "", fingerprint) of each expression that they saw."""
+        return self._rows("SELECT hash, failed, fingerprint FROM measured ORDER BY rowid")
 
     def remember_measured(self, rows: list[tuple[str, str, str]]) -> None:
-        """Keep what the numeric checks found: (hash, failed check or "", fingerprint)."""
+        """Keep what the numeric checks found."""
         self._write("INSERT OR IGNORE INTO measured VALUES (?, ?, ?)", *rows)
-
-    def simplified(self, hash_: str) -> dict[str, Any] | None:
-        """What an expression was simplified to, if it ever was: an expression document."""
-        rows = self._rows("SELECT document FROM simplified WHERE hash = ?", hash_)
-        return Place(self.path, "simplified", hash_).document(rows[0][0]) if rows else None
-
-    def remember_simplified(self, hash_: str, document: Mapping[str, Any]) -> None:
-        """Keep what an expression was simplified to."""
-        self._write("INSERT OR IGNORE INTO simplified VALUES (?, ?)", (hash_, _dump(document)))
 
     def remember_candidate(self, id_: str, document: Mapping[str, Any]) -> None:
         """Keep a candidate that is about to be trained."""
@@ -322,18 +352,25 @@ class Ledger:
         return Place(self.path, "candidates", id_).document(rows[0][0]) if rows else None
 
     def _record(self, row: tuple[Any, ...]) -> Record:
-        ticket, phase, candidate, trial, split, document, *outcome = row
+        ticket, phase, candidate, trial, split, document, after, note, *outcome = row
         place = Place(self.path, "trials", ticket)
-        stated = {**place.trial(trial), "split": self._split(split, document)}
-        return Record(ticket, phase, candidate, stated, None if outcome[0] is None else _outcome(place, *outcome))
+        return Record(
+            ticket,
+            phase,
+            candidate,
+            trial={**place.trial(trial), "split": self._split(split, document)},
+            outcome=None if outcome[0] is None else _outcome(place, *outcome),
+            after=after,
+            note=None if note is None else place.note(note),
+        )
 
     def _split(self, id_: str, document: str | None) -> dict[str, Any]:
         return Place(self.path, "splits", id_).split(document)
 
 
 _SELECT = (
-    "SELECT ticket, phase, candidate, trial, split, document, status, measurement, error, seconds, worker, attempts "
-    "FROM trials LEFT JOIN splits ON split = id"
+    "SELECT ticket, phase, candidate, trial, split, document, after, note, status, measurement, error, seconds, "
+    "worker, attempts FROM trials LEFT JOIN splits ON split = id"
 )
 
 

@@ -107,16 +107,24 @@ class Place:
             raise self._damaged("measurement", f"nothing, but the training is {text}")
         return Status(text)
 
-    def document(self, text: str) -> dict[str, Any]:
+    def document(self, text: str, column: str = "document") -> dict[str, Any]:
         """A JSON object.
 
         Raises:
             LossevoError: it is none.
         """
-        document = self._parsed(text, "document")
+        document = self._parsed(text, column)
         if not isinstance(document, dict):
-            raise self._damaged("document", f"found {shown(document)}, expected an object of keys and values")
+            raise self._damaged(column, f"found {shown(document)}, expected an object of keys and values")
         return document
+
+    def note(self, text: str) -> dict[str, Any]:
+        """What was noted of a trial.
+
+        Raises:
+            LossevoError: no JSON object.
+        """
+        return self.document(text, "note")
 
     def lineage(self, document: Mapping[str, Any]) -> tuple[Origin, Definition]:
         """Where a candidate comes from, and its loss.

@@ -46,13 +46,17 @@ class Evolved:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A formula with coefficients by CMA-ES; ``parents`` is the one whose structure it has."""
+    """A formula with coefficients by CMA-ES; ``parents`` is the one whose structure it has.
+
+    A sample of its distribution, or the ``mean`` of it: under noise a better guess than the best sample.
+    """
 
     parents: tuple[str]
+    mean: bool = False
     kind: Literal["tuned"] = "tuned"
 
     def __str__(self) -> str:
-        return f"cma-es of {self.parents[0]}"
+        return f"cma-es{' mean' if self.mean else ''} of {self.parents[0]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,4 @@
-"""Trainings in order: submit to the executor, take outcomes in the order of submission, look known ones up in the
-ledger.
+"""Trainings in order: submit to the executor, take outcomes in an order of one's own, look known ones up in the ledger.
 
 How long a training may take is ``LEAST_LIMIT_S + steps · s``. The task states s, in seconds, or it is calibrated:
 ``CALIBRATION_FACTOR`` times the slowest training among the calibrating ones (hand-crafted losses) that have ended.
@@ -10,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lossevo.cluster import Executor, Job, Outcome, Status
 from lossevo.errors import LossevoError
@@ -50,7 +50,7 @@ class Taken:
 
 @dataclass
 class OrderedTrainings:
-    """A queue of trainings whose outcomes come out in the order in which they went in.
+    """A queue of trainings whose outcomes come out in the order in which they went in, or as they are asked for.
 
     ``executor`` makes the executor when the first training has to run: a replay of a finished run needs none.
     ``step_limit_s`` is what the task states of the time limit; None to calibrate it.
@@ -62,10 +62,11 @@ class OrderedTrainings:
     step_limit_s: float | None = None
     arrived: Callable[[Outcome], None] = lambda outcome: None
     computed: int = 0
+    computed_steps: int = 0
     started: float | None = None
     _executor: Executor | None = None
     _next: int = 0
-    _waiting: deque[int] = field(default_factory=deque)
+    _waiting: dict[int, None] = field(default_factory=dict)
     _known: dict[int, Outcome] = field(default_factory=dict)
     _recorded: set[int] = field(default_factory=set)
     _tickets: dict[int, int] = field(default_factory=dict)
@@ -93,24 +94,48 @@ class OrderedTrainings:
     @property
     def per_hour(self) -> float:
         """Trainings finished per hour by this process; 0 before the first."""
+        return self._hourly(self.computed)
+
+    @property
+    def steps_per_hour(self) -> float:
+        """Steps of finished trainings per hour by this process; 0 before the first."""
+        return self._hourly(self.computed_steps)
+
+    def _hourly(self, count: int) -> float:
         elapsed_s = time.monotonic() - self.started if self.started is not None else 0.0
-        return 3600 * self.computed / elapsed_s if elapsed_s > 0 else 0.0
+        return 3600 * count / elapsed_s if elapsed_s > 0 else 0.0
 
-    def submit(self, trial: Trial, *, phase: str, candidate: str, calibrating: bool = False) -> None:
-        """Ask for a training; ``calibrating`` if its time says how long others may take.
+    def submit(self, trial: Trial, *, phase: str, candidate: str, calibrating: bool = False) -> int:
+        """Ask for a training; returns its ticket.
 
-        A trial whose identity is on record with an outcome is not trained again.
+        ``calibrating`` if its time says how long others may take. A trial whose identity is on record with an outcome
+        is not trained again.
 
         Raises:
             LossevoError: the ledger holds another trial at this place, so it was made by another version or
                 configuration.
         """
+        ticket = self.request(trial, phase=phase, candidate=candidate, calibrating=calibrating)
+        self.send()
+        return ticket
+
+    def request(
+        self,
+        trial: Trial,
+        *,
+        phase: str,
+        candidate: str,
+        calibrating: bool = False,
+        after: int = 0,
+        note: Mapping[str, Any] | None = None,
+    ) -> int:
+        """As :meth:`submit`, but the training waits for :meth:`send`; ``after`` and ``note`` go on record with it."""
         ticket, identity = self._next, trial.identity
         self._next += 1
-        self._waiting.append(ticket)
+        self._waiting[ticket] = None
         known = self._on_record(ticket, identity)
         if known is None:
-            self.ledger.submit(ticket, phase, candidate, trial.to_payload())
+            self.ledger.submit(ticket, phase, candidate, trial.to_payload(), after=after, note=note)
             outcome = self.ledger.known_outcome(identity)
             if outcome is not None:
                 self.ledger.finish(ticket, outcome)
@@ -119,12 +144,12 @@ class OrderedTrainings:
         if outcome is not None:
             self._known[ticket] = outcome
             self._recorded.add(ticket)
-            return
+            return ticket
         if calibrating:
             self._calibrating.add(ticket)
         self._trials[ticket] = trial
         self._unsent.append(ticket)
-        self._send()
+        return ticket
 
     def _on_record(self, ticket: int, identity: str) -> Record | None:
         """The trial on record under this ticket, if it is the one asked for."""
@@ -139,8 +164,10 @@ class OrderedTrainings:
             "another version of lossevo or its files were changed; start a new run"
         )
 
-    def _send(self) -> None:
+    def send(self) -> None:
         """Hand trainings to the executor, no more than keep its workers busy: the limit may not be known yet."""
+        if not self._unsent:
+            return
         if self._executor is None:
             self._executor = self.executor()
             self.started = time.monotonic()
@@ -152,18 +179,22 @@ class OrderedTrainings:
                 limit_s = LEAST_LIMIT_S + self.step_limit_s * trial.fidelity.steps
             self._tickets[self._executor.submit(Job(trial.to_payload(), timeout_s=limit_s))] = ticket
 
-    def take(self) -> Taken:
-        """The outcome of the training that was submitted first among those not taken yet; waits for it."""
-        ticket = self._waiting.popleft()
+    def take(self, ticket: int | None = None) -> Taken:
+        """The outcome of a training, by default of the first submitted of those not taken yet; waits for it."""
+        if ticket is None:
+            ticket = next(iter(self._waiting))
+        del self._waiting[ticket]
         if ticket not in self._known:
             assert self._executor is not None
             for delivered, outcome in self._executor.completed():
                 arrived = self._tickets.pop(delivered)
+                steps = self._trials[arrived].fidelity.steps
                 self.ledger.finish(arrived, outcome)
                 self._calibrate(arrived, outcome)
-                self._send()
+                self.send()
                 self._known[arrived] = outcome
                 self.computed += 1
+                self.computed_steps += steps
                 self.arrived(outcome)
                 if arrived == ticket:
                     break

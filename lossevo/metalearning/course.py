@@ -192,7 +192,7 @@ class Course:
         rows = [
             dict(zip(columns, (step, finalist.id, seed, objective.displayed(score)), strict=True))
             for step, finalist in self._learned
-            for seed, score in finalist.scores.items()
+            for seed, score in finalist.scores[finalist.longest].items()
         ]
         write_text(self._folder / "evaluations.csv", csv_text(columns, rows))
         self._write()
@@ -289,7 +289,7 @@ class Course:
             measurement = taken.measurement
             score = self._scoring.utility(measurement)
             self._replayed = taken.replayed
-            (finalist.confirmations if confirm else finalist.scores)[seed] = score
+            finalist.record(self._config.task.budget_steps, seed, score, confirms=confirm)
             if self._phase != "meta-training":
                 self._done += 1
                 told = taken.problem if measurement is None else self._scoring.told(score)

@@ -11,6 +11,7 @@ than all shorter ones is shortened by measurement, fitted again and rounded to a
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,11 +28,13 @@ from lossevo.losses.base import SegmentationLoss
 from lossevo.losses.neural import LearnedLoss
 from lossevo.metalearning.gradient_fields import Teacher
 from lossevo.metalearning.normal_form import normal_form
-from lossevo.search.evolution import Direction, Proposal, create_population
+from lossevo.search.genetic import Variation
 from lossevo.search.screening import Check, Screening, depends_on_both
 from lossevo.search.simplification import simplify
-from lossevo.search.space import SearchSpace, load_space
-from lossevo.search.variation import Variation, to_node
+from lossevo.search.space import SearchSpace, SteadyState, load_space
+from lossevo.search.strategies.seeds import given_by
+from lossevo.search.strategies.steady_state import Direction, SteadyStateEvolution
+from lossevo.search.strategies.strategy import Proposal
 
 BUDGET = 1000
 """Formulas that are tried by default."""
@@ -106,22 +109,31 @@ def distill(
     """
     if budget < 1:
         raise LossevoError(f"the budget of a distillation is {budget}, expected at least one formula")
-    variation = Variation(_space(loss), random.Random(seed))
+    space = _space(loss)
+    assert isinstance(space.strategy, SteadyState)
+    variation, generator = Variation(space), random.Random(seed)
+    seeds = deque(given_by(space))
     front = _Front(Teacher(loss, classes), Screening(classes))
-    population = create_population(variation, variation.space.strategy.population, front.fitting.direction)
+    evolution = SteadyStateEvolution(
+        space.model_copy(update={"seeds": ()}),
+        space.strategy,
+        space.strategy.population,
+        lambda candidate: candidate.score,
+        front.fitting.direction,
+    )
     known: set[Node] = set()
     for number in range(budget):
-        proposal = population.propose()
-        assert proposal is not None, "a steady-state population never waits"
+        proposal = seeds.popleft() if seeds else evolution.ask(generator)
+        assert proposal is not None, "a steady-state evolution never waits"
         expression = _expressed(proposal, variation)
         if expression is not None and (structure := canonical(expression).root) not in known:
             known.add(structure)
-            worst = min((member.value for member in population.members), default=0.0)
+            worst = min((member.value for member in evolution.members), default=0.0)
             expression, agreement = front.offer(expression, worst)
-            tree = variation.to_tree(expression)
-            if agreement > 0 and tree is not None:
-                population.accepted()
-                population.add(tree, Candidate(expression, proposal.origin, number, {seed: agreement}))
+            candidate = Candidate(expression, proposal.origin, number, {1: {seed: agreement}})
+            if agreement > 0 and variation.trees.to_tree(expression) is not None:
+                evolution.take(candidate)
+                evolution.tell(candidate)
         if progress is not None:
             progress(number + 1, budget, max((member.agreement for member in front.members), default=0.0))
     if not front.members:
@@ -157,10 +169,11 @@ def _space(loss: SegmentationLoss) -> SearchSpace:
 
 def _expressed(proposal: Proposal, variation: Variation) -> Expression | None:
     """The formula of a proposal in normal form; None beyond the limits, or without what a loss depends on."""
-    expression = normal_form(*to_node(proposal.tree), weighted=True)
+    written = proposal.expression
+    expression = normal_form(written.root, written.coefficients, weighted=True) if written is not None else None
     if expression is None or not depends_on_both(expression) or any(map(_disguises, expression.root.walk())):
         return None
-    tree = variation.to_tree(expression)
+    tree = variation.trees.to_tree(expression)
     return expression if tree is not None and variation.within_limits(tree) else None
 
 

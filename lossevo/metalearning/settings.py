@@ -68,5 +68,5 @@ class MetaSettings(BaseModel):
 class MetaConfig(Study):
     """Everything that the course of a meta-training depends on."""
 
-    format: Literal["lossevo.metalearning/2"] = "lossevo.metalearning/2"
+    format: Literal["lossevo.metalearning/3"] = "lossevo.metalearning/3"
     settings: MetaSettings = MetaSettings()

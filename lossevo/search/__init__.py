@@ -1,4 +1,4 @@
-"""The search: space, variation on DEAP, screening, engine, coefficient tuning, run folder."""
+"""The search: space, strategies, screening, allocation of trainings, engine, run folder."""
 
 from lossevo.search.progress import SearchProgress
 from lossevo.search.run import Run, RunConfig, give_budget, read_config

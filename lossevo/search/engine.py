@@ -1,61 +1,72 @@
-"""The engine: evolution, coefficient tuning and confirmation, one training at a time in a fixed order.
+"""The engine: trainings are decided, done and told, one at a time in an order that no worker decides.
 
-The course of a search depends on its configuration and seed alone. Up to ``window`` trainings are in flight and
-outcomes enter in the order in which they were submitted, so neither the number of workers nor who finishes first
-matters.
+The course of a search depends on its configuration and seed alone. Outcomes enter in the order in which virtual workers
+would have finished (:mod:`lossevo.search.virtual_workers`), and each decision draws from a generator of its own. Every
+decision is on record with what it was decided on. A search that is resumed follows its record: it proposes and screens
+nothing again, so it goes on as it was, also after the code that proposes has changed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-
-import numpy as np
-from deap import gp
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
-from lossevo.experiment.candidate import Candidate, seed_noise
+from lossevo.experiment.archive import Archive
+from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.events import Event, Listener
-from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.ledger_values import Place
-from lossevo.experiment.origin import HandCrafted, Origin, Seed, Tuned, origin_document
+from lossevo.experiment.origin import HandCrafted, Origin, Tuned, origin_document
 from lossevo.experiment.scoring import DICE, Scoring
 from lossevo.experiment.trainings import OrderedTrainings
-from lossevo.expression import Expression, ExpressionError
+from lossevo.expression import Expression
 from lossevo.expression.dangers import is_safe
-from lossevo.search.evolution import Population, Proposal, create_population
-from lossevo.search.plan import Plan
+from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
+from lossevo.search.finalists import finalists, tunable
+from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
 from lossevo.search.progress import SearchProgress
-from lossevo.search.screening import Check, Measured, Screening
-from lossevo.search.simplification import effective_slots, simplify
+from lossevo.search.screening import Check, Screening
+from lossevo.search.simplification import simplify
 from lossevo.search.space import SearchSpace
-from lossevo.search.tuning import CoefficientTuner, with_slots
-from lossevo.search.variation import Variation
+from lossevo.search.strategies import create_strategy
+from lossevo.search.strategies.tuning import WithTuning
+from lossevo.search.valuation import Valuation
+from lossevo.search.virtual_workers import VirtualWorkers
 from lossevo.training import Fidelity, Split, Trial
-from lossevo.training.seeds import confirmation_seed, selection_seed
+from lossevo.training.seeds import selection_seed
+from lossevo.training.trial import identity_of
 
 MAX_REJECTED_IN_A_ROW = 50_000
-_DEFAULT_NOISE = 0.01
-"""Standard deviation between seeds while it is not known, as a part of the objective's range."""
-_LEAST_TUNING = 16
+_CONFIGURATION = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a search optimises for: who is trained and validated on, for how many steps, with how many classes (with
-    background), in which study (:class:`~lossevo.training.Trial`), and by which objective.
+    """What a search optimises for.
+
+    Attributes:
+        split: who is trained and validated on.
+        classes: with background.
+        lengths: of trainings in steps, the shortest first; the last is the horizon, at which losses are ranked.
+        study: see :class:`~lossevo.training.Trial`.
+        scoring: by which objective.
+        continues: whether longer trainings go on where shorter ones ended.
     """
 
     split: Split
     classes: int
-    steps: int
+    lengths: tuple[int, ...]
     study: str = ""
     scoring: Scoring = DICE
+    continues: bool = False
 
 
 @dataclass
@@ -72,354 +83,323 @@ class Search:
     trainings: OrderedTrainings
     listener: Listener = lambda event: None
     changed: Callable[[list[hall_of_fame.Entry]], None] = lambda entries: None
-    candidates: dict[str, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.scoring = self.problem.scoring
-        self.plan = Plan.of_space(self.space)
-        self.screening = Screening(self.problem.classes)
-        self._generator = random.Random(self.seed)
-        self._measured: list[tuple[str, str, str]] = []
-        self._phase = "evolution"
+        space, problem = self.space, self.problem
+        shortest, horizon = problem.lengths[0], problem.lengths[-1]
+        self.plan = Plan.of_space(space, shortest=shortest, horizon=horizon)
+        self.archive = Archive(problem.scoring)
+        self.screening = Screening(problem.classes, numeric=space.screening)
+        self._account = Account(self.plan)
+        worth = Valuation(self.archive, problem.lengths).worth
+        strategy = create_strategy(
+            space,
+            expected=(self.plan.selection - self.plan.tuning) // shortest,
+            worth=worth,
+            direction=self.screening.direction,
+            unit=problem.scoring.range,
+        )
+        self._strategy = WithTuning(
+            strategy,
+            space.tuning,
+            self._account,
+            self.archive,
+            shortest,
+            best=lambda count: tunable(self.archive, worth, count, space.tuning, self.screening.fingerprint),
+            structure=lambda parent: next(
+                iter(tunable([parent], worth, 1, space.tuning, self.screening.fingerprint)), None
+            ),
+            seed=self.seed,
+        )
+        self._selecting = Selecting(
+            space.allocation,
+            problem.lengths,
+            self.archive,
+            worth,
+            self._account,
+            self.seed,
+            continues=problem.continues,
+        )
+        self._confirming = Confirming(
+            lambda: finalists(self.archive, worth, self.plan.finalists, self.screening.fingerprint),
+            horizon,
+            space.budget.confirmation_seeds,
+            self._account,
+            self.seed,
+        )
+        self._virtual = VirtualWorkers(space.budget.window)
+        self._pending: dict[int, Decision] = {}
+        self._costs: dict[int, int] = {}
         self._done = 0
-        self._left_over = 0
+        self._records: deque[Record] = deque()
+        self._asked = 0
+        self._told = 0
         self._failed = 0
-        self._again = 0
+        self._phase = EVOLUTION
         self._replayed = False
-        self._entries: list[hall_of_fame.Entry] = []
+        self._ranking = hall_of_fame.Ranking(space.budget.confirmation_seeds, problem.scoring.objective)
         self.trainings.arrived = lambda outcome: self._tell("arrived", "")
 
     def run(self) -> list[hall_of_fame.Entry]:
-        """Evolve, tune, confirm; returns the hall of fame.
+        """Find, choose, confirm; returns the hall of fame.
 
         Raises:
             LossevoError: the space is exhausted, or the ledger does not belong to this search.
         """
-        for name, phase in (("evolution", self._evolve), ("tuning", self._tune), ("confirmation", self._confirm)):
-            self._phase = name
-            self._tell("phase", f"{name}: {getattr(self.plan, name)} trainings")
-            phase()
-        return self._entries
+        self._claim_ledger()
+        self._records = deque(self.ledger.records())
+        self._begin(EVOLUTION, self.plan.selection)
+        while True:
+            while self._virtual.free and self._next():
+                pass
+            if self._pending:
+                self._take(self._virtual.finish())
+            elif self._records:
+                raise self._foreign(self._records[0])
+            else:
+                self._conclude()
+                return self._ranking.entries
 
-    # Evolution
+    def _claim_ledger(self) -> None:
+        """Write into a new ledger what the course depends on; refuse one of another course."""
+        problem = self.problem
+        budget = self.space.budget.model_dump(exclude={"trainings"})  # more may be given later
+        stated = {
+            "space": self.space.model_dump(mode="json", exclude={"budget"}) | {"budget": budget},
+            "seed": self.seed,
+            "split": asdict(problem.split),
+            "classes": problem.classes,
+            "lengths": problem.lengths,
+            "study": problem.study,
+            "objective": problem.scoring.objective.name,
+            "continues": problem.continues,
+        }
+        mine = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+        known = self.ledger.text(_CONFIGURATION)
+        if known is None and self.ledger.record(0) is None:
+            self.ledger.record_text(_CONFIGURATION, mine)
+        elif known != mine:
+            raise LossevoError(
+                f"{self.ledger.path}: the trainings on record are not those of this search, so the run was made by "
+                "another version of lossevo or its files were changed; start a new run"
+            )
 
-    def _evolve(self) -> None:
-        variation = Variation(self.space, self._generator)
-        size = max(8, min(self.space.strategy.population, self.plan.evolution // 4))
-        population = create_population(variation, size, self.screening.direction, unit=self.scoring.range)
-        window = self.space.budget.window
-        pending: deque[tuple[Candidate, int, gp.PrimitiveTree | None]] = deque()
-        submitted = 0
-        while submitted < self.plan.evolution or pending:
-            while submitted < self.plan.evolution and len(pending) < window:
-                again = self._elite_to_train_again(
-                    population, [(candidate, seed) for candidate, seed, _ in pending], submitted
-                )
-                if again is not None:
-                    candidate, seed = again
-                    tree = None
-                    self._again += 1
-                else:
-                    made = self._next_candidate(population, variation)
-                    if made is None:
-                        break
-                    candidate, tree = made
-                    seed = self._selection_seed(candidate, 0)
-                self._submit(candidate, seed)
-                pending.append((candidate, seed, tree))
-                submitted += 1
-            candidate, seed, tree = pending.popleft()
-            self._take(candidate, seed, candidate.scores)
-            if tree is not None:
-                population.add(tree, candidate)
-            population.believe(self._noise(self.candidates.values()))
+    def _foreign(self, record: Record) -> LossevoError:
+        return LossevoError(
+            f"{self.ledger.path}: training {record.ticket} on record is not one that this search could have asked for, "
+            "so its files were changed; start a new run"
+        )
 
-    def _elite_to_train_again(
-        self, population: Population, pending: Sequence[tuple[Candidate, int]], submitted: int
-    ) -> tuple[Candidate, int] | None:
-        """An elite that lacks selection seeds, and its next seed: a good first score may be luck."""
-        strategy = self.space.strategy
-        if (
-            strategy.elite_seeds < 2
-            or len(population.members) < strategy.elites
-            or self._again >= strategy.elite_share * submitted
-        ):
+    # Deciding
+
+    def _next(self) -> bool:
+        """Begin the next training, as it is on record or as it is decided now; False if outcomes must come in first."""
+        if self._records:
+            if self._records[0].after > self._told:
+                return False
+            self._follow(self._records.popleft())
+            return True
+        decision = self._decided()
+        if decision is None:
+            return False
+        if not isinstance(decision, NewCandidate):
+            self._ask_for(decision)
+            return True
+        found = self._proposed()
+        if found is None:
+            return False
+        candidate = self._candidate(*found)
+        self._strategy.take(candidate)
+        seed = selection_seed(self.seed, candidate.number)
+        reason = TUNING if isinstance(candidate.origin, Tuned) else EVOLUTION
+        self._ask_for(Decision(candidate, self.problem.lengths[0], seed, reason), new=True)
+        return True
+
+    def _decided(self) -> Decision | NewCandidate | None:
+        """Who is next: of the selection while it has steps left, then of the confirmation."""
+        decision = self._selecting.decide(self._pending.values())
+        if decision is not None:
+            self._conclude()  # of a search that had ended, and got more budget
+            return decision
+        if any(pending.reason != CONFIRMATION for pending in self._pending.values()):
             return None
-        best = sorted(population.members, key=lambda member: (-member.value, member.candidate.number))
-        for member in best[: strategy.elites]:
-            candidate = member.candidate
-            taken = set(candidate.scores) | {seed for other, seed in pending if other is candidate}
-            for index in range(strategy.elite_seeds):
-                seed = self._selection_seed(candidate, index)
-                if seed not in taken:
-                    return candidate, seed
-        return None
+        if self._phase != CONFIRMATION:
+            self._begin(CONFIRMATION, self.plan.confirmation)
+        return self._confirming.decide(self._pending.values())
 
-    def _next_candidate(
-        self, population: Population, variation: Variation
-    ) -> tuple[Candidate, gp.PrimitiveTree] | None:
-        """The next proposal that passes the screening; None if the population waits for outcomes."""
+    def _proposed(self) -> tuple[Expression, Origin] | None:
+        """The next proposal that passes the screening; None if the strategy waits for outcomes."""
+        generator = random.Random(f"{self.seed}/{self._asked}")
         for _ in range(MAX_REJECTED_IN_A_ROW):
-            proposal = population.propose()
+            proposal = self._strategy.ask(generator)
             if proposal is None:
                 return None
-            if isinstance(proposal.origin, HandCrafted | Seed):
-                expression: Expression | None = self.screening.admit(
-                    variation.to_expression(proposal.tree), self._measure
-                )
-            else:
-                expression = self.screening.screen(partial(_express, proposal, variation), self._measure)
-            if expression is not None:
-                self._remember_measured()
-                population.accepted()
-                expression, tree = self._simplified(expression, proposal, variation)
-                return self._candidate(expression, proposal.origin), tree
+            expression = proposal.expression
+            if proposal.given:
+                assert expression is not None
+                if not isinstance(proposal.origin, Tuned):
+                    self.screening.admit(expression)
+                return expression, proposal.origin
+            if self.screening.screen(expression):
+                assert expression is not None
+                return self._simplified(expression), proposal.origin
         raise LossevoError(
             f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a row, "
             "so it holds nothing new; widen its primitives or limits, or lower the budget"
         )
 
-    def _simplified(
-        self, expression: Expression, proposal: Proposal, variation: Variation
-    ) -> tuple[Expression, gp.PrimitiveTree]:
-        """The proposal without what does not change its gradient; seeds stay as they are written."""
-        if not self.space.strategy.simplify or isinstance(proposal.origin, HandCrafted | Seed):
-            return expression, proposal.tree
-        known = self.ledger.simplified(expression.hash)
-        if known is None:
-            smaller = simplify(expression, self.screening.behaviour)
-            if not is_safe(smaller):  # what was dropped bounded a value that only other images make large
-                smaller = expression
-            self.ledger.remember_simplified(expression.hash, smaller.to_json())
-        else:
-            smaller = Place(self.ledger.path, "simplified", expression.hash).expression(known)
-        tree = variation.to_tree(smaller)
-        return (smaller, tree) if tree is not None else (expression, proposal.tree)
-
-    def _measure(self, expression: Expression) -> Measured:
-        """What the screening measures, looked up in the ledger when it did before: a run that began when other checks
-        or bounds were in force is replayed as it went.
-        """
-        known = self.ledger.measured(expression.hash)
-        if known is not None:
-            place = Place(self.ledger.path, "measured", expression.hash)
-            failed = place.one_of(known[0], "failed", ["", *(check.value for check in Check)])
-            return Measured(Check(failed) if failed else None, known[1])
-        measured = self.screening.measure(expression)
-        self._measured.append((expression.hash, measured.failed or "", measured.fingerprint))
-        return measured
-
-    def _remember_measured(self) -> None:
-        if self._measured:
-            self.ledger.remember_measured(self._measured)
-            self._measured = []
-
-    # Tuning
-
-    def _tune(self) -> None:
-        if not self.plan.tuning:
-            return
-        count = min(self.space.tuning.structures, max(1, self.plan.tuning // _LEAST_TUNING))
-        structures = self._tunable(count)
-        budgets = [self.plan.tuning // len(structures)] * len(structures) if structures else []
-        self._left_over += self.plan.tuning - sum(budgets)
-        for (candidate, expression, slots), budget in zip(structures, budgets, strict=True):
-            generator = np.random.default_rng([self.seed, candidate.number])
-            tuner = CoefficientTuner(expression, slots, self.space.tuning, generator, budget=budget)
-            self._tune_one(candidate, tuner, budget)
-
-    def _tune_one(self, parent: Candidate, tuner: CoefficientTuner, budget: int) -> None:
-        """Whole generations of CMA-ES, then its favourite with as many seeds as an elite has.
-
-        The point that it starts from trains as the parent does, and nothing is trained twice with a seed.
-        """
-        spent, origin = 0, Tuned((parent.id,))
-        while spent + tuner.population < budget:
-            generation = [
-                parent if expression == tuner.expression else self._candidate(expression, origin)
-                for expression in tuner.ask()
-            ]
-            new = [(made, self._selection_seed(made, 0)) for made in generation if not made.scores]
-            if not new:
-                break
-            spent += len(list(self._train_all(new)))
-            tuner.tell([candidate.score for candidate in generation])
-        if spent:
-            favourite = self._candidate(tuner.favourite(), origin)
-            seeds = [self._selection_seed(favourite, index) for index in range(self.space.strategy.elite_seeds)]
-            missing = [seed for seed in seeds if seed not in favourite.scores][: budget - spent]
-            spent += len(list(self._train_all([(favourite, seed) for seed in missing])))
-        self._left_over += budget - spent
-
-    def _tunable(self, count: int) -> list[tuple[Candidate, Expression, list[int]]]:
-        """The best evolved candidates of different structure, as they are tuned, with the slots that matter."""
-        found: dict[str, tuple[Candidate, Expression, list[int]]] = {}
-        for candidate in self._by_cautious_score():
-            structure = hall_of_fame.structure(candidate)
-            if len(found) == count:
-                break
-            if candidate.hand_crafted or structure in found:
-                continue
-            try:
-                expression = with_slots(candidate.expression, self.space.tuning)
-            except ExpressionError:  # with a coefficient per node it exceeds the limits of the language
-                continue
-            slots = effective_slots(expression, self.screening.fingerprint)
-            if slots:
-                found[structure] = (candidate, expression, slots)
-        return list(found.values())
-
-    # Confirmation
-
-    def _confirm(self) -> None:
-        """Train the finalists with seeds that nothing was selected on."""
-        seeds = [confirmation_seed(self.seed, number) for number in range(self.space.budget.confirmation_seeds)]
-        finalists = self._finalists(self.plan.confirmation // len(seeds))
-        jobs = [(candidate, seed) for seed in seeds for candidate in finalists]
-        self._left_over += self.plan.confirmation - len(jobs)
-        found: dict[str, dict[int, float]] = {candidate.id: {} for candidate in finalists}
-        list(self._train_all(jobs, found))
-        for candidate in finalists:  # all at once: the first that is confirmed would lead before the others are
-            candidate.confirmations.update(found[candidate.id])
-        self._rank(finalists)
-        if not self._replayed:
-            self._tell_best()
-
-    def _finalists(self, count: int) -> list[Candidate]:
-        """The best evolved, at most two of a structure and one of a gradient, and the best hand-crafted losses: a third
-        of the places, at least one.
-        """
-        ordered = self._by_cautious_score()
-        literature = [candidate for candidate in ordered if candidate.hand_crafted][: max(1, count // 3)]
-        structures: Counter[str] = Counter()
-        fingerprints: set[str] = set()
-        evolved: list[Candidate] = []
-        for candidate in ordered:
-            structure = hall_of_fame.structure(candidate)
-            if len(evolved) == count - len(literature):
-                break
-            if candidate.hand_crafted or structures[structure] == 2:
-                continue
-            fingerprint = self.screening.fingerprint(candidate.expression)
-            if fingerprint not in fingerprints:  # where CMA-ES starts with new coefficients of 1 it has its parent's
-                structures[structure] += 1
-                fingerprints.add(fingerprint)
-                evolved.append(candidate)
-        return [*evolved, *literature]
-
-    def _by_cautious_score(self) -> list[Candidate]:
-        """Candidates that have a score, by the lower bound mean − s/√n: one lucky seed does not win."""
-        scored = [candidate for candidate in self.candidates.values() if candidate.scores]
-        noise = self._noise(scored)
-        return sorted(scored, key=lambda candidate: (-candidate.cautious_score(noise), candidate.number))
-
-    def _noise(self, candidates: Iterable[Candidate]) -> float:
-        """Standard deviation of a score between seeds."""
-        return seed_noise(candidates, default=_DEFAULT_NOISE * self.scoring.range, worst=self.scoring.worst)
-
-    # Trainings
-
-    def _selection_seed(self, candidate: Candidate, index: int) -> int:
-        """The candidate's seed number ``index``. Each candidate has seeds of its own: with one for all, what a loss
-        owes to that seed's weights and batches would be inherited by its children and selected for.
-        """
-        return selection_seed(self.seed, candidate.number, index)
+    def _simplified(self, expression: Expression) -> Expression:
+        """The expression without what does not change its gradient, if that is safe to train and not known."""
+        if not self.space.simplify:
+            return expression
+        smaller = simplify(expression, self.screening.behaviour)
+        # What was dropped may have bounded a value that only other images make large.
+        return smaller if is_safe(smaller) and self.archive.get(smaller.hash) is None else expression
 
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
-        """The candidate of an expression, new or known."""
-        known = self.candidates.get(expression.hash)
-        if known is not None:
-            return known
-        candidate = Candidate(expression, origin, number=len(self.candidates))
-        self.candidates[expression.hash] = candidate
-        document = {"loss": candidate.spec, "origin": origin_document(origin), "number": candidate.number}
-        self.ledger.remember_candidate(candidate.id, document)
+        candidate = Candidate(expression, origin, number=len(self.archive))
+        self.archive.add(candidate)
         return candidate
 
-    def _submit(self, candidate: Candidate, seed: int) -> None:
-        problem = self.problem
-        trial = Trial(candidate.spec, Fidelity(problem.steps, seed, problem.split), problem.study, self.scoring.metrics)
-        self.trainings.submit(trial, phase=self._phase, candidate=candidate.id, calibrating=candidate.given)
+    def _ask_for(self, decision: Decision, *, new: bool = False) -> None:
+        """Put a decision on record, with all that it brought about, and begin the training."""
+        candidate, screening = decision.candidate, self.screening
+        note = {"strategy": self._strategy.state(), "seen": screening.counts()}
+        with self.ledger.together():
+            if new:
+                origin = origin_document(candidate.origin)
+                document = {"loss": candidate.spec, "origin": origin, "number": candidate.number}
+                self.ledger.remember_candidate(candidate.id, document)
+            self.ledger.remember_measured(screening.new())
+            self._start(decision, note)
+        self.trainings.send()
 
-    def _take(self, candidate: Candidate, seed: int, scores: dict[int, float]) -> None:
-        """Wait for the training that was submitted first, keep its score, rank, and tell of it."""
-        taken = self.trainings.take()
+    def _start(self, decision: Decision, note: Mapping[str, Any] | None) -> None:
+        candidate = decision.candidate
+        ticket = self.trainings.request(
+            self._trial(decision),
+            phase=decision.reason,
+            candidate=candidate.id,
+            calibrating=candidate.given,
+            after=self._told,
+            note=note,
+        )
+        cost = decision.cost(continues=self.problem.continues)
+        self._account.spend(decision.reason, cost)
+        self._virtual.start(ticket, cost)
+        self._pending[ticket], self._costs[ticket] = decision, cost
+        self._asked += 1
+
+    def _trial(self, decision: Decision) -> Trial:
+        problem = self.problem
+        fidelity = Fidelity(decision.steps, decision.seed, problem.split)
+        return Trial(decision.candidate.spec, fidelity, problem.study, problem.scoring.metrics)
+
+    def _follow(self, record: Record) -> None:
+        """Begin a training that is on record."""
+        candidate = self.archive.by_id(record.candidate)
+        if candidate is None:
+            document = self.ledger.candidate(record.candidate)
+            if document is None:
+                raise self._foreign(record)
+            origin, definition = Place(self.ledger.path, "candidates", record.candidate).lineage(document)
+            if not isinstance(definition, Expression) or definition.hash[:8] != record.candidate:
+                raise self._foreign(record)
+            candidate = self._candidate(definition, origin)
+            self._strategy.take(candidate)
+        decision = Decision(candidate, record.trial["steps"], record.trial["seed"], record.phase)
+        if (
+            record.after < self._told
+            or decision.steps not in self.problem.lengths
+            or self._trial(decision).identity != identity_of(record.trial)
+        ):
+            raise self._foreign(record)
+        if record.phase == CONFIRMATION and self._phase != CONFIRMATION:
+            self._begin(CONFIRMATION, self.plan.confirmation)
+        self._start(decision, record.note)
+        if not self._records:
+            note = record.note or {}
+            self._strategy.restore(note.get("strategy", {}))
+            self.screening.restore(self.ledger.measured(), note.get("seen", {}))
+        self.trainings.send()
+
+    # Being told
+
+    def _take(self, ticket: int) -> None:
+        """Wait for a training, keep its score, rank, and tell of it."""
+        decision = self._pending.pop(ticket)
+        self._done += self._costs.pop(ticket)
+        candidate = decision.candidate
+        taken = self.trainings.take(ticket)
         measurement = taken.measurement
-        scores[seed] = utility = self.scoring.utility(measurement)
-        self._done += 1
+        utility = self.problem.scoring.utility(measurement)
+        self._told += 1
         self._failed += measurement is None
-        leader = self._entries[0].id if self._entries else ""
-        self._rank([candidate])
         self._replayed = taken.replayed
-        told = self.scoring.told(utility) if measurement is not None else taken.problem
+        leader = self._leader
+        if decision.reason == CONFIRMATION:
+            self._confirming.tell(decision, utility)
+        else:
+            self.archive.record(candidate, decision.steps, decision.seed, utility)
+            self._strategy.tell(candidate)
+            self._rank([candidate])
+        told = self.problem.scoring.told(utility) if measurement is not None else taken.problem
+        steps = f" after {decision.steps} steps" if len(self.problem.lengths) > 1 else ""
         kind = "replayed" if taken.replayed else "training"
-        self._tell(kind, f"{candidate.id} {told}  {candidate.origin}")
-        if self._entries[0].id != leader and not taken.replayed:
+        self._tell(kind, f"{candidate.id} {told}{steps}  {candidate.origin}")
+        if self._leader != leader and not taken.replayed:
             self._tell_best()
 
-    def _train_all(
-        self, jobs: Sequence[tuple[Candidate, int]], scores: Mapping[str, dict[int, float]] | None = None
-    ) -> Iterator[tuple[Candidate, int]]:
-        """Train candidates with seeds, ``window`` at a time; yields each when its score is in.
-
-        The scores are selection scores, or kept in ``scores`` by candidate's id.
-        """
-        pending: deque[tuple[Candidate, int]] = deque()
-        waiting = deque(jobs)
-        while waiting or pending:
-            while waiting and len(pending) < self.space.budget.window:
-                pending.append(waiting.popleft())
-                self._submit(*pending[-1])
-            candidate, seed = pending.popleft()
-            self._take(candidate, seed, candidate.scores if scores is None else scores[candidate.id])
-            yield candidate, seed
+    def _conclude(self) -> None:
+        """Let the finalists be known as confirmed, all at once."""
+        confirmed = self._confirming.conclude(self.archive)
+        if confirmed:
+            self._rank(confirmed)
+            if not self._replayed:
+                self._tell_best()
 
     # Telling
 
+    @property
+    def _leader(self) -> str:
+        return self._ranking.entries[0].id if self._ranking.entries else ""
+
+    def _begin(self, phase: str, steps: int) -> None:
+        self._phase = phase
+        self._tell("phase", f"{phase}: {steps} steps")
+
     def _rank(self, trained: Sequence[Candidate]) -> None:
-        """Write the hall of fame if one of ``trained`` is in it."""
-        self._entries = hall_of_fame.rank(
-            self.candidates.values(), self.space.budget.confirmation_seeds, self.scoring.objective
-        )
-        if not {entry.id for entry in self._entries}.isdisjoint(candidate.id for candidate in trained):
-            self.changed(self._entries)
+        """Rank anew and write the hall of fame, if one of ``trained`` may be in it."""
+        if any(self._ranking.concerns(candidate) for candidate in trained):
+            self.changed(self._ranking.update(self.archive))
 
     def _tell_best(self) -> None:
-        best = self._entries[0]
-        self._tell("best", f"{best.id} leads with {self.scoring.objective.title} {best.score:.4f}: {best.unicode}")
+        best, title = self._ranking.entries[0], self.problem.scoring.objective.title
+        self._tell("best", f"{best.id} leads with {title} {best.score:.4f}: {best.unicode}")
 
     def _tell(self, kind: str, message: str) -> None:
         self.listener(Event(kind, message, self.progress()))
 
     def progress(self) -> SearchProgress:
         """Where the search stands."""
-        best = self._entries[0] if self._entries else None
-        literature = (entry.score for entry in self._entries if isinstance(entry.origin, HandCrafted))
-        per_hour = self.trainings.per_hour
-        left = self.plan.total - self._left_over - self._done
+        best = self._ranking.entries[0] if self._ranking.entries else None
+        literature = (entry.score for entry in self._ranking.entries if isinstance(entry.origin, HandCrafted))
+        shortest = self.problem.lengths[0]
+        computed = self.trainings.steps_per_hour
         return SearchProgress(
             phase=self._phase,
-            done=self._done,
-            total=self.plan.total,
+            done=self._done // shortest,
+            total=self.plan.total // shortest,
             failed=self._failed,
+            trainings=self._told,
             proposed=self.screening.saw[Check.LIMITS],
             rejected={check.value: count for check, count in self.screening.rejected.items()},
             best_score=best.score if best else math.nan,
             best_id=best.id if best else "",
             best_formula=best.unicode if best else "",
             best_hand_crafted=next(literature, math.nan),
-            per_hour=per_hour,
+            per_hour=self.trainings.per_hour,
             busy_share=self.trainings.busy_share,
             workers=self.trainings.workers,
-            eta_s=3600 * left / per_hour if per_hour > 0 else None,
+            eta_s=3600 * (self.plan.total - self._done) / computed if computed > 0 else None,
         )
-
-
-def _express(proposal: Proposal, variation: Variation) -> Expression | None:
-    """The expression of a proposal; None beyond the space's or the language's limits."""
-    if not variation.within_limits(proposal.tree):
-        return None
-    try:
-        return variation.to_expression(proposal.tree)
-    except ExpressionError:
-        return None

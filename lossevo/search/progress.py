@@ -10,11 +10,13 @@ from lossevo.experiment.events import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchProgress(Progress):
-    """Where a search stands. ``done`` and ``total`` count trainings; tuning may leave some of its share.
+    """Where a search stands. ``done`` and ``total`` count optimiser steps, in shortest trainings; ``trainings`` counts
+    those that have ended, of whatever length.
 
     ``proposed`` counts candidates seen by the screening and ``rejected`` those that each check turned down.
     """
 
+    trainings: int
     proposed: int
     rejected: Mapping[str, int]
     best_score: float

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from pydantic import Field, model_validator
+
 from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked, updated
 from lossevo.errors import LossevoError, ResumableError
@@ -24,11 +26,11 @@ from lossevo.experiment import hall_of_fame, study
 from lossevo.experiment.events import Listener
 from lossevo.experiment.folder import locked, write_json
 from lossevo.experiment.kinds import SEARCH, read_document
-from lossevo.experiment.ledger import MAY_BRANCH, Ledger
+from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.search.engine import Problem, Search
-from lossevo.search.plan import Plan
+from lossevo.search.plan import Plan, lengths
 from lossevo.search.space import SearchSpace
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.training.threads import one_thread
@@ -37,13 +39,28 @@ from lossevo.training.threads import one_thread
 class RunConfig(Study):
     """Everything that the course of a search depends on."""
 
-    format: Literal["lossevo.run/2"] = "lossevo.run/2"
+    format: Literal["lossevo.run/3"] = "lossevo.run/3"
     space: SearchSpace
+    horizon: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _not_beyond(self) -> Self:
+        if self.horizon is not None and self.horizon < self.task.budget_steps:
+            raise ValueError(
+                f"horizon is {self.horizon} steps, but the shortest training has {self.task.budget_steps}; give at "
+                "least as many, or a lower --steps"
+            )
+        return self
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of trainings in steps, the shortest first; losses are ranked at the last."""
+        return lengths(self.task.budget_steps, self.horizon or self.task.budget_steps)
 
     @property
     def plan(self) -> Plan:
         """How the budget is shared out."""
-        return Plan.of_space(self.space)
+        return Plan.of_space(self.space, shortest=self.lengths[0], horizon=self.lengths[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +121,6 @@ class Run:
             LossevoError: another process works on this folder, or the ledger does not fit.
         """
         spec = WorkerSpec(TRAINING_WORKER, self.data)
-        steps = self.config.task.budget_steps
         # The screening works on tiny tensors beside workers that keep all cores busy.
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
@@ -115,7 +131,7 @@ class Run:
                 problem=Problem(
                     self.subjects.split,
                     len(self.data.class_names),
-                    steps,
+                    self.config.lengths,
                     self.data.fingerprint,
                     study.scoring_of(self.config, self.subjects, self.data),
                 ),
@@ -129,20 +145,17 @@ class Run:
                 entries = search.run()
             finally:
                 trainings.close()
-            ledger.record_fact(MAY_BRANCH, None)
             return entries
 
 
 def give_budget(folder: Path, trainings: int) -> None:
-    """Let a search, finished or not, go on to so many trainings in all.
-
-    It goes on in the course of a search that was begun with this budget: what both have in common is not done again.
+    """Let a search, finished or not, go on to so many trainings in all. All that it did counts.
 
     Raises:
         LossevoError: fewer than the search has, another process works on the folder, or it is no search's.
     """
     read_config(folder)  # before anything is written there
-    with locked(folder), Ledger(folder / "ledger.sqlite") as ledger:
+    with locked(folder):
         config = read_config(folder)
         budget = config.space.budget
         if trainings == budget.trainings:
@@ -153,9 +166,9 @@ def give_budget(folder: Path, trainings: int) -> None:
                 "many"
             )
         space = updated(config.space, "--budget", budget=updated(budget, "--budget", trainings=trainings))
-        Plan.of_space(space)
-        ledger.record_fact(MAY_BRANCH, 1.0)
-        write_json(folder / SEARCH.file, config.model_copy(update={"space": space}).model_dump(mode="json"))
+        larger = config.model_copy(update={"space": space})
+        larger.plan  # noqa: B018 - raises on a budget that is too small
+        write_json(folder / SEARCH.file, larger.model_dump(mode="json"))
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -25,7 +25,7 @@ descent    40 Adam steps on the *logits* of two tiny label volumes give a foregr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -141,9 +141,13 @@ def _probes(classes: int) -> _Probes:
 
 @dataclass
 class Screening:
-    """Screens the candidates of one search, which trains with ``classes`` classes (background included)."""
+    """Screens the candidates of one search, which trains with ``classes`` classes (background included).
+
+    Without ``numeric`` it computes nothing: whatever is new and within the limits passes, as in GLO.
+    """
 
     classes: int
+    numeric: bool = True
     saw: dict[Check, int] = field(default_factory=lambda: dict.fromkeys(Check, 0))
     rejected: dict[Check, int] = field(default_factory=lambda: dict.fromkeys(Check, 0))
 
@@ -151,33 +155,29 @@ class Screening:
         self._probes = _probes(self.classes)
         self._hashes: set[str] = set()
         self._fingerprints: set[str] = set()
+        self._new: list[tuple[str, str, str]] = []
 
-    def screen(
-        self, build: Callable[[], Expression | None], measure: Callable[[Expression], Measured] | None = None
-    ) -> Expression | None:
-        """The candidate that ``build`` makes if it passes every check, else None.
-
-        ``build`` returns None for a tree beyond the limits. ``measure`` may stand in for :meth:`measure`, to look its
-        result up.
-        """
-        expression = build()
-        for check, passed in self._checks(expression, measure or self.measure):
+    def screen(self, expression: Expression | None) -> bool:
+        """Whether a candidate passes every check; None is one beyond the limits."""
+        for check, passed in self._checks(expression):
             self.saw[check] += 1
             if not passed:
                 self.rejected[check] += 1
-                return None
-        return expression
+                return False
+        return True
 
-    def _checks(
-        self, expression: Expression | None, measure: Callable[[Expression], Measured]
-    ) -> Iterator[tuple[Check, bool]]:
+    def _checks(self, expression: Expression | None) -> Iterator[tuple[Check, bool]]:
         """Each check and whether it is passed; the next is only computed if it is asked for."""
         yield Check.LIMITS, expression is not None
         assert expression is not None
+        if not self.numeric:
+            yield Check.SEEN, expression.hash not in self._hashes
+            self._remember(expression, Measured(None, ""))
+            return
         yield Check.INPUTS, depends_on_both(expression)
         yield Check.SEEN, expression.hash not in self._hashes
-        self._hashes.add(expression.hash)
-        measured = measure(expression)
+        measured = self.measure(expression)
+        self._remember(expression, measured)
         yield Check.OVERFLOW, measured.failed is not Check.OVERFLOW
         yield Check.FINITE, measured.failed is not Check.FINITE
         yield Check.FLAT, measured.failed is not Check.FLAT
@@ -185,13 +185,35 @@ class Screening:
         self._fingerprints.add(measured.fingerprint)
         yield Check.DESCENT, measured.failed is not Check.DESCENT
 
-    def admit(self, expression: Expression, measure: Callable[[Expression], Measured] | None = None) -> Expression:
+    def admit(self, expression: Expression) -> None:
         """Let a seed in whatever the checks say, so that only its equivalents are turned down."""
+        measured = self.measure(expression)
+        if measured.failed is Check.OVERFLOW:
+            measured = Measured(measured.failed, self.fingerprint(expression))
+        self._remember(expression, measured)
+        self._fingerprints.add(measured.fingerprint)
+
+    def _remember(self, expression: Expression, measured: Measured) -> None:
         self._hashes.add(expression.hash)
-        measured = (measure or self.measure)(expression)
-        not_computed = measured.failed is Check.OVERFLOW
-        self._fingerprints.add(self.fingerprint(expression) if not_computed else measured.fingerprint)
-        return expression
+        self._new.append((expression.hash, measured.failed or "", measured.fingerprint))
+
+    def new(self) -> list[tuple[str, str, str]]:
+        """What was measured since this was last asked: (hash, failed check or "", fingerprint) of each expression."""
+        new, self._new = self._new, []
+        return new
+
+    def counts(self) -> dict[str, list[int]]:
+        """How many candidates each check saw and rejected, by its name."""
+        return {check.value: [self.saw[check], self.rejected[check]] for check in Check if self.saw[check]}
+
+    def restore(self, measured: Iterable[tuple[str, str, str]], counts: Mapping[str, Sequence[int]]) -> None:
+        """Know what another screening measured and counted, as :meth:`new` and :meth:`counts` gave it."""
+        for check in Check:
+            self.saw[check], self.rejected[check] = counts.get(check.value, (0, 0))
+        for hash_, _, fingerprint in measured:
+            self._hashes.add(hash_)
+            if fingerprint:
+                self._fingerprints.add(fingerprint)
 
     def measure(self, expression: Expression) -> Measured:
         """The checks on what the expression computes: overflow, finite, flat, descent, and the fingerprint."""

@@ -92,39 +92,92 @@ class Operators(_Section):
 class NodeMutation(_Section):
     """GLO's mutation, applied to each node bottom-up: probabilities of its four changes.
 
-    ``shift`` moves an integer leaf by ±1, ``replace`` takes another primitive of the same arity, ``delete`` turns a
-    subtree into a leaf, ``leaf`` draws another leaf.
+    ``shift`` moves an integer leaf by ±1, ``replace`` takes another element of the same arity, ``delete`` turns a
+    subtree into a leaf, ``grow`` turns a leaf into any element, an operator with leaves below it.
     """
 
     shift: Share = 0.05
     replace: Share = 0.05
     delete: Share = 0.025
-    leaf: Share = 0.025
+    grow: Share = 0.025
 
 
-class Strategy(_Section):
-    """Which evolution: ``steady_state`` (the worst leaves when a better one arrives) or ``generational`` with elites.
+class Selection(_Section):
+    """How parents are chosen: by tournament, or by roulette in proportion to what they are worth."""
 
-    Steady state only: the ``elites`` best are trained with up to ``elite_seeds`` seeds, on at most ``elite_share`` of
-    the trainings. At most ``niche_size`` members may resemble each other, which they do when the cosine between their
-    gradients on the screening's probe exceeds ``niche_similarity``. ``simplify`` drops from a new candidate what does
-    not change its gradient.
-    """
-
-    replacement: Literal["steady_state", "generational"] = "steady_state"
-    population: int = Field(40, ge=4)
     selection: Literal["tournament", "roulette"] = "tournament"
     tournament_size: int = Field(4, ge=2)
+
+
+class SteadyState(Selection):
+    """Evolution by one child at a time; the worst member leaves when the population is full.
+
+    At most ``niche_size`` members may resemble each other, which they do when the cosine between their gradients on the
+    screening's probe exceeds ``niche_similarity``. ``parsimony`` is what a node costs, as a part of the objective's
+    range.
+    """
+
+    kind: Literal["steady_state"] = "steady_state"
+    population: int = Field(40, ge=4)
     parsimony: float = Field(1e-4, ge=0)
+    niche_similarity: float = Field(0.99, gt=0, le=1)
+    niche_size: int = Field(3, ge=1)
+    operators: Operators = Operators()
+
+
+class Generational(Selection):
+    """Evolution by whole generations, of which the ``elites`` best survive; children by crossover, then mutation."""
+
+    kind: Literal["generational"]
+    population: int = Field(80, ge=4)
+    parsimony: float = Field(0.0, ge=0)
+    elites: int = Field(6, ge=0)
+    crossover_rate: Share = 0.8
+    node_mutation: NodeMutation = NodeMutation()
+
+
+class Ageing(_Section):
+    """Regularised evolution: mutation alone, and the oldest leave.
+
+    The parent is the best of a tournament of ``tournament_share`` of the members; a share ``restart`` of the children
+    are new random trees.
+    """
+
+    kind: Literal["ageing"]
+    initial: int = Field(20, ge=2)
+    population: int = Field(2500, ge=2)
+    tournament_share: float = Field(0.05, gt=0, le=1)
+    restart: Share = 0.1
+
+
+class RandomSearch(_Section):
+    """Random trees, each new: the control that any evolution has to beat."""
+
+    kind: Literal["random"]
+
+
+def _with_kind(value: Any) -> Any:
+    """Settings that name no kind are those of the default."""
+    return {"kind": "steady_state", **value} if isinstance(value, dict) else value
+
+
+Strategy = Annotated[
+    Annotated[SteadyState | Generational | Ageing | RandomSearch, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
+]
+
+
+class Allocation(_Section):
+    """Who is trained beside new candidates.
+
+    The best ``1 / eta`` of the candidates at a length are trained for the next longer one (successive halving). At the
+    longest, the ``elites`` best are trained with up to ``elite_seeds`` seeds, on at most ``elite_share`` of the steps.
+    """
+
+    eta: float = Field(3.0, gt=1)
     elites: int = Field(4, ge=0)
     elite_seeds: Seeds = 3
     elite_share: Share = 0.2
-    niche_similarity: float = Field(0.99, gt=0, le=1)
-    niche_size: int = Field(3, ge=1)
-    simplify: bool = True
-    operators: Operators = Operators()
-    crossover_rate: Share = 0.8
-    node_mutation: NodeMutation = NodeMutation()
 
 
 class Tuning(_Section):
@@ -157,7 +210,13 @@ class Budget(_Section):
 
 
 class SearchSpace(_Section):
-    """A search space file, checked; see ``search_spaces/segmentation.yaml`` for what each key means."""
+    """A search space file, checked; see ``search_spaces/segmentation.yaml`` for what each key means.
+
+    Attributes:
+        screening: whether candidates are screened before training; without it only limits are kept and nothing is
+            trained twice.
+        simplify: whether a new candidate loses what does not change its gradient.
+    """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
@@ -169,7 +228,10 @@ class SearchSpace(_Section):
     primitives: dict[str, Weight]
     limits: Limits = Limits()
     seeds: tuple[str, ...] = ()
-    strategy: Strategy = Strategy()
+    screening: bool = True
+    simplify: bool = True
+    strategy: Strategy = SteadyState()
+    allocation: Allocation = Allocation()
     tuning: Tuning = Tuning()
     budget: Budget = Budget()
 

@@ -30,7 +30,8 @@ coefficients: {}
 primitives: {add: 2, sub: 2, mul: 3, div: 1, neg: 1, sum: 2, mean: 2, class_mean: 1, class_sum: 1, foreground_mean: 1}
 limits: {nodes: 24}
 seeds: [cross_entropy, dice, baikal]
-strategy: {population: 8, elites: 2}
+strategy: {population: 8}
+allocation: {elites: 2}
 tuning: {structures: 1}
 budget: {trainings: 30, tuning_share: 0.25, confirmation_seeds: 2, window: 4}
 """

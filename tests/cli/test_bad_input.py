@@ -170,7 +170,7 @@ class TestSearch:
     def test_wrong_space(self, refused, tmp_path, space_file):
         wrong = tmp_path / "wrong.yaml"
         wrong.write_text(space_file.read_text().replace("elites", "elits"))
-        refused(r"wrong\.yaml: unknown key 'strategy\.elits' \(did you mean 'elites'\?\)", "search", wrong)
+        refused(r"wrong\.yaml: unknown key 'allocation\.elits' \(did you mean 'elites'\?\)", "search", wrong)
 
     def test_too_small_a_budget(self, refused, space_file, cohort):
         refused("a budget of 5 trainings is too small", "search", space_file, "--data", cohort, "--budget", 5)

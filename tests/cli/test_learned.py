@@ -39,7 +39,7 @@ def run(finished, tmp_path) -> Path:
     hall_of_fame.write([network, replace(second, origin=Distilled((ID,), 0.98)), *others], folder)
     config = json.loads((folder / "run.json").read_text())
     del config["space"]
-    (folder / "run.json").write_text(json.dumps({**config, "format": "lossevo.metalearning/2", "settings": {}}))
+    (folder / "run.json").write_text(json.dumps({**config, "format": "lossevo.metalearning/3", "settings": {}}))
     return folder
 
 

@@ -19,7 +19,7 @@ from lossevo.expression import Expression
 from lossevo.losses import expression_of
 
 ESCAPE = "\x1b"
-REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}
+REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "steps", "complexity", "origin"}
 
 
 def outcomes(folder: Path) -> int:
@@ -100,7 +100,7 @@ class TestInterruptions:
         trainings = [event for event in events if " dice " in event]
         for line in trainings:
             assert re.search(
-                r"\[(evolution|tuning|confirmation) \d+/30\] [0-9a-f]{8} dice 0\.\d{4}  .+ \| best 0\.\d{4}, "
+                r"\[(evolution|confirmation) \d+/30\] [0-9a-f]{8} dice 0\.\d{4}  .+ \| best 0\.\d{4}, "
                 r"hand-crafted 0\.\d{4} \| \d+ candidates seen, .+ \| \d+ trainings/h, 1 worker \d+% busy, ETA ",
                 line,
             ), line
@@ -108,12 +108,12 @@ class TestInterruptions:
     @staticmethod
     def check_work_was_not_done_again(out: str, kept: int, done: int) -> None:
         assert sum(map(int, re.findall(r"(\d+) trainings taken from the ledger", out))) == kept
-        assert re.search(rf"{done} of 30 trainings: \d+ trainings/h", out)
+        assert re.search(rf"{done} trainings; 30 of 30 in the budget: \d+ trainings/h", out)
 
 
 class TestResult:
     def test_every_training_is_on_record(self, finished):
-        assert 25 <= outcomes(finished.folder) <= 30, "what tuning leaves of its share is not spent"
+        assert outcomes(finished.folder) == 30
 
     def test_files(self, finished):
         names = {path.name for path in finished.folder.iterdir()}
@@ -214,8 +214,8 @@ class TestNext:
     @staticmethod
     def entry(place: int, formula: str, origin: Origin) -> Entry:
         expression = Expression.parse(formula)
-        return Entry(place, expression.hash[:8], formula, formula, "dice", 0.9 - place / 10, None, 1, 1.0, origin, True,
-                     0.9, {"expression": expression.to_json()})  # fmt: skip
+        return Entry(place, expression.hash[:8], formula, formula, "dice", 0.9 - place / 10, None, 1, 75, 1.0, origin,
+                     True, 0.9, {"expression": expression.to_json()})  # fmt: skip
 
     @pytest.fixture
     def proposed(self, cli, space_file, cohort, monkeypatch):

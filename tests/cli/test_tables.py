@@ -18,7 +18,7 @@ from tests.networks import CROSS_ENTROPY
 def entry(rank: int, definition: Definition, origin: str = "random") -> Entry:
     loss = spec_of(definition)
     formula = formula_of(definition)
-    return Entry(rank, f"{rank:08}", formula, formula, "dice", 0.5, 0.1, 2, 7.0, origin, True, 0.5, loss)
+    return Entry(rank, f"{rank:08}", formula, formula, "dice", 0.5, 0.1, 2, 75, 7.0, origin, True, 0.5, loss)
 
 
 def below(*definitions: Definition, top: int = 10) -> list[str]:

@@ -75,8 +75,8 @@ def searched_run(tmp_path: Path) -> SearchedRun:
         folder = tmp_path / "runs" / name
         Run.create(folder, config)
         candidates = [
-            Candidate(Expression.parse(evolved), Evolved("crossover", ("a", "b")), 0, {0: 0.8}),
-            Candidate(Expression.parse("-class_sum(mean(y * logp))"), HandCrafted("cross_entropy"), 1, {0: 0.7}),
+            Candidate(Expression.parse(evolved), Evolved("crossover", ("a", "b")), 0, {2: {0: 0.8}}),
+            Candidate(Expression.parse("-class_sum(mean(y * logp))"), HandCrafted("cross_entropy"), 1, {2: {0: 0.7}}),
         ]
         for candidate in candidates:
             put_on_record(folder, candidate.id, candidate.spec)
@@ -114,7 +114,7 @@ def metalearned_run(searched_run: SearchedRun) -> Callable[[Path], Path]:
         hall_of_fame.write([network, replace(distilled, rank=2, origin=Distilled((network.id,), 0.9))], folder)
         config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         kept = {key: config[key] for key in ("cohort", "labels", "spacing_mm", "task", "seed")}
-        document = {"format": "lossevo.metalearning/2", "settings": {"outer_loss": "dice"}, **kept}
+        document = {"format": "lossevo.metalearning/3", "settings": {"outer_loss": "dice"}, **kept}
         (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
         return folder
 

@@ -8,7 +8,7 @@ import pytest
 
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
-from lossevo.experiment.candidate import Candidate, seed_noise, standard_error
+from lossevo.experiment.candidate import Candidate, standard_error
 from lossevo.experiment.hall_of_fame import EVOLVED, Entry, find, rank, read, write
 from lossevo.experiment.origin import Evolved, HandCrafted, MetaLearned, origin_in
 from lossevo.expression import Expression
@@ -16,7 +16,7 @@ from lossevo.losses import from_spec
 from lossevo.losses.neural import LearnedLoss
 from tests.networks import CROSS_ENTROPY
 
-REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "complexity", "origin"}
+REQUIRED = {"rank", "id", "formula", "score", "score_se", "seeds", "steps", "complexity", "origin"}
 
 
 def candidate(number: int, *scores: float, confirmed: tuple[float, ...] = (), literature: bool = False) -> Candidate:
@@ -25,8 +25,8 @@ def candidate(number: int, *scores: float, confirmed: tuple[float, ...] = (), li
         Expression.parse(f"class_mean(mean(p * y * {number}.5)) + max(0.25, foreground_mean(sum(y)))"),
         origin,
         number,
-        dict(enumerate(scores)),
-        dict(enumerate(confirmed, start=500)),
+        {75: dict(enumerate(scores))} if scores else {},
+        {75: dict(enumerate(confirmed, start=500))} if confirmed else {},
     )
 
 
@@ -78,16 +78,26 @@ class TestRanking:
         assert [entry.id for entry in rank(twins, 3)] == [twins[1].id, twins[0].id]
 
 
-class TestNoise:
-    def test_it_is_pooled_over_those_with_several_seeds_that_did_not_fail(self):
-        several = [candidate(0, 0.5, 0.7), candidate(1, 0.6, 0.6, 0.9), candidate(2, 0.5, 0.0), candidate(3, 0.9)]
-        variances = [0.02, 0.03]
-        assert seed_noise(several, default=1.0, worst=0.0) == pytest.approx(math.sqrt(sum(variances) / 2))
-        assert seed_noise(several[2:], default=0.25, worst=0.0) == 0.25
+class TestLengths:
+    def test_the_longer_trained_come_first_and_the_longest_count(self):
+        short, long, failed = candidate(0, 0.9), candidate(1, 0.5), candidate(2, 0.8)
+        long.record(150, 0, 0.6)
+        failed.record(150, 0, 0.1)
+        entries = rank([short, long, failed], 3)
+        assert [(entry.id, entry.steps, entry.score) for entry in entries] == [
+            (long.id, 150, 0.6),
+            (failed.id, 150, 0.1),
+            (short.id, 75, 0.9),
+        ]
 
-    def test_a_cautious_score_is_a_standard_error_lower(self):
-        assert candidate(0, 0.5, 0.7, 0.6, 0.6).cautious_score(0.1) == pytest.approx(0.6 - 0.05)
-        assert math.isnan(candidate(0).cautious_score(0.1))
+    def test_a_confirmation_at_the_most_steps_counts(self):
+        one = candidate(0, 0.9, confirmed=(0.5, 0.5))
+        for seed, score in enumerate((0.7, 0.8), start=500):
+            one.record(150, seed, score, confirms=True)
+        one.record(300, 500, 0.9, confirms=True)
+        (entry,) = rank([one], 2)
+        assert (entry.confirmed, entry.steps, entry.seeds) == (True, 150, 2)
+        assert entry.score == pytest.approx(0.75)
 
 
 class TestFiles:
@@ -142,7 +152,7 @@ class TestFiles:
         (tmp_path / "run.json").write_text("{}")
         with pytest.raises(LossevoError, match=r"no training has ended yet.*lossevo search --resume"):
             read(tmp_path)
-        (tmp_path / "run.json").write_text('{"format": "lossevo.metalearning/2"}')
+        (tmp_path / "run.json").write_text('{"format": "lossevo.metalearning/3"}')
         with pytest.raises(LossevoError, match=r"no training has ended yet.*lossevo metalearn --resume"):
             read(tmp_path)
 
@@ -167,6 +177,7 @@ def learned(place: int = 1) -> Entry:
         score=0.8,
         score_se=0.01,
         seeds=3,
+        steps=75,
         complexity=CROSS_ENTROPY.weight_count,
         origin=MetaLearned(200),
         confirmed=True,

@@ -63,7 +63,8 @@ class TestRecords:
 
     def test_what_was_never_asked_for_is_unknown(self, ledger):
         assert ledger.record(0) is None
-        assert ledger.measured("x") is ledger.simplified("x") is ledger.candidate("x") is None
+        assert ledger.text("x") is ledger.candidate("x") is None
+        assert ledger.measured() == []
         assert ledger.records() == []
 
     def test_trainings_are_listed_in_the_order_of_asking(self, ledger):
@@ -98,14 +99,48 @@ class TestRecords:
     def test_screening_results_and_candidates(self, ledger):
         ledger.remember_measured([("a", "", "f"), ("b", "finite", "")])
         ledger.remember_measured([("a", "flat", "g")])
-        assert ledger.measured("a") == ("", "f"), "what was measured first stays"
-        assert ledger.measured("b") == ("finite", "")
-        for document in ({"structure": "μ"}, {"structure": "other"}):
-            ledger.remember_simplified("a", document)
-        assert ledger.simplified("a") == {"structure": "μ"}
+        assert ledger.measured() == [("a", "", "f"), ("b", "finite", "")], "what was measured first stays"
         for number in (1, 1, 2):
             ledger.remember_candidate("a", {"number": number})
         assert ledger.candidate("a") == {"number": 2}, "a run that got more budget may number it anew"
+
+
+class TestDecisions:
+    def test_a_decision_is_on_record_with_what_it_was_taken_on(self, ledger):
+        ledger.submit(0, "evolution", "a", TRIAL)
+        ledger.submit(1, "promotion", "a", TRIAL, after=1, note={"strategy": {"tuned": ["a"]}})
+        assert [(record.after, record.note) for record in ledger.records()] == [
+            (0, None),
+            (1, {"strategy": {"tuned": ["a"]}}),
+        ]
+
+    def test_what_is_written_together_is_written_or_nothing_of_it(self, ledger):
+        def write_and_fail() -> None:
+            with ledger.together():
+                ledger.remember_candidate("a", {"number": 1})
+                ledger.remember_measured([("a", "", "f")])
+                ledger.submit(0, "evolution", "a", TRIAL)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            write_and_fail()
+        assert ledger.candidate("a") is ledger.record(0) is None
+        assert ledger.measured() == []
+        with ledger.together():
+            ledger.remember_candidate("a", {"number": 1})
+            ledger.submit(0, "evolution", "a", TRIAL)
+        assert ledger.record(0).candidate == "a"
+
+    def test_a_note_that_is_none_is_damage(self, ledger):
+        ledger.submit(0, "evolution", "a", TRIAL, note={"x": 1})
+        ledger._write("UPDATE trials SET note = ?", ("[1]",))
+        with pytest.raises(LossevoError, match=r"table trials, ticket 0, column note: damaged"):
+            ledger.record(0)
+
+    def test_texts(self, ledger):
+        ledger.record_text("configuration", "one")
+        ledger.record_text("configuration", "two")
+        assert ledger.text("configuration") == "two"
 
 
 class TestAnotherCourse:
@@ -212,7 +247,7 @@ class TestWhatIsNoLedger:
     def test_another_database(self, path):
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE mine (x)")
-        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 3\)"):
+        with pytest.raises(LossevoError, match=r"not a lossevo ledger \(schema 0, expected 4\)"):
             Ledger(path)
 
     def test_a_newer_schema(self, path):
@@ -220,7 +255,7 @@ class TestWhatIsNoLedger:
         with sqlite3.connect(path) as other:
             other.execute(f"PRAGMA user_version={SCHEMA + 1}")
         for read_only in (True, False):
-            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 4, .*upgrade lossevo"):
+            with pytest.raises(LossevoError, match=r"written by a newer lossevo \(ledger schema 5, .*upgrade lossevo"):
                 Ledger(path, read_only=read_only)
 
     @pytest.mark.parametrize("read_only", [True, False])
@@ -229,7 +264,7 @@ class TestWhatIsNoLedger:
         Ledger(path, create=True).close()
         with sqlite3.connect(path) as other:
             other.execute(f"PRAGMA user_version={older}")
-        with pytest.raises(LossevoError, match=rf"older lossevo \(ledger schema {older}, this reads 3\).*new run"):
+        with pytest.raises(LossevoError, match=rf"older lossevo \(ledger schema {older}, this reads 4\).*new run"):
             Ledger(path, read_only=read_only)
 
     def test_a_damaged_one(self, path):

@@ -95,7 +95,7 @@ def test_what_is_no_objective_is_refused():
 def test_a_hall_of_fame_ranks_small_distances_first_and_shows_them_as_they_are():
     objective = Objective.parse("hd95")
     candidates = [
-        Candidate(expression_of(name), HandCrafted(name), number, {1: -mm, 2: -mm - 1.0})
+        Candidate(expression_of(name), HandCrafted(name), number, {75: {1: -mm, 2: -mm - 1.0}})
         for number, (name, mm) in enumerate({"dice": 9.0, "focal": 3.0, "cross_entropy": 5.0}.items())
     ]
     entries = rank(candidates, 3, objective)

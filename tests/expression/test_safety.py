@@ -17,8 +17,8 @@ from lossevo.expression import Expression, ExpressionError
 from lossevo.expression.dangers import is_safe
 from lossevo.expression.intervals import Limits
 from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.search.genetic import Variation
 from lossevo.search.space import load_space
-from lossevo.search.variation import Variation
 from tests.expression.strategies import any_coefficient, expressions, tame_coefficient
 
 SHAPES = [(2, 3, 4, 3), (1, 2, 2, 3, 2), (3, 5, 1, 4), (2, 4, 3, 2, 2)]
@@ -111,11 +111,11 @@ def test_whatever_is_judged_safe_is_finite(shape: tuple[int, ...]) -> None:
 def test_what_a_search_makes_of_its_seeds_and_judges_safe_is_finite(seed: int, shape: tuple[int, ...]) -> None:
     generator = random.Random(seed)
     variation = Variation(SPACE, generator)
-    tree = variation.to_tree(generator.choice(SEEDS))
+    tree = variation.trees.to_tree(generator.choice(SEEDS))
     for _ in range(generator.randint(1, 8)):
         tree = getattr(variation, generator.choice(OPERATORS))(tree)
     try:
-        expression = variation.to_expression(tree)
+        expression = variation.trees.to_expression(tree)
     except ExpressionError:
         return
     assert not is_safe(expression, limits=limits_of(shape)) or is_finite(expression, shape)

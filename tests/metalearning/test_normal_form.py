@@ -8,8 +8,8 @@ import torch
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.metalearning.normal_form import normal_form
+from lossevo.search.genetic import Variation, to_node
 from lossevo.search.space import load_space
-from lossevo.search.variation import Variation, to_node
 
 
 def form(text: str, *, weighted: bool = False) -> str:

@@ -37,14 +37,21 @@ SEEDS = ("cross_entropy", "dice", "tversky", "focal", "boundary", "baikal")
 NOISE = 0.01
 
 
-def small_space(base: str = "segmentation", *, strategy: Mapping[str, Any] | None = None, **budget: Any) -> SearchSpace:
+def small_space(
+    base: str = "segmentation",
+    *,
+    strategy: Mapping[str, Any] | None = None,
+    allocation: Mapping[str, Any] | None = None,
+    **budget: Any,
+) -> SearchSpace:
     """A shipped space with small trees, few seeds and a small budget."""
     space = load_space(base)
     limits = space.limits.model_copy(update={"nodes": 32})
     update: dict[str, Any] = {
         "limits": limits,
         "budget": space.budget.model_copy(update={"trainings": 48, "window": 4, **budget}),
-        "strategy": space.strategy.model_copy(update={"population": 8, "elites": 2, **(strategy or {})}),
+        "strategy": space.strategy.model_copy(update={"population": 8, **(strategy or {})}),
+        "allocation": space.allocation.model_copy(update={"elites": 2, **(allocation or {})}),
     }
     if space.root == "scalar":
         update["seeds"] = SEEDS
@@ -64,8 +71,11 @@ def _gradient(expression: Expression) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(2, 2, 4, 4, 4, generator=generator, dtype=torch.float64).requires_grad_()
     labels = (torch.rand(2, 1, 4, 4, 4, generator=generator) < 0.3).long()
-    (gradient,) = torch.autograd.grad(ExpressionLoss(expression, spacing_mm=(4, 4, 4))(logits, labels), logits)
-    return gradient.flatten()
+    value = ExpressionLoss(expression, spacing_mm=(4, 4, 4))(logits, labels)
+    if not value.requires_grad:  # without screening a loss may lack the prediction
+        return torch.zeros(logits.numel(), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return gradient.flatten().nan_to_num()
 
 
 Fate = Callable[[Mapping[str, Any]], Status]
@@ -154,6 +164,8 @@ def run_search(
     seed: int = 0,
     executor: SyntheticExecutor | None = None,
     classes: int = 2,
+    lengths: tuple[int, ...] = (10,),
+    continues: bool = False,
 ) -> Searched:
     """Search to the end, or to where the executor stops it; goes on with the ledger if there is one."""
     executor = executor or SyntheticExecutor()
@@ -162,7 +174,7 @@ def run_search(
     with Ledger(ledger, create=not ledger.exists()) as opened:
         search = Search(
             space=space,
-            problem=Problem(Split(("a",), ("b",)), classes, 10),
+            problem=Problem(Split(("a",), ("b",)), classes, lengths, continues=continues),
             seed=seed,
             ledger=opened,
             trainings=OrderedTrainings(opened, lambda: executor),

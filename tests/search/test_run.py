@@ -15,11 +15,11 @@ from lossevo.data.patches import StoredPatchBank
 from lossevo.errors import LossevoError, ResumableError
 from lossevo.experiment import CohortSource, Subjects, hall_of_fame
 from lossevo.experiment.folder import locked
-from lossevo.experiment.ledger import MAY_BRANCH, Ledger
+from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.study import retry_failures
 from lossevo.search import Run, RunConfig, give_budget, read_config
 from lossevo.training import TaskSettings
-from tests.cohorts import SPACING_MM, balls, write_balls
+from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
 
 FILES = {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "preprocessing.json", "run.json", "subjects.json"}
@@ -244,7 +244,7 @@ class TestSearch:
     def test_a_ledger_of_another_run_is_refused(self, folder, tmp_path):
         (folder / "ledger.sqlite").unlink()
         run_search(folder / "ledger.sqlite", small_space(trainings=24), seed=9)
-        with pytest.raises(LossevoError, match="training 0 on record is not the one asked for now"):
+        with pytest.raises(LossevoError, match="trainings on record are not those of this search"):
             Run.open(folder).search(lambda spec: SyntheticExecutor())
 
 
@@ -253,60 +253,47 @@ def trained(folder: Path) -> list:
         return [(record.phase, record.candidate, record.trial) for record in ledger.records()]
 
 
-def searched(parent: Path, **budget) -> tuple[Path, list]:
-    """A run folder where a search ran through undisturbed, and what it found: for fixtures that outlive a test."""
-    folder = Run.create(parent / "run", config(write_balls(parent / "balls"), **budget)).folder
-    return folder, Run.open(folder).search(lambda spec: SyntheticExecutor())
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[Path, list]:
-    return searched(tmp_path_factory.mktemp("undisturbed"))
-
-
-@pytest.fixture(scope="module")
-def larger(tmp_path_factory) -> tuple[Path, list]:
-    """A search begun with the larger budget."""
-    return searched(tmp_path_factory.mktemp("larger"), trainings=72)
+def statuses(folder: Path) -> list[Status]:
+    with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+        return [record.outcome.status for record in ledger.records()]
 
 
 class TestMoreBudget:
     @pytest.mark.parametrize("before", [0, 10, 32])
-    def test_a_search_goes_on_as_if_it_had_been_begun_with_it(self, folder, larger, before):
+    def test_a_search_goes_on_and_keeps_all_that_it_did(self, folder, before):
         executor = SyntheticExecutor(kill_after=before if before < 32 else None)
         with pytest.raises(Killed) if before < 32 else nullcontext():
             Run.open(folder).search(lambda spec: executor)
+        done = trained(folder)
+        confirmed = {entry.id for entry in hall_of_fame.read(folder) if entry.confirmed} if before == 32 else set()
         give_budget(folder, 72)
         more = SyntheticExecutor(workers=2)
         entries = Run.open(folder).search(lambda spec: more)
-        expected_folder, expected = larger
-        assert entries == expected
-        assert trained(folder) == trained(expected_folder)
-        assert (folder / "hall_of_fame.json").read_text() == (expected_folder / "hall_of_fame.json").read_text()
+        assert trained(folder)[: len(done)] == done
+        selecting = [phase for phase, _, _ in trained(folder) if phase != "confirmation"]
+        assert len(selecting) == read_config(folder).plan.selection // TASK.budget_steps
         asked = [json.dumps(payload, sort_keys=True) for payload in (*executor.submitted, *more.submitted)]
-        finished = asked[: len(executor.delivered)] if before == 32 else []
-        assert not {*finished} & {json.dumps(p, sort_keys=True) for p in more.submitted}, "it was trained before"
+        finished = {asked[ticket] for ticket in executor.delivered}
+        assert not finished & {json.dumps(p, sort_keys=True) for p in more.submitted}, "it was trained before"
+        assert confirmed <= {entry.id for entry in entries if entry.confirmed}
 
-    def test_killed_on_the_way_it_can_be_resumed(self, folder, larger):
-        Run.open(folder).search(lambda spec: SyntheticExecutor())
-        give_budget(folder, 72)
+    def test_killed_on_the_way_it_can_be_resumed(self, folder, tmp_path, cohort):
+        for place in (folder, other := Run.create(tmp_path / "other", config(cohort)).folder):
+            Run.open(place).search(lambda spec: SyntheticExecutor())
+            give_budget(place, 72)
         for _ in range(5):
             with pytest.raises(Killed):
                 Run.open(folder).search(lambda spec: SyntheticExecutor(kill_after=4))
-        assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == larger[1]
-
-    def test_when_it_has_ended_the_course_is_fixed_again(self, folder):
-        give_budget(folder, 72)
-        Run.open(folder).search(lambda spec: SyntheticExecutor())
-        with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
-            assert ledger.fact(MAY_BRANCH) is None
+        expected = Run.open(other).search(lambda spec: SyntheticExecutor(workers=3))
+        assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == expected
+        assert trained(folder) == trained(other)
 
     def test_less_is_refused_and_the_same_changes_nothing(self, folder):
         with pytest.raises(LossevoError, match=r"--budget is 31, but .*new was begun with 32 trainings; give at least"):
             give_budget(folder, 31)
+        before = (folder / "run.json").read_bytes()
         give_budget(folder, 32)
-        with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
-            assert ledger.fact(MAY_BRANCH) is None
+        assert (folder / "run.json").read_bytes() == before
 
     def test_who_has_opened_it_before_cannot_go_on_in_the_old_course(self, folder):
         opened = Run.open(folder)
@@ -336,13 +323,20 @@ class TestMoreBudget:
 
 class TestRetry:
     @pytest.mark.parametrize("status", [Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR])
-    def test_failures_that_are_tried_again_leave_no_trace(self, folder, undisturbed, status):
-        expected_folder, expected = undisturbed
+    def test_failures_are_tried_again(self, folder, status):
+        """What was decided stands; the scores change, and the ranking with them. New finalists are confirmed, too."""
         failing = SyntheticExecutor(fate=lambda payload: status if payload["seed"] % 3 == 0 else Status.DONE)
-        assert Run.open(folder).search(lambda spec: failing) != expected
-        assert retry_failures(folder) > 0
-        assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == expected
-        assert trained(folder) == trained(expected_folder)
+        before = Run.open(folder).search(lambda spec: failing)
+        decided, failures = trained(folder), sum(status_ is not Status.DONE for status_ in statuses(folder))
+        assert failures > 3
+        assert retry_failures(folder) == failures
+        again = SyntheticExecutor()
+        entries = Run.open(folder).search(lambda spec: again)
+        assert entries != before
+        assert trained(folder)[: len(decided)] == decided
+        assert {phase for phase, _, _ in trained(folder)[len(decided) :]} <= {"confirmation"}
+        assert len(again.submitted) == failures + len(trained(folder)) - len(decided)
+        assert {*statuses(folder)} == {Status.DONE}
         assert retry_failures(folder) == 0
 
     def test_those_that_diverged_stay(self, folder):

@@ -9,10 +9,10 @@ from torch import Tensor
 from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of
 from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.search.genetic import Variation
 from lossevo.search.screening import Screening
 from lossevo.search.simplification import effective_slots, simplify
 from lossevo.search.space import load_space
-from lossevo.search.variation import Variation
 
 CLASSES = 3
 SCREENING = Screening(CLASSES)
@@ -74,12 +74,12 @@ class TestSimplify:
     def test_evolved_candidates_keep_their_gradient_on_fresh_data(self):
         """Not only where the screening looks."""
         screening, variation = Screening(CLASSES), Variation(load_space("segmentation"), random.Random(5))
-        parents = [variation.to_tree(seed) for seed in variation.space.seed_expressions().values()]
+        parents = [variation.trees.to_tree(seed) for seed in variation.space.seed_expressions().values()]
         checked = []
         while len(checked) < 75:
             child = variation.crossover(*variation.generator.choices(parents, k=2))
-            expression = screening.screen(lambda child=child: variation.to_expression(child))
-            if expression is None:
+            expression = variation.trees.to_expression(child)
+            if not screening.screen(expression):
                 continue
             simple = simplify(expression, screening.behaviour)
             assert simple.root.size <= expression.root.size

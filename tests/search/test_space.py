@@ -8,7 +8,7 @@ import yaml
 
 from lossevo.errors import LossevoError
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression
-from lossevo.search.space import SearchSpace, available, load_space
+from lossevo.search.space import Operators, SearchSpace, available, load_space
 
 SMALLEST: dict[str, Any] = {
     "name": "mine",
@@ -73,7 +73,7 @@ class TestShippedSpaces:
 
     def test_glo_is_as_published(self):
         space = load_space("glo")
-        assert (space.root, space.strategy.replacement, space.strategy.selection) == (
+        assert (space.root, space.strategy.kind, space.strategy.selection) == (
             "voxel",
             "generational",
             "roulette",
@@ -82,13 +82,15 @@ class TestShippedSpaces:
         assert space.constants.keys() == {1, -1}
         assert space.primitives.keys() == {"add", "sub", "mul", "div", "log", "sqrt", "square"}
         assert (space.strategy.population, space.strategy.elites, space.strategy.crossover_rate) == (80, 6, 0.8)
+        assert not space.screening
+        assert not space.simplify
         assert space.tuning.coefficients == "per_node"
 
 
 class TestLoading:
     def test_the_smallest_space(self, write):
         space = load_space(str(write(SMALLEST)))
-        assert (space.name, space.budget.trainings, space.strategy.replacement) == ("mine", 240, "steady_state")
+        assert (space.name, space.budget.trainings, space.strategy.kind) == ("mine", 240, "steady_state")
 
     def test_a_voxel_space(self, write):
         assert load_space(str(write(VOXEL))).wrap == "-class_mean(mean({}))"
@@ -149,7 +151,6 @@ class TestWrongKeys:
             ("tuning.sigm", "sigma"),
             ("strategy.tournamentsize", "tournament_size"),
             ("strategy.operators.crosover", "crossover"),
-            ("strategy.node_mutation.shft", "shift"),
         ],
     )
     def test_unknown(self, complaint, path, meant):
@@ -192,7 +193,7 @@ class TestWrongWords:
         ("path", "value", "complains"),
         [
             ("root", "scaler", "root: found 'scaler', expected 'scalar' or 'voxel' (did you mean 'scalar'?)"),
-            ("strategy.replacement", "steady", "(did you mean 'steady_state'?)"),
+            ("strategy.kind", "steady", "(did you mean 'steady_state'?)"),
             ("strategy.selection", "roulete", "(did you mean 'roulette'?)"),
             ("tuning.coefficients", "pernode", "(did you mean 'per_node'?)"),
             ("tuning.scale", "logarithmic", "expected 'log' or 'linear'"),
@@ -230,11 +231,13 @@ class TestWrongValues:
             ("limits.mutation_depth", [0, 2]),
             ("seeds", "dice"),
             ("strategy.population", 1),
-            ("strategy.elite_share", 1.5),
-            ("strategy.elite_seeds", 501),
+            ("allocation.elite_share", 1.5),
+            ("allocation.elite_seeds", 501),
+            ("allocation.eta", 1),
             ("strategy.operators.node", -1),
-            ("strategy.operators", dict.fromkeys(load_space("glo").strategy.operators.model_dump(), 0)),
-            ("strategy.node_mutation.shift", 2),
+            ("strategy.operators", dict.fromkeys(Operators.model_fields, 0)),
+            ("strategy", {"kind": "generational", "node_mutation": {"shift": 2}}),
+            ("strategy", {"kind": "ageing", "restart": 2}),
             ("tuning.sigma", 0),
             ("budget.trainings", 0),
             ("budget.tuning_share", 0.8),

@@ -4,7 +4,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from hypothesis import given, settings
 
 from lossevo.configuration_file import checked
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
-from lossevo.search.evolution import Fitness
-from lossevo.search.space import SearchSpace, load_space
-from lossevo.search.variation import Region, Scalar, Variation, Voxel, drawing_from
+from lossevo.search.genetic.trees import Region, Scalar, Voxel
+from lossevo.search.genetic.variation import Variation, drawing_from
+from lossevo.search.space import NodeMutation, SearchSpace, load_space
 from tests.expression.strategies import expressions
 
 SEGMENTATION = load_space("segmentation")
@@ -53,8 +52,9 @@ EVERYTHING = checked(
     "everything",
 )
 SPACES = [SEGMENTATION, GLO, BARE, NUMBERLESS, EVERYTHING]
-UNARY = ("subtree", "node", "everywhere", "insert", "shrink", "coefficients", "glo_mutation")
+UNARY = ("subtree", "node", "everywhere", "insert", "shrink", "coefficients")
 BINARY = ("crossover", "combine")
+GLO_RATES = GLO.strategy.node_mutation
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
 
@@ -64,7 +64,7 @@ def variation(space: SearchSpace, seed: int = 0) -> Variation:
 
 def first_trees(made: Variation, count: int) -> list[gp.PrimitiveTree]:
     """Random trees, and the seeds of the space."""
-    seeds = [made.to_tree(seed) for seed in made.space.seed_expressions().values()]
+    seeds = [made.trees.to_tree(seed) for seed in made.space.seed_expressions().values()]
     assert None not in seeds
     return [*seeds, *(made.random_tree() for _ in range(count))]
 
@@ -82,7 +82,7 @@ def check_well_typed(made: Variation, tree: gp.PrimitiveTree) -> None:
         item = next(position)
         assert item.ret is wanted
         if item.arity:
-            assert item is made.pset.mapping[item.name]
+            assert item is made.trees.pset.mapping[item.name]
             for argument in item.args:
                 check(argument)
         elif isinstance(item.value, str):
@@ -91,14 +91,14 @@ def check_well_typed(made: Variation, tree: gp.PrimitiveTree) -> None:
         else:
             assert wanted is (Voxel if space.root == "voxel" else Scalar)
 
-    check(made.root_type)
+    check(made.trees.root_type)
     assert next(position, None) is None
 
 
 def express(made: Variation, tree: gp.PrimitiveTree) -> Expression | None:
     """The expression of a tree; None where it is beyond the limits, or one number in a voxel space."""
     try:
-        return made.to_expression(tree)
+        return made.trees.to_expression(tree)
     except ExpressionError:
         assert made.space.root == "voxel" or not made.within_limits(tree)
         return None
@@ -114,7 +114,11 @@ class TestEveryTree:
         trees = first_trees(made, 20)
         for step in range(150):
             choice = made.generator.choice
-            if step % 3:
+            if step % 7 == 0:
+                trees.append(made.glo_mutation(choice(trees), GLO_RATES))
+            elif step % 11 == 0:
+                trees.append(choice(made.exchange(choice(trees), choice(trees))))
+            elif step % 3:
                 trees.append(getattr(made, choice(UNARY))(choice(trees)))
             else:
                 trees.append(getattr(made, choice(BINARY))(choice(trees), choice(trees)))
@@ -140,13 +144,15 @@ class TestEveryTree:
                 getattr(made, operator)(first)
             for operator in BINARY:
                 getattr(made, operator)(first, second)
+            made.exchange(first, second)
+            made.glo_mutation(first, NodeMutation(shift=0.2, replace=0.2, delete=0.1, grow=0.3))
             assert (written(first), written(second)) == before
 
     @each_space
     def test_random_trees_are_as_deep_as_asked(self, space):
         made = variation(space, 4)
         smallest, largest = space.limits.initial_depth
-        needed = made._min_depth[made.root_type]
+        needed = made._min_depth[made.trees.root_type]
         depths = {made.random_tree().height + 1 for _ in range(300)}
         assert min(depths) >= min(smallest, needed)
         assert max(depths) <= max(largest, needed)
@@ -156,27 +162,27 @@ class TestEveryTree:
     @settings(max_examples=300)
     def test_an_expression_survives_the_way_there_and_back(self, expression):
         made = variation(EVERYTHING)
-        tree = made.to_tree(expression)
+        tree = made.trees.to_tree(expression)
         check_well_typed(made, tree)
-        assert made.to_expression(tree) == expression
+        assert made.trees.to_expression(tree) == expression
 
     @pytest.mark.parametrize("space", [SEGMENTATION, NUMBERLESS, EVERYTHING], ids=lambda space: space.name)
     def test_a_tree_survives_the_way_there_and_back(self, space):
         made = variation(space, 5)
         for tree in first_trees(made, 200):
-            assert written(made.to_tree(made.to_expression(tree))) == written(tree)
+            assert written(made.trees.to_tree(made.trees.to_expression(tree))) == written(tree)
 
     @pytest.mark.parametrize("formula", ["class_mean(mean(p * y))", "foreground_mean(sum(d - y))"])
     def test_what_the_space_has_no_word_for_is_no_tree(self, formula):
-        assert variation(NUMBERLESS).to_tree(Expression.parse(formula)) is None
+        assert variation(NUMBERLESS).trees.to_tree(Expression.parse(formula)) is None
 
     def test_voxel_trees_are_wrapped(self):
         made = variation(GLO)
-        mapping = made.pset.mapping
-        tree = gp.PrimitiveTree([mapping["mul_VV"], made.pset.mapping["p"], made.pset.mapping["y"]])
-        assert made.to_expression(tree) == Expression.parse("-class_mean(mean(p * y))")
+        mapping = made.trees.pset.mapping
+        tree = gp.PrimitiveTree([mapping["mul_VV"], made.trees.pset.mapping["p"], made.trees.pset.mapping["y"]])
+        assert made.trees.to_expression(tree) == Expression.parse("-class_mean(mean(p * y))")
         with pytest.raises(ExpressionError):
-            made.to_expression(gp.PrimitiveTree([made.pset.mapping["1"]]))
+            made.trees.to_expression(gp.PrimitiveTree([made.trees.pset.mapping["1"]]))
 
 
 class TestGenerator:
@@ -192,8 +198,9 @@ class TestGenerator:
             for operator in BINARY:
                 trees.append(getattr(made, operator)(made.generator.choice(trees), made.generator.choice(trees)))
             trees = [tree for tree in trees if made.within_limits(tree)]
-            members = [Member(tree, float(len(tree))) for tree in trees]
-            trees = [member.tree for member in made.select(members, 12)]
+            trees += made.exchange(*made.generator.sample(trees, 2))
+            trees = [made.glo_mutation(tree, GLO_RATES) for tree in made.generator.choices(trees, k=12)]
+            trees = [tree for tree in trees if made.within_limits(tree)] or [made.random_tree()]
         return [written(tree) for tree in trees]
 
     @each_space
@@ -310,10 +317,10 @@ class TestOperators:
     def test_combine_is_a_weighted_sum(self):
         made = variation(SEGMENTATION, 8)
         first, second = made.random_tree(), made.random_tree()
-        combined = made.to_expression(made.combine(first, second)).root
+        combined = made.trees.to_expression(made.combine(first, second)).root
         assert combined.name == "add"
         assert combined.children[1].name == "mul"
-        assert combined.children[0] == made.to_expression(first).root
+        assert combined.children[0] == made.trees.to_expression(first).root
         assert combined.children[1].children[0].name == "coefficient"
 
     def test_node_keeps_the_shape(self):
@@ -326,8 +333,8 @@ class TestOperators:
 
     def test_everywhere_replaces_one_primitive_wherever_it_stands(self):
         made = variation(SEGMENTATION, 14)
-        tree = made.to_tree(Expression.parse("foreground_mean(sum(p * y) / (sum(p) + sum(y)))"))
-        children = {str(made.to_expression(made.everywhere(tree))) for _ in range(300)}
+        tree = made.trees.to_tree(Expression.parse("foreground_mean(sum(p * y) / (sum(p) + sum(y)))"))
+        children = {str(made.trees.to_expression(made.everywhere(tree))) for _ in range(300)}
         assert "foreground_mean(batch_sum(p * y) / (batch_sum(p) + batch_sum(y)))" in children
         assert "class_sum(sum(p * y) / (sum(p) + sum(y)))" in children
         assert not any("batch_sum" in child and " sum" in child for child in children)
@@ -349,26 +356,44 @@ class TestOperators:
 
     def test_coefficients_moves_coefficients_alone(self):
         made = variation(SEGMENTATION, 12)
-        tree = made.to_tree(Expression.parse("2 - 0.5 * class_mean(mean(p * y * 3.0))"))
+        tree = made.trees.to_tree(Expression.parse("2 - 0.5 * class_mean(mean(p * y * 3.0))"))
         moved = set()
         for _ in range(100):
-            child = made.to_expression(made.coefficients(tree))
-            assert child.root == made.to_expression(tree).root
+            child = made.trees.to_expression(made.coefficients(tree))
+            assert child.root == made.trees.to_expression(tree).root
             changed = [a != b for a, b in zip(child.coefficients, (0.5, 3.0), strict=True)]
             assert any(changed)
             assert all(value > 0 for value in child.coefficients)
             moved.add(tuple(changed))
         assert moved == {(True, False), (False, True), (True, True)}
 
+    def test_exchange_gives_two_children_of_which_nothing_is_lost(self):
+        made = variation(GLO, 15)
+        roots = 0
+        for _ in range(300):
+            first, second = (gp.PrimitiveTree(made.element(Voxel, 4)) for _ in range(2))
+            one, two = made.exchange(first, second)
+            assert sorted(written(one) + written(two)) == sorted(written(first) + written(second))
+            roots += written(one) == written(second)
+        assert roots > 0, "the whole tree may be exchanged, too"
+
+    def test_an_element_is_any_word_of_the_space_by_its_weight(self):
+        """Of GLO: log, x, y three times as likely as + − × ÷ 1 −1, the root twice."""
+        made, draws = variation(GLO, 16), 6000
+        counts = Counter(made.element(Voxel, 2)[0].name.removesuffix("_VV").removesuffix("_V") for _ in range(draws))
+        weights = {**GLO.primitives, "y": 3, "p": 3, "1": 1, "-1": 1}
+        for word, weight in weights.items():
+            assert counts[word] / draws == pytest.approx(weight / sum(weights.values()), abs=0.025), word
+        assert {made.element(Voxel, 1)[0].arity for _ in range(50)} == {0}
+        assert max(gp.PrimitiveTree(made.element(Voxel, 3)).height for _ in range(200)) == 2
+
     def test_glo_mutation_does_what_its_rates_say(self):
+        off = dict.fromkeys(("shift", "replace", "delete", "grow"), 0.0)
+
         def mutated(**rates: float) -> list[tuple[gp.PrimitiveTree, gp.PrimitiveTree]]:
-            off = dict.fromkeys(("shift", "replace", "delete", "leaf"), 0.0)
-            strategy = GLO.strategy.model_copy(
-                update={"node_mutation": GLO.strategy.node_mutation.model_copy(update=off | rates)}
-            )
-            made = variation(GLO.model_copy(update={"strategy": strategy}), 13)
+            made = variation(GLO, 13)
             trees = [gp.PrimitiveTree(made.grow(Voxel, 3, 4)) for _ in range(50)]
-            return [(tree, made.glo_mutation(tree)) for tree in trees]
+            return [(tree, made.glo_mutation(tree, NodeMutation(**{**off, **rates}))) for tree in trees]
 
         for tree, child in mutated():
             assert written(child) == written(tree)
@@ -376,43 +401,23 @@ class TestOperators:
             for before, after in zip(tree, child, strict=True):
                 number = before.arity == 0 and isinstance(before.value, int)
                 assert abs(after.value - before.value) == 1 if number else after.name == before.name
+        changed = 0
         for tree, child in mutated(replace=1.0):
             assert [item.arity for item in child] == [item.arity for item in tree]
-            assert [a.name for a, b in zip(tree, child, strict=True) if a.arity == 0 and a.name != b.name] == []
+            changed += any(a.name != b.name for a, b in zip(tree, child, strict=True) if a.arity == 0)
+        assert changed > 0, "leaves are replaced, too"
         for _, child in mutated(delete=1.0):
             assert len(child) == 1
-        for tree, child in mutated(leaf=1.0):
-            assert [item.name for item in child if item.arity] == [item.name for item in tree if item.arity]
+        grown = 0
+        for tree, child in mutated(grow=1.0):
+            inner = [item.name for item in tree if item.arity]
+            assert [item.name for item in child if item.arity][: len(inner)] or not inner
+            grown += len(child) > len(tree)
+        assert grown > 10
 
-
-@dataclass(eq=False)
-class Member:
-    tree: object
-    value: float
-
-    @property
-    def fitness(self) -> Fitness:
-        return Fitness((self.value,))
-
-
-class TestSelection:
-    @staticmethod
-    def counts(space: SearchSpace, values: list[float], draws: int = 4000) -> list[float]:
-        made = variation(space, 1)
-        members = [Member(None, value) for value in values]
-        chosen = Counter(id(member) for member in made.select(members, draws))
-        return [chosen[id(member)] / draws for member in members]
-
-    def test_roulette_is_proportional_to_fitness(self):
-        assert self.counts(GLO, [0.1, 0.2, 0.3, 0.4]) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.03)
-
-    @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [-0.1, -0.2], [0.0], [0.5, -0.2, 0.0]])
-    def test_roulette_selects_as_many_as_asked_whatever_the_fitness(self, values):
-        assert sum(self.counts(GLO, values, draws=50)) == pytest.approx(1)
-
-    def test_a_tournament_prefers_the_better(self):
-        shares = self.counts(SEGMENTATION, [0.1, 0.2, 0.3, 0.4])
-        assert shares == pytest.approx([(k / 4) ** 4 - ((k - 1) / 4) ** 4 for k in range(1, 5)], abs=0.03)
-
-    def test_a_tournament_is_no_larger_than_the_population(self):
-        assert self.counts(SEGMENTATION, [0.3], draws=5) == [1.0]
+    def test_a_leaf_may_grow_as_often_as_glo_says(self):
+        """2.5 % times the share of operators among the elements, 10 of 18."""
+        made, draws = variation(GLO, 17), 20_000
+        leaf = gp.PrimitiveTree([made.trees.pset.mapping["p"]])
+        grown = sum(len(made.glo_mutation(leaf, GLO_RATES)) > 1 for _ in range(draws))
+        assert grown / draws == pytest.approx(0.025 * 10 / 18, abs=0.004)

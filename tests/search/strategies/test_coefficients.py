@@ -11,7 +11,7 @@ from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.search.space import Tuning
-from lossevo.search.tuning import CoefficientTuner, per_node, with_slots
+from lossevo.search.strategies.coefficients import CoefficientTuner, per_node, with_slots
 from tests.expression.strategies import expressions, tame_coefficient
 
 START = Expression.parse("0.5 * class_mean(mean((p - y) ^ 4.0)) - 3.0 * class_mean(mean(y * logp))")
@@ -28,7 +28,7 @@ def tuned(made: CoefficientTuner, score, generations: int) -> list[list[Expressi
     asked = []
     for _ in range(generations):
         asked.append(made.ask())
-        made.tell([score(expression) for expression in asked[-1]])
+        made.tell(asked[-1], [score(expression) for expression in asked[-1]])
     return asked
 
 

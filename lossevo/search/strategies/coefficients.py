@@ -20,7 +20,7 @@ _CURVED = ("log_mean_exp", "batch_log_mean_exp")
 
 
 class CoefficientTuner:
-    """Ask for coefficient vectors, tell their scores; larger is better.
+    """Ask for coefficient vectors, tell what they are worth; larger is better.
 
     The first point asked for is the start itself (injected), as PySR does it, so tuning knows what it has to beat. On
     a log scale the search runs over log|c| and every coefficient keeps its sign; zeros are moved linearly.
@@ -59,7 +59,6 @@ class CoefficientTuner:
             warnings.simplefilter("ignore")
             self._strategy = cma.CMAEvolutionStrategy(self._encode(start), settings.sigma, options)
             self._strategy.inject([self._encode(start)], force=True)
-        self._asked: list[np.ndarray] = []
 
     @property
     def population(self) -> int:
@@ -68,14 +67,14 @@ class CoefficientTuner:
 
     def ask(self) -> list[Expression]:
         """The next generation."""
-        self._asked = self._strategy.ask()
-        return [self._decode(vector) for vector in self._asked]
+        return [self._decode(vector) for vector in self._strategy.ask()]
 
-    def tell(self, scores: Sequence[float]) -> None:
-        """The scores of the generation asked for last."""
+    def tell(self, generation: Sequence[Expression], values: Sequence[float]) -> None:
+        """What the expressions of a generation are worth."""
+        vectors = [self._encode(np.array(expression.coefficients)[self._slots]) for expression in generation]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._strategy.tell(self._asked, [-score for score in scores])
+            self._strategy.tell(vectors, [-value for value in values])
 
     def favourite(self) -> Expression:
         """The mean of the search distribution: under noise a better guess than the best vector seen."""

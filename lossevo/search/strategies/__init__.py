@@ -1,0 +1,47 @@
+"""Who proposes losses: one class per published way of searching, behind one seam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lossevo.expression import Expression
+from lossevo.search.space import Ageing, Generational, RandomSearch, SearchSpace, SteadyState
+from lossevo.search.strategies.ageing import AgeingEvolution
+from lossevo.search.strategies.generational import GenerationalEvolution
+from lossevo.search.strategies.random_search import RandomTrees
+from lossevo.search.strategies.steady_state import Direction, SteadyStateEvolution
+from lossevo.search.strategies.strategy import Proposal, Strategy
+from lossevo.search.valuation import Worth
+
+__all__ = ["Proposal", "Strategy", "create_strategy"]
+
+
+def create_strategy(
+    space: SearchSpace,
+    *,
+    expected: int,
+    worth: Worth,
+    direction: Callable[[Expression], Direction],
+    unit: float = 1.0,
+) -> Strategy:
+    """The strategy that a space asks for.
+
+    Args:
+        space: whose ``strategy`` it is.
+        expected: candidates that the budget allows; a population is at most a fourth of it, and at least eight.
+        worth: what a candidate is worth.
+        direction: the unit gradient of a loss, by which losses are alike.
+        unit: the range of the objective.
+    """
+    settings = space.strategy
+    match settings:
+        case SteadyState():
+            size = max(8, min(settings.population, expected // 4))
+            return SteadyStateEvolution(space, settings, size, worth, direction, unit)
+        case Generational():
+            size = max(8, min(settings.population, expected // 4))
+            return GenerationalEvolution(space, settings, size, worth, unit)
+        case Ageing():
+            return AgeingEvolution(space, settings, worth)
+        case RandomSearch():
+            return RandomTrees(space)

@@ -272,6 +272,7 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
     folder = shlex.quote(str(run.folder))
     data += f" --format {source.format}" if source.format else ""
+    steps = f" --steps {run.config.horizon}" if run.config.horizon else ""
     losses, ranks, note = _compared(entries)
     evolved = " ".join(f"--hof {folder}:{rank}" for rank in ranks)
     if run.config.fold is not None:
@@ -283,7 +284,7 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
         f"\nThe run lies in {run.folder}.{note} Next:\n"
         f"  lossevo hof {folder} --show 1\n"
         f"  lossevo export {folder} 1 --out my_loss\n"
-        f"  lossevo evaluate{data} --losses {','.join(losses)} {evolved} --out {folder}-comparison",
+        f"  lossevo evaluate{data} --losses {','.join(losses)} {evolved}{steps} --out {folder}-comparison",
         highlight=False,
         markup=False,
         soft_wrap=True,

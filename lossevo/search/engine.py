@@ -219,7 +219,9 @@ class Search:
         """Who is next: of the selection while it has steps left, then of the confirmation."""
         decision = self._selecting.decide(self._pending.values())
         if decision is not None:
-            self._conclude()  # of a search that had ended, and got more budget
+            if self._phase == CONFIRMATION:  # it had ended, and got more budget
+                self._conclude()
+                self._begin(EVOLUTION, self._account.left_for_selection)
             return decision
         if any(pending.reason != CONFIRMATION for pending in self._pending.values()):
             return None
@@ -401,5 +403,5 @@ class Search:
             per_hour=self.trainings.per_hour,
             busy_share=self.trainings.busy_share,
             workers=self.trainings.workers,
-            eta_s=3600 * (self.plan.total - self._done) / computed if computed > 0 else None,
+            eta_s=3600 * max(0, self.plan.total - self._done) / computed if computed > 0 else None,
         )

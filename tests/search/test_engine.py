@@ -558,6 +558,22 @@ def requests_made(path: Path) -> list[tuple]:
     return [(t.phase, t.candidate, t.trial, t.after, t.note) for t in requests(path)]
 
 
+def test_a_search_that_had_ended_goes_on_with_more_budget(undisturbed, tmp_path):
+    name, path, _ = undisturbed
+    space = SPACES[name]
+    larger = space.model_copy(update={"budget": space.budget.model_copy(update={"trainings": 60})})
+    copy = tmp_path / "l"
+    with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    found = run_search(copy, larger, seed=3)
+    assert requests_made(copy)[:36] == requests_made(path)
+    new = [event.progress.phase for event in found.events if event.kind == "training"]
+    assert list(dict.fromkeys(new)) == ["evolution", "confirmation"]
+    assert all(event.progress.eta_s is None or event.progress.eta_s >= 0 for event in found.events)
+    confirmed = [entry for entry in found.entries if entry.confirmed]
+    assert len(confirmed) >= found.search.plan.finalists
+
+
 class TestFollowing:
     """What is on record is followed, whatever the code that proposes would do now."""
 

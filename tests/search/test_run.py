@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,6 +24,7 @@ from tests.cohorts import SPACING_MM, balls, write_balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
 
 FILES = {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "preprocessing.json", "run.json", "subjects.json"}
+MORE = 56
 TASK = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
 
 
@@ -267,7 +269,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, list]:
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory) -> tuple[Path, list]:
     """A search begun with the larger budget."""
-    return searched(tmp_path_factory.mktemp("larger"), trainings=72)
+    return searched(tmp_path_factory.mktemp("larger"), trainings=MORE)
 
 
 class TestMoreBudget:
@@ -276,7 +278,7 @@ class TestMoreBudget:
         executor = SyntheticExecutor(kill_after=before if before < 32 else None)
         with pytest.raises(Killed) if before < 32 else nullcontext():
             Run.open(folder).search(lambda spec: executor)
-        give_budget(folder, 72)
+        give_budget(folder, MORE)
         more = SyntheticExecutor(workers=2)
         entries = Run.open(folder).search(lambda spec: more)
         expected_folder, expected = larger
@@ -289,14 +291,14 @@ class TestMoreBudget:
 
     def test_killed_on_the_way_it_can_be_resumed(self, folder, larger):
         Run.open(folder).search(lambda spec: SyntheticExecutor())
-        give_budget(folder, 72)
-        for _ in range(5):
+        give_budget(folder, MORE)
+        for _ in range(3):
             with pytest.raises(Killed):
                 Run.open(folder).search(lambda spec: SyntheticExecutor(kill_after=4))
         assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == larger[1]
 
     def test_when_it_has_ended_the_course_is_fixed_again(self, folder):
-        give_budget(folder, 72)
+        give_budget(folder, MORE)
         Run.open(folder).search(lambda spec: SyntheticExecutor())
         with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
             assert ledger.fact(MAY_BRANCH) is None
@@ -310,7 +312,7 @@ class TestMoreBudget:
 
     def test_who_has_opened_it_before_cannot_go_on_in_the_old_course(self, folder):
         opened = Run.open(folder)
-        give_budget(folder, 72)
+        give_budget(folder, MORE)
         with pytest.raises(ResumableError, match=r"run\.json: another process has changed it meanwhile"):
             opened.search(lambda spec: SyntheticExecutor())
 
@@ -320,27 +322,31 @@ class TestMoreBudget:
         @contextmanager
         def later(path: Path) -> Iterator[None]:
             monkeypatch.undo()
-            give_budget(path, 72)
+            give_budget(path, MORE)
             with locked(path):
                 yield
 
         monkeypatch.setattr("lossevo.search.run.locked", later)
-        with pytest.raises(LossevoError, match=r"--budget is 50, but .*new was begun with 72 trainings"):
+        with pytest.raises(LossevoError, match=r"--budget is 50, but .*new was begun with 56 trainings"):
             give_budget(folder, 50)
-        assert read_config(folder).space.budget.trainings == 72
+        assert read_config(folder).space.budget.trainings == MORE
 
     def test_not_while_somebody_searches(self, folder):
         with locked(folder), pytest.raises(LossevoError, match="another process works in this folder"):
-            give_budget(folder, 72)
+            give_budget(folder, MORE)
 
 
 class TestRetry:
-    @pytest.mark.parametrize("status", [Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR])
-    def test_failures_that_are_tried_again_leave_no_trace(self, folder, undisturbed, status):
+    def test_failures_that_are_tried_again_leave_no_trace(self, folder, undisturbed):
         expected_folder, expected = undisturbed
-        failing = SyntheticExecutor(fate=lambda payload: status if payload["seed"] % 3 == 0 else Status.DONE)
+        failures = {Status.DIED, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.ERROR}
+        endings = itertools.cycle([*sorted(failures), *8 * [Status.DONE]])
+        failing = SyntheticExecutor(fate=lambda payload: next(endings))
         assert Run.open(folder).search(lambda spec: failing) != expected
-        assert retry_failures(folder) > 0
+        with Ledger(folder / "ledger.sqlite", read_only=True) as ledger:
+            failed = [record for record in ledger.records() if record.outcome.status is not Status.DONE]
+        assert {record.outcome.status for record in failed} == failures
+        assert retry_failures(folder) == len(failed)
         assert Run.open(folder).search(lambda spec: SyntheticExecutor()) == expected
         assert trained(folder) == trained(expected_folder)
         assert retry_failures(folder) == 0

@@ -278,7 +278,13 @@ class TestResume:
     def test_a_run_of_another_version(self, refused, run):
         with closing(sqlite3.connect(run / "ledger.sqlite")) as ledger, ledger:
             ledger.execute("UPDATE trials SET trial = replace(trial, 'steps\": 2', 'steps\": 3')")
-        refused("training 0 on record is not the one asked for now", "search", "--resume", run, "--in-process")
+        refused(
+            "training 0 on record is not one that this search could have asked for",
+            "search",
+            "--resume",
+            run,
+            "--in-process",
+        )
 
 
 def newer(run: Path) -> None:

@@ -295,7 +295,7 @@ class TestWholeOrNotAtAll:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("lossevo.data.convert.nib.save", full)
+        monkeypatch.setattr("nibabel.save", full)
         with pytest.raises(LossevoError, match=r"out: cannot be written \(No space left on device\)"):
             convert(source, tmp_path / "out")
         assert [file.name for file in tmp_path.iterdir()] == ["source"]

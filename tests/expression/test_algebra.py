@@ -164,7 +164,7 @@ class TestAnyExpression:
         assert measure(root) <= measure(expression.root)
         assert_equal(algebra.expression(root), expression)
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
     @given(expressions(max_depth=4, coefficients=tame_coefficient, constants=st.integers(-2, 3)))
     def test_what_is_accepted_is_shorter_and_the_same_loss(self, expression):
         assume(expression.root.size <= 40 and expression.terminals & {"p", "logp"})

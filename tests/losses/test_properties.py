@@ -181,8 +181,8 @@ def test_descent_on_the_logits_makes_the_right_class_win(name, parameters):
     loss = create(name, **parameters)
     logits, target = example(3, (6, 6))
     logits = logits.detach().requires_grad_()
-    optimizer = torch.optim.Adam([logits], lr=0.1)
-    for _ in range(300):
+    optimizer = torch.optim.Adam([logits], lr=0.2)
+    for _ in range(120):
         optimizer.zero_grad()
         loss(logits, target).backward()
         optimizer.step()

@@ -170,14 +170,14 @@ seen = {}
 last = int(sys.argv[2])
 while learner.step < last:
     learner.learn([MetaOutcome(**worker(task.to_payload())) for task in learner.tasks()])
-    if learner.step in (20, last):
+    if learner.step in (10, last):
         seen[learner.step] = resident_mb()
-print(seen[last] - seen[20])
+print(seen[last] - seen[10])
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
-@pytest.mark.parametrize("steps", [50, pytest.param(200, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("steps", [30, pytest.param(200, marks=pytest.mark.chaos)])
 def test_memory_does_not_grow_with_outer_steps(balls_folder: Path, steps: int) -> None:
     """A graph that is kept, as of public implementations, would be hundreds of MiB: one step's has some ten."""
     command = [sys.executable, "-c", _GROWTH, str(balls_folder), str(steps)]

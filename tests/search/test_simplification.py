@@ -76,7 +76,7 @@ class TestSimplify:
         screening, variation = Screening(CLASSES), Variation(load_space("segmentation"), random.Random(5))
         parents = [variation.trees.to_tree(seed) for seed in variation.space.seed_expressions().values()]
         checked = []
-        while len(checked) < 75:
+        while len(checked) < 45:
             child = variation.crossover(*variation.generator.choices(parents, k=2))
             expression = variation.trees.to_expression(child)
             if not screening.screen(expression):

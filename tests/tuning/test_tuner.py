@@ -103,15 +103,8 @@ def test_its_files_say_what_came_of_it(finished):
     assert "tuned_in: ." in (finished.folder / "tversky.yaml").read_text()
 
 
-def test_one_worker_comes_to_the_same(finished, make_tuning):
-    alone = make_tuning()
-    alone.run(Workers(1))
-    assert outcomes(alone.folder) == outcomes(finished.folder)
-    assert texts(alone.folder) == texts(finished.folder)
-
-
-def test_what_was_stopped_goes_on_and_comes_to_the_same(finished, make_tuning):
-    """Stopped in mid-training, twice, then with one worker; what was on record is not trained again."""
+def test_what_was_stopped_goes_on_and_with_one_worker_comes_to_the_same(finished, make_tuning):
+    """Stopped in mid-training, twice; what was on record is not trained again."""
     tuning = make_tuning()
 
     def stop_after(count: int) -> Callable[[Event], None]:
@@ -160,7 +153,7 @@ def test_a_training_whose_worker_is_killed_begins_again(finished, make_tuning):
             killed.append(int(worker.rpartition(":")[2]))
             os.kill(killed[0], signal.SIGKILL)
 
-    tuning.run(Workers(2), listener=kill_one)
+    tuning.run(Workers(1), listener=kill_one)
     assert killed
     assert outcomes(tuning.folder) == outcomes(finished.folder)
 

@@ -16,23 +16,23 @@ class SearchMap:
     """Where each loss lies, and its colour.
 
     Attributes:
-        ids: of the candidates.
+        names: of losses to be named on the map; empty for the others.
         x, y: coordinates; distances in the plane are about the square roots of D.
-        scores: utility, which is the colour.
+        scores: the larger the better; the colour.
         shown: the share of all squared distances that the plane shows.
     """
 
-    ids: tuple[str, ...]
+    names: tuple[str, ...]
     x: Floats
     y: Floats
     scores: Floats
     shown: float
 
     @classmethod
-    def of(cls, ids: Sequence[str], distances: Floats, scores: Sequence[float]) -> SearchMap:
-        """The map of losses with these squared distances (n, n)."""
+    def of(cls, names: Sequence[str], distances: Floats, scores: Sequence[float]) -> SearchMap:
+        """The map of losses with these squared distances D (n, n)."""
         coordinates, shown = plane(distances)
-        return cls(tuple(ids), coordinates[:, 0], coordinates[:, 1], np.asarray(scores, np.float64), shown)
+        return cls(tuple(names), coordinates[:, 0], coordinates[:, 1], np.asarray(scores, np.float64), shown)
 
 
 def plane(distances: Floats) -> tuple[Floats, float]:

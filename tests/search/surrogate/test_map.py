@@ -40,7 +40,7 @@ def test_few_losses_or_equal_ones_are_no_trouble(count):
 
 def test_a_map_has_a_place_and_a_score_for_each_loss():
     points = np.random.default_rng(0).standard_normal((4, 3))
-    drawn = SearchMap.of(["a", "b", "c", "d"], squared(points), [0.1, 0.2, 0.3, 0.4])
-    assert drawn.ids == ("a", "b", "c", "d")
+    drawn = SearchMap.of(["a", "", "c", ""], squared(points), [0.1, 0.2, 0.3, 0.4])
+    assert drawn.names == ("a", "", "c", "")
     assert drawn.scores.tolist() == [0.1, 0.2, 0.3, 0.4]
     assert drawn.x.shape == drawn.y.shape == (4,)

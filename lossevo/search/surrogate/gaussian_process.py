@@ -6,7 +6,8 @@ logarithms of the steps of two trainings. The covariance of their scores without
     σ² exp(-Δ/λ) (exp(-D/ℓ) + τ²)
 
 that is, a part of each loss and one that all losses share, both changing with the steps of the training. A point that
-is the mean of n seeds has noise s²/n. The mean is an unknown constant, estimated by generalised least squares.
+is the mean of n seeds has noise s²/n, with s² in inverse proportion to the steps: short trainings differ more between
+seeds. The mean is an unknown constant, estimated by generalised least squares.
 """
 
 from __future__ import annotations
@@ -33,16 +34,21 @@ STEPS_SCALES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """σ, ℓ, s and λ."""
+    """σ, ℓ, s of a training of ``noise_steps`` steps, and λ."""
 
     signal: float
     length_scale: float
     noise: float
-    steps_scale: float = 2.0
+    steps_scale: float = 4.0
+    noise_steps: float = 75.0
 
     def kernel(self, distances: Floats, steps: Floats, others: Floats) -> Floats:
         """Covariance matrix (n, m) of points with these ``distances`` (n, m), trained for ``steps`` and ``others``."""
         return self.signal**2 * _correlation(distances, steps, others, self.length_scale, self.steps_scale)
+
+    def noise_variance(self, steps: Floats, seeds: Floats) -> Floats:
+        """Of the mean of so many ``seeds``, each trained for so many ``steps``."""
+        return self.noise**2 * self.noise_steps / (steps * seeds)
 
 
 def _correlation(distances: Floats, steps: Floats, others: Floats, length_scale: float, steps_scale: float) -> Floats:
@@ -93,19 +99,21 @@ class GaussianProcess:
         self.hyperparameters = hyperparameters
         self.steps = np.asarray(steps, np.float64)
         covariance = hyperparameters.kernel(distances, self.steps, self.steps)
-        covariance[np.diag_indices_from(covariance)] += hyperparameters.noise**2 / seeds
+        covariance[np.diag_indices_from(covariance)] += hyperparameters.noise_variance(self.steps, seeds)
         self.factor: Floats = cholesky(covariance)
 
     def add(self, distances: Floats, steps: float) -> None:
         """A point of one seed with these distances (n) to those before."""
-        row = self._whitened(distances[:, None], np.array([float(steps)]))[:, 0]
-        itself = self.hyperparameters.signal**2 * (1 + SHARED**2) + self.hyperparameters.noise**2
+        new = np.array([float(steps)])
+        row = self._whitened(distances[:, None], new)[:, 0]
+        noise = self.hyperparameters.noise_variance(new, np.ones(1))
+        itself = float(self.hyperparameters.kernel(np.zeros((1, 1)), new, new)[0, 0] + noise[0])
         size = len(self.steps)
         factor = np.zeros((size + 1, size + 1))
         factor[:size, :size] = self.factor
         factor[size, :size] = row
         factor[size, size] = math.sqrt(itself - float(row @ row))
-        self.factor, self.steps = factor, np.append(self.steps, float(steps))
+        self.factor, self.steps = factor, np.append(self.steps, new)
 
     def predict(self, targets: Floats, distances: Floats, steps: Floats, among: Floats) -> Posterior:
         """The posterior of m points, given the points' ``targets`` (n).
@@ -175,13 +183,14 @@ def fit(distances: Floats, steps: Floats, seeds: Floats, targets: Floats, *, sta
     λ is chosen after the others, which are chosen at that of ``start``, and only where steps differ.
     """
     best, largest = start, -math.inf
+    noise_steps = float(np.median(steps))
 
     def consider(length_scale: float, ratio: float, steps_scale: float) -> None:
         nonlocal best, largest
-        tried = Hyperparameters(1.0, length_scale, ratio, steps_scale)
+        tried = Hyperparameters(1.0, length_scale, ratio, steps_scale, noise_steps)
         likelihood, signal = _profile(GaussianProcess(tried, distances, steps, seeds), targets)
         if round(likelihood, 6) > largest:  # rounded: the last bits depend on the number of threads
-            best, largest = Hyperparameters(signal, length_scale, ratio * signal, steps_scale), round(likelihood, 6)
+            best, largest = replace(tried, signal=signal, noise=ratio * signal), round(likelihood, 6)
 
     for length_scale, ratio in itertools.product(LENGTH_SCALES, NOISE_RATIOS):
         consider(length_scale, ratio, start.steps_scale)

@@ -96,14 +96,14 @@ class Surrogate:
 
     def tell(self, features: NDArray[np.float32], score: float, *, steps: int) -> None:
         """A training of a loss with these features (states, components) has ended with this utility."""
-        distances = self._points.distances_to(features[None])
-        predicted = self._posterior(distances, np.zeros((1, 1)), np.array([float(steps)]))
+        distances, length = self._points.distances_to(features[None]), np.array([float(steps)])
+        predicted = self._posterior(distances, np.zeros((1, 1)), length)
         self._process.add(distances[:, 0], steps)
         self._points.add(features, distances[:, 0], score / self.unit, steps)
         if self._fitted_at:
             error = float(self._points.scores.bent()[-1] - predicted.mean[0])
-            variance = float(predicted.covariance[0, 0])
-            self._checks = [*self._checks, _Check(error, variance, self.hyperparameters.noise**2)][-_RECENT:]
+            variance, noise = predicted.covariance[0, 0], self.hyperparameters.noise_variance(length, np.ones(1))[0]
+            self._checks = [*self._checks, _Check(error, float(variance), float(noise))][-_RECENT:]
         self._told += 1
         if len(self) > self._most:
             self._points = self._points.merged().fewer(int(KEPT_SHARE * self._most), BEST_SHARE)

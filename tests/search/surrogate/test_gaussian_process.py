@@ -19,7 +19,7 @@ from lossevo.search.surrogate.gaussian_process import (
 )
 from lossevo.search.surrogate.probes import unit
 
-KERNEL = Hyperparameters(signal=0.7, length_scale=0.3, noise=0.2, steps_scale=1.5)
+KERNEL = Hyperparameters(signal=0.7, length_scale=0.3, noise=0.2, steps_scale=1.5, noise_steps=100.0)
 
 
 def features(count: int, seed: int = 0, *, states: int = 3, components: int = 50):
@@ -48,7 +48,9 @@ def covariance(kernel: Hyperparameters, distances, steps, others):
 
 
 def noisy_covariance(kernel: Hyperparameters, distances, steps, seeds):
-    return covariance(kernel, distances, steps, steps) + np.diag([kernel.noise**2 / n for n in seeds])
+    return covariance(kernel, distances, steps, steps) + np.diag(
+        [kernel.noise**2 * (kernel.noise_steps / s) / n for s, n in zip(steps, seeds, strict=True)]
+    )
 
 
 def gls_mean(inverse, targets) -> float:
@@ -161,6 +163,7 @@ class TestFit:
         found = fit(distances, steps, seeds, targets, start=KERNEL)
         assert found.length_scale == 0.4
         assert found.noise == pytest.approx(0.01, rel=0.3)
+        assert found.noise_steps == 75
         assert found.signal == pytest.approx(0.05, rel=0.3)
         assert found.steps_scale == KERNEL.steps_scale
 
@@ -181,7 +184,7 @@ class TestFit:
         found = fit(distances, steps, seeds, targets, start=KERNEL)
         best = log_marginal_likelihood(found, distances, steps, seeds, targets)
         for length_scale, ratio in [(0.05, 0.1), (0.4, 0.35), (3.2, 1.0), (0.8, 0.1), (0.2, 1.0)]:
-            other = Hyperparameters(1.0, length_scale, ratio, KERNEL.steps_scale)
+            other = Hyperparameters(1.0, length_scale, ratio, KERNEL.steps_scale, 75.0)
             assert log_marginal_likelihood(other, distances, steps, seeds, targets) <= best + 1e-6
 
     def test_equal_targets_are_no_trouble(self):

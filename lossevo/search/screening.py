@@ -73,7 +73,9 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
+    """What a loss is measured on: logits (B, C, *spatial), labels (B, 1, *spatial), distance map (B, C, *spatial)."""
+
     logits: Tensor
     labels: Tensor
     distance_map: Tensor
@@ -96,9 +98,9 @@ def _labels(classes: int) -> Tensor:
     return labels
 
 
-def _sample(labels: Tensor, logits: Tensor) -> _Sample:
+def _sample(labels: Tensor, logits: Tensor) -> Sample:
     one_hot = torch.cat([labels == label for label in range(logits.shape[1])], dim=1)
-    return _Sample(logits, labels, signed_distance_map(one_hot, _PROBE_SPACING_MM).to(logits.dtype))
+    return Sample(logits, labels, signed_distance_map(one_hot, _PROBE_SPACING_MM).to(logits.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,10 @@ class _Probes:
     its steps.
     """
 
-    noise: _Sample
-    saturated: _Sample
-    extremes: tuple[_Sample, ...]
-    start: _Sample
+    noise: Sample
+    saturated: Sample
+    extremes: tuple[Sample, ...]
+    start: Sample
     least_dice: Mapping[int, float]
 
 
@@ -234,7 +236,7 @@ class Screening:
 
     def direction(self, expression: Expression) -> NDArray[np.float32]:
         """The unit vector of the gradient on the probe, half-way through a training, or zero if that is not finite."""
-        gradient = _gradient(ExpressionLoss(expression), self._probes.noise, progress=0.5)
+        gradient = logit_gradient(ExpressionLoss(expression), self._probes.noise, progress=0.5)
         if gradient is None:
             return np.zeros(self._probes.noise.logits.numel(), dtype=np.float32)
         return torch.nn.functional.normalize(gradient.flatten(), dim=0, eps=1e-30).float().numpy()
@@ -257,17 +259,18 @@ def depends_on_both(expression: Expression) -> bool:
     return bool(expression.inputs & {"y", "d"} and expression.inputs & {"p", "logp", "m"})
 
 
-def _gradients(loss: ExpressionLoss, sample: _Sample) -> Tensor | None:
+def _gradients(loss: ExpressionLoss, sample: Sample) -> Tensor | None:
     """The gradient with respect to the logits, of a loss that changes one at each moment; None if one, or a value, is
     not finite.
     """
     if loss.progress is None:
-        return _gradient(loss, sample, progress=0.0)
-    gradients = [_gradient(loss, sample, progress=moment) for moment in MOMENTS]
+        return logit_gradient(loss, sample, progress=0.0)
+    gradients = [logit_gradient(loss, sample, progress=moment) for moment in MOMENTS]
     return None if any(gradient is None for gradient in gradients) else torch.stack(gradients)  # type: ignore[arg-type]
 
 
-def _gradient(loss: ExpressionLoss, sample: _Sample, *, progress: float) -> Tensor | None:
+def logit_gradient(loss: ExpressionLoss, sample: Sample, *, progress: float) -> Tensor | None:
+    """The gradient with respect to the logits at this progress of a training; None if it or the value is not finite."""
     if loss.progress is not None:
         loss.progress.fill_(progress)
     logits = sample.logits.clone().requires_grad_()
@@ -280,7 +283,7 @@ def _gradient(loss: ExpressionLoss, sample: _Sample, *, progress: float) -> Tens
     return gradient if bool(torch.isfinite(gradient).all()) else None
 
 
-def _descent(loss: ExpressionLoss, start: _Sample, least_dice: Mapping[int, float]) -> dict[int, float]:
+def _descent(loss: ExpressionLoss, start: Sample, least_dice: Mapping[int, float]) -> dict[int, float]:
     """Foreground Dice at the checkpoints of a descent on the logits, up to the first that is missed."""
     reached: dict[int, float] = {}
     logits = start.logits.clone().requires_grad_()

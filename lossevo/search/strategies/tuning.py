@@ -81,11 +81,12 @@ class _Course:
     def take(self, candidate: Candidate) -> None:
         """A member of the generation, or the mean, is trained."""
         assert isinstance(candidate.origin, Tuned)
-        self.spent += 1
         if candidate.origin.mean:
+            self.spent += 1
             self.finished = True
             return
-        self._open(taken=candidate.definition.hash)
+        self._open(taken=candidate.definition.hash)  # before it counts: so it was when it was asked for
+        self.spent += 1
         if candidate.expression in self._waiting:
             self._waiting.remove(candidate.expression)
         elif self._waiting:  # on record, and CMA-ES would ask for another one now

@@ -160,9 +160,10 @@ def test_a_structure_too_large_for_a_coefficient_per_node_is_left_out():
     assert tunable([candidate], Tunings.worth, 1, Tuning(coefficients="per_node"), FINGERPRINT) == []
 
 
-@pytest.mark.parametrize("trained", [1, 5, 17, 30])
-def test_told_the_record_it_goes_on_as_it_was(trained):
-    undisturbed, resumed = Tunings(), Tunings()
+@pytest.mark.parametrize(("trained", "budget"), [(1, 40), (5, 40), (17, 40), (30, 40), *((2, n) for n in range(5, 13))])
+def test_told_the_record_it_goes_on_as_it_was(trained, budget):
+    """Also where the budget has room for just one generation."""
+    undisturbed, resumed = Tunings(budget), Tunings(budget)
     for _ in range(trained):
         candidate = undisturbed.take(undisturbed.ask())
         undisturbed.tell(candidate)

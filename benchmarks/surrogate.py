@@ -30,11 +30,11 @@ from lossevo.experiment.study import Subjects
 from lossevo.expression import Expression
 from lossevo.markdown import table
 from lossevo.search import read_config
+from lossevo.search.plan import CONFIRMATION
 from lossevo.search.surrogate import Probes, Surrogate
 from lossevo.search.surrogate.points import BELOW, QUANTILE
 from lossevo.training import Measurement
 
-PHASES = ("evolution", "tuning")
 PROPOSALS = 6
 """Candidates of which one is to be trained: what a prediction costs is measured for so many."""
 BEST, TOP = 0.10, 0.25
@@ -100,7 +100,7 @@ def read(run: Path, scoring: Scoring) -> Iterator[Training]:
     with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
         for record in ledger.records():
             document = ledger.candidate(record.candidate)
-            if record.phase not in PHASES or record.outcome is None or document is None:
+            if record.phase == CONFIRMATION or record.outcome is None or document is None:
                 continue
             origin, definition = Place(ledger.path, "candidates", record.candidate).lineage(document)
             assert isinstance(definition, Expression)

@@ -153,7 +153,7 @@ class SearchFormat:
         best = f"{progress.best_id}  {progress.best_formula}"
         return [
             (progress.phase, ProgressBar(total=progress.total, completed=progress.done, width=40)),
-            ("trainings", _searched(progress)),
+            ("done", _searched(progress)),
             ("screening", _screening(progress)),
             ("best", Text(f"{_best(progress)}  {best}", overflow="ellipsis", no_wrap=True)),
             ("speed", _speed(progress)),

@@ -184,9 +184,9 @@ class _Standing:
 def _entry(place: int, standing: _Standing, objective: Objective, texts: dict[str, tuple[str, str]]) -> Entry:
     candidate, error = standing.candidate, standard_error([*standing.values])
     definition = candidate.definition
-    formula, unicode = texts.setdefault(candidate.id, ("", ""))
-    if not formula:
-        formula, unicode = texts[candidate.id] = str(definition), formula_of(definition)
+    if candidate.id not in texts:
+        texts[candidate.id] = str(definition), formula_of(definition)
+    formula, unicode = texts[candidate.id]
     return Entry(
         rank=place,
         id=candidate.id,

@@ -24,12 +24,6 @@ class Decision:
     seed: int
     reason: str
 
-    def cost(self, *, continues: bool) -> int:
-        """The steps that it takes: if a training ``continues`` a shorter one of its seed, those that are left."""
-        shorter = [steps for steps, scores in self.candidate.scores.items() if steps < self.steps]
-        begun = [steps for steps in shorter if self.seed in self.candidate.scores[steps]]
-        return self.steps - max(begun, default=0) if continues else self.steps
-
 
 @dataclass(frozen=True, slots=True)
 class NewCandidate:
@@ -51,7 +45,6 @@ class Selecting:
     Args:
         settings: as the space states them.
         lengths: of trainings in steps, the shortest first.
-        continues: whether a longer training of a seed goes on where the shorter one ended, and costs the rest alone.
         archive: all candidates.
         worth: what a candidate is worth.
         account: what is spent.
@@ -66,8 +59,6 @@ class Selecting:
         worth: Worth,
         account: Account,
         seed: int,
-        *,
-        continues: bool = False,
     ) -> None:
         self._settings = settings
         self._lengths = tuple(lengths)
@@ -75,14 +66,13 @@ class Selecting:
         self._worth = worth
         self._account = account
         self._seed = seed
-        self._continues = continues
 
     def decide(self, pending: Iterable[Decision]) -> Decision | NewCandidate | None:
         """The next training; None if the selection's steps are spent."""
         pending = [*pending]
         left = self._account.left_for_selection
         for decision in (self._promotion(pending), self._repetition(pending)):
-            if decision is not None and decision.cost(continues=self._continues) <= left:
+            if decision is not None and decision.steps <= left:
                 return decision
         return NEW if self._lengths[0] <= left else None
 

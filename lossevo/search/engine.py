@@ -58,7 +58,6 @@ class Problem:
         lengths: of trainings in steps, the shortest first; the last is the horizon, at which losses are ranked.
         study: see :class:`~lossevo.training.Trial`.
         scoring: by which objective.
-        continues: whether longer trainings go on where shorter ones ended.
     """
 
     split: Split
@@ -66,7 +65,6 @@ class Problem:
     lengths: tuple[int, ...]
     study: str = ""
     scoring: Scoring = DICE
-    continues: bool = False
 
 
 @dataclass
@@ -118,7 +116,6 @@ class Search:
             worth,
             self._account,
             self.seed,
-            continues=problem.continues,
         )
         self._confirming = Confirming(
             lambda: finalists(self.archive, worth, self.plan.finalists, self.screening.fingerprint),
@@ -129,7 +126,6 @@ class Search:
         )
         self._virtual = VirtualWorkers(space.budget.window)
         self._pending: dict[int, Decision] = {}
-        self._costs: dict[int, int] = {}
         self._done = 0
         self._records: deque[Record] = deque()
         self._asked = 0
@@ -172,7 +168,6 @@ class Search:
             "lengths": problem.lengths,
             "study": problem.study,
             "objective": problem.scoring.objective.name,
-            "continues": problem.continues,
         }
         mine = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
         known = self.ledger.text(_CONFIGURATION)
@@ -286,10 +281,9 @@ class Search:
             after=self._told,
             note=note,
         )
-        cost = decision.cost(continues=self.problem.continues)
-        self._account.spend(decision.reason, cost)
-        self._virtual.start(ticket, cost)
-        self._pending[ticket], self._costs[ticket] = decision, cost
+        self._account.spend(decision.reason, decision.steps)
+        self._virtual.start(ticket, decision.steps)
+        self._pending[ticket] = decision
         self._asked += 1
 
     def _trial(self, decision: Decision) -> Trial:
@@ -330,7 +324,7 @@ class Search:
     def _take(self, ticket: int) -> None:
         """Wait for a training, keep its score, rank, and tell of it."""
         decision = self._pending.pop(ticket)
-        self._done += self._costs.pop(ticket)
+        self._done += decision.steps
         candidate = decision.candidate
         taken = self.trainings.take(ticket)
         measurement = taken.measurement

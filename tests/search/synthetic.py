@@ -165,7 +165,6 @@ def run_search(
     executor: SyntheticExecutor | None = None,
     classes: int = 2,
     lengths: tuple[int, ...] = (10,),
-    continues: bool = False,
 ) -> Searched:
     """Search to the end, or to where the executor stops it; goes on with the ledger if there is one."""
     executor = executor or SyntheticExecutor()
@@ -174,7 +173,7 @@ def run_search(
     with Ledger(ledger, create=not ledger.exists()) as opened:
         search = Search(
             space=space,
-            problem=Problem(Split(("a",), ("b",)), classes, lengths, continues=continues),
+            problem=Problem(Split(("a",), ("b",)), classes, lengths),
             seed=seed,
             ledger=opened,
             trainings=OrderedTrainings(opened, lambda: executor),

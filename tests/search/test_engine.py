@@ -520,16 +520,6 @@ class TestLengths:
         assert found.entries == expected.entries
         assert requests_made(tmp_path / "l") == requests_made(path)
 
-    def test_a_training_that_continues_costs_the_rest_alone(self, tmp_path):
-        found = run_search(tmp_path / "l", unequal(), seed=5, lengths=LENGTHS, continues=True)
-        cost = 0
-        for training in requests(tmp_path / "l"):
-            steps = training.trial["steps"]
-            cost += steps // 2 if training.phase == "promotion" else steps
-        assert cost <= found.search.plan.total
-        assert cost > 900 - 3 * 40
-        assert found.events[-1].progress.done == cost // 10
-
     def test_outcomes_enter_as_virtual_workers_would_have_finished(self, ladder):
         """No long training holds up short ones: at each decision the others that had ended were known."""
         path, found = ladder

@@ -52,7 +52,13 @@ class Archive:
         return self._by_id.get(id_)
 
     def add(self, candidate: Candidate) -> None:
-        """Take a new candidate in."""
+        """Take a new candidate in.
+
+        Raises:
+            ValueError: its definition is known.
+        """
+        if candidate.definition.hash in self._candidates:
+            raise ValueError(f"candidate {candidate.id} is known")
         self._candidates[candidate.definition.hash] = candidate
         self._by_id[candidate.id] = candidate
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
 from lossevo.experiment.archive import Archive
@@ -38,6 +40,7 @@ from lossevo.search.simplification import simplify
 from lossevo.search.space import SearchSpace
 from lossevo.search.strategies import create_strategy
 from lossevo.search.strategies.tuning import WithTuning
+from lossevo.search.surrogate import Features, Preselection
 from lossevo.search.valuation import Valuation
 from lossevo.search.virtual_workers import VirtualWorkers
 from lossevo.training import Fidelity, Split, Trial
@@ -71,7 +74,9 @@ class Problem:
 class Search:
     """One search over ``space`` for ``problem``.
 
-    ``changed`` is called with the ranking whenever it may have changed.
+    ``changed`` is called with the ranking whenever it may have changed. ``features`` are what the surrogate knows of a
+    loss (:class:`~lossevo.search.surrogate.Probes`); without them the first proposal that passes the screening is
+    trained.
     """
 
     space: SearchSpace
@@ -81,6 +86,7 @@ class Search:
     trainings: OrderedTrainings
     listener: Listener = lambda event: None
     changed: Callable[[list[hall_of_fame.Entry]], None] = lambda entries: None
+    features: Callable[[Expression], Features | None] | None = None
 
     def __post_init__(self) -> None:
         space, problem = self.space, self.problem
@@ -109,6 +115,12 @@ class Search:
             ),
             seed=self.seed,
         )
+        self._preselection = (
+            Preselection(self.features, horizon, problem.scoring.range)
+            if self.features is not None and space.preselection.proposals > 1
+            else None
+        )
+        self._passed_over = 0
         self._selecting = Selecting(
             space.allocation,
             problem.lengths,
@@ -225,25 +237,43 @@ class Search:
         return self._confirming.decide(self._pending.values())
 
     def _proposed(self) -> tuple[Expression, Origin] | None:
-        """The next proposal that passes the screening; None if the strategy waits for outcomes."""
+        """The next loss to be trained; None if the strategy waits for outcomes.
+
+        Of several proposals that pass the screening the surrogate chooses one.
+        """
         generator = random.Random(f"{self.seed}/{self._asked}")
+        wanted = 1 if self._preselection is None else self.space.preselection.proposals
+        passed: list[tuple[Expression, Origin]] = []
         for _ in range(MAX_REJECTED_IN_A_ROW):
             proposal = self._strategy.ask(generator)
             if proposal is None:
-                return None
+                break
             expression = proposal.expression
             if proposal.given:
                 assert expression is not None
-                if not isinstance(proposal.origin, Tuned):
-                    self.screening.admit(expression)
+                self.screening.admit(expression)
                 return expression, proposal.origin
             if self.screening.screen(expression):
                 assert expression is not None
-                return self._simplified(expression), proposal.origin
-        raise LossevoError(
-            f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a row, "
-            "so it holds nothing new; widen its primitives or limits, or lower the budget"
-        )
+                passed.append((self._simplified(expression), proposal.origin))
+                if len(passed) == wanted:
+                    break
+        else:
+            if not passed:
+                raise LossevoError(
+                    f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a "
+                    "row, so it holds nothing new; widen its primitives or limits, or lower the budget"
+                )
+        return self._preselected(passed, generator) if passed else None
+
+    def _preselected(
+        self, passed: Sequence[tuple[Expression, Origin]], generator: random.Random
+    ) -> tuple[Expression, Origin]:
+        if self._preselection is None or len(passed) == 1:
+            return passed[0]
+        self._passed_over += len(passed) - 1
+        draws = np.random.default_rng(generator.getrandbits(64))
+        return passed[self._preselection.choose([expression for expression, _ in passed], draws)]
 
     def _simplified(self, expression: Expression) -> Expression:
         """The expression without what does not change its gradient, if that is safe to train and not known."""
@@ -261,7 +291,11 @@ class Search:
     def _ask_for(self, decision: Decision, *, new: bool = False) -> None:
         """Put a decision on record, with all that it brought about, and begin the training."""
         candidate, screening = decision.candidate, self.screening
-        note = {"strategy": self._strategy.state(), "seen": screening.counts()}
+        note = {
+            "strategy": self._strategy.state(),
+            "seen": screening.counts(),
+            "passed over": self._passed_over,
+        }
         with self.ledger.together():
             if new:
                 origin = origin_document(candidate.origin)
@@ -317,6 +351,7 @@ class Search:
             note = record.note or {}
             self._strategy.restore(note.get("strategy", {}))
             self.screening.restore(self.ledger.measured(), note.get("seen", {}))
+            self._passed_over = note.get("passed over", 0)
         self.trainings.send()
 
     # Being told
@@ -337,6 +372,8 @@ class Search:
             self._confirming.tell(decision, utility)
         else:
             self.archive.record(candidate, decision.steps, decision.seed, utility)
+            if self._preselection is not None:
+                self._preselection.tell(candidate, decision.steps, utility)
             self._strategy.tell(candidate)
             self._rank([candidate])
         told = self.problem.scoring.told(utility) if measurement is not None else taken.problem
@@ -389,7 +426,8 @@ class Search:
             failed=self._failed,
             trainings=self._told,
             proposed=self.screening.saw[Check.LIMITS],
-            rejected={check.value: count for check, count in self.screening.rejected.items()},
+            rejected={check.value: count for check, count in self.screening.rejected.items()}
+            | {"surrogate": self._passed_over},
             best_score=best.score if best else math.nan,
             best_id=best.id if best else "",
             best_formula=best.unicode if best else "",

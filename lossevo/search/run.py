@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -32,6 +33,7 @@ from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.search.engine import Problem, Search
 from lossevo.search.plan import Plan, lengths
 from lossevo.search.space import SearchSpace
+from lossevo.search.surrogate import Probes
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.training.threads import one_thread
 
@@ -126,6 +128,7 @@ class Run:
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
                 raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
+            probes = cache(self._probes)
             search = Search(
                 space=self.config.space,
                 problem=Problem(
@@ -140,12 +143,18 @@ class Run:
                 trainings=trainings,
                 listener=listener,
                 changed=lambda entries: hall_of_fame.write(entries, self.folder),
+                features=lambda expression: probes().features(expression),
             )
             try:
                 entries = search.run()
             finally:
                 trainings.close()
             return entries
+
+    def _probes(self) -> Probes:
+        """The probe states of the training subjects."""
+        volumes = [volume for volume in self.data.volumes if volume.subject in self.subjects.train]
+        return Probes.of(volumes, len(self.data.class_names), seed=self.config.seed)
 
 
 def give_budget(folder: Path, trainings: int) -> None:

@@ -188,7 +188,7 @@ class Screening:
         yield Check.DESCENT, measured.failed is not Check.DESCENT
 
     def admit(self, expression: Expression) -> None:
-        """Let a seed in whatever the checks say, so that only its equivalents are turned down."""
+        """Let a loss in that is trained whatever the checks say, so that only its equivalents are turned down."""
         measured = self.measure(expression)
         if measured.failed is Check.OVERFLOW:
             measured = Measured(measured.failed, self.fingerprint(expression))

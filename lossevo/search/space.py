@@ -180,6 +180,12 @@ class Allocation(_Section):
     elite_share: Share = 0.2
 
 
+class Preselection(_Section):
+    """How many proposals that pass the screening compete for a training; the surrogate chooses. 1: none do."""
+
+    proposals: int = Field(2, ge=1, le=64)
+
+
 class Tuning(_Section):
     """CMA-ES: how many of the best structures, on which coefficients, on which scale and with what initial step.
 
@@ -231,6 +237,7 @@ class SearchSpace(_Section):
     screening: bool = True
     simplify: bool = True
     strategy: Strategy = SteadyState()
+    preselection: Preselection = Preselection()
     allocation: Allocation = Allocation()
     tuning: Tuning = Tuning()
     budget: Budget = Budget()

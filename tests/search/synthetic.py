@@ -25,6 +25,8 @@ from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.search.engine import Problem, Search
 from lossevo.search.space import SearchSpace, load_space
+from lossevo.search.surrogate import Features
+from lossevo.search.surrogate.probes import unit
 from lossevo.training import Split
 
 TARGET = Expression.parse(
@@ -76,6 +78,11 @@ def _gradient(expression: Expression) -> Tensor:
         return torch.zeros(logits.numel(), dtype=torch.float64)
     (gradient,) = torch.autograd.grad(value, logits)
     return gradient.flatten().nan_to_num()
+
+
+def features(expression: Expression) -> Features | None:
+    """What the surrogate knows of a loss: the unit gradient that its score follows from."""
+    return unit(_gradient(expression).numpy())[None].astype(np.float32)
 
 
 Fate = Callable[[Mapping[str, Any]], Status]
@@ -165,6 +172,7 @@ def run_search(
     executor: SyntheticExecutor | None = None,
     classes: int = 2,
     lengths: tuple[int, ...] = (10,),
+    surrogate: bool = False,
 ) -> Searched:
     """Search to the end, or to where the executor stops it; goes on with the ledger if there is one."""
     executor = executor or SyntheticExecutor()
@@ -179,6 +187,7 @@ def run_search(
             trainings=OrderedTrainings(opened, lambda: executor),
             listener=events.append,
             changed=written.append,
+            features=features if surrogate else None,
         )
         entries = search.run()
     return Searched(search, entries, executor, events, written)

@@ -25,7 +25,7 @@ from lossevo.errors import LossevoError
 from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
 from lossevo.search import engine
-from lossevo.search.space import RandomSearch, SearchSpace
+from lossevo.search.space import Preselection, RandomSearch, SearchSpace
 from lossevo.training.seeds import confirmation_seed, selection_seed
 from tests.search.synthetic import (
     NOISE,
@@ -533,6 +533,64 @@ class TestLengths:
             assert len(running) < window
             running.append(clock + training.trial["steps"])
         assert any(training.trial["steps"] > 10 for training in requests(path))
+
+
+class TestPreselection:
+    """Of several proposals the surrogate lets one be trained."""
+
+    SPACE = small_space(trainings=80, tuning_share=0.1)
+    LENGTHS = (10, 20)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def preselected(cls, tmp_path_factory) -> tuple[Path, Searched]:
+        path = tmp_path_factory.mktemp("preselected") / "ledger.sqlite"
+        return path, run_search(path, cls.SPACE, seed=6, lengths=cls.LENGTHS, surrogate=True)
+
+    def test_what_is_trained_scores_better_than_without(self, preselected, tmp_path):
+        _, found = preselected
+        without = run_search(tmp_path / "l", self.SPACE, seed=6, lengths=self.LENGTHS)
+        with_it, alone = (np.array(first_scores(searched)) for searched in (found, without))
+        assert np.quantile(with_it, 0.25) > np.quantile(alone, 0.25)
+        assert with_it.mean() > alone.mean()
+
+    def test_who_was_passed_over_is_counted(self, preselected):
+        _, found = preselected
+        progress = found.events[-1].progress
+        proposed = sum(isinstance(candidate.origin, Evolved) for candidate in found.search.archive)
+        assert 0.7 * proposed < progress.rejected["surrogate"] <= proposed
+
+    def test_one_proposal_alone_needs_no_surrogate(self, tmp_path):
+        alone = self.SPACE.model_copy(update={"preselection": Preselection(proposals=1)})
+        budget = alone.budget.model_copy(update={"trainings": 40})
+        alone = alone.model_copy(update={"budget": budget})
+        found = run_search(tmp_path / "with", alone, seed=6, surrogate=True)
+        assert found.entries == run_search(tmp_path / "without", alone, seed=6).entries
+        assert not found.events[-1].progress.rejected["surrogate"]
+
+    def test_workers_decide_nothing_and_killed_it_ends_the_same(self, preselected, tmp_path):
+        path, expected = preselected
+        for life in itertools.count():
+            executor = SyntheticExecutor(4, random.Random(life), kill_after=31)
+            try:
+                found = run_search(
+                    tmp_path / "l", self.SPACE, seed=6, lengths=self.LENGTHS, executor=executor, surrogate=True
+                )
+            except Killed:
+                continue
+            break
+        assert life > 1
+        assert found.entries == expected.entries
+        assert requests_made(tmp_path / "l") == requests_made(path)
+
+
+def first_scores(found: Searched) -> list[float]:
+    """Of each child and random tree its first training."""
+    return [
+        next(iter(candidate.scores[10].values()))
+        for candidate in found.search.archive
+        if isinstance(candidate.origin, Evolved) and 10 in candidate.scores
+    ]
 
 
 def requests_made(path: Path) -> list[tuple]:

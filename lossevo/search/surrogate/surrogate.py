@@ -90,6 +90,11 @@ class Surrogate:
         return len(self._points)
 
     @property
+    def fitted(self) -> bool:
+        """Whether there were enough trainings to fit the kernel; before that nothing is predicted well."""
+        return self._fitted_at > 0
+
+    @property
     def hyperparameters(self) -> Hyperparameters:
         """As they were last fitted, in parts of the objective's range."""
         return self._process.hyperparameters

@@ -25,6 +25,7 @@ from lossevo.errors import LossevoError
 from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
 from lossevo.search import engine
+from lossevo.search.plan import EVOLUTION, TUNING
 from lossevo.search.space import Preselection, RandomSearch, SearchSpace
 from lossevo.training.seeds import confirmation_seed, selection_seed
 from tests.search.synthetic import (
@@ -353,6 +354,15 @@ class TestTuning:
         asked = Counter((t.candidate, t.trial["seed"]) for t in requests(path))
         assert set(asked.values()) == {1}
 
+    def test_evolution_does_not_propose_what_was_tuned(self, searched):
+        """The screening knows it, though it is trained unscreened."""
+        path, found = searched
+        begun = Counter(t.candidate for t in requests(path) if t.phase in (EVOLUTION, TUNING))
+        assert set(begun.values()) == {1}
+        tuned = [c.expression for c in found.search.archive if isinstance(c.origin, Tuned)]
+        assert tuned
+        assert not any(found.search.screening.screen(expression) for expression in tuned)
+
     def test_it_tunes_the_best_structures(self, searched):
         _, found = searched
         tuned = [c for c in found.search.archive if isinstance(c.origin, Tuned)]
@@ -571,7 +581,7 @@ class TestPreselection:
     def test_workers_decide_nothing_and_killed_it_ends_the_same(self, preselected, tmp_path):
         path, expected = preselected
         for life in itertools.count():
-            executor = SyntheticExecutor(4, random.Random(life), kill_after=31)
+            executor = SyntheticExecutor(4, random.Random(life), kill_after=17)
             try:
                 found = run_search(
                     tmp_path / "l", self.SPACE, seed=6, lengths=self.LENGTHS, executor=executor, surrogate=True

@@ -267,7 +267,7 @@ def report(options: argparse.Namespace, searched: Searched, scores: Scores, task
         found[variant, budget].append((score, score - max(rivals.values()), score - rivals["dice_ce"], optimism))
     rows = []
     for (variant, budget), results in found.items():
-        scores_of, leads, ahead, optimism = zip(*results, strict=True)
+        scores_of, leads, ahead, overtuned = zip(*results, strict=True)
         rows.append(
             {
                 "variant": variant,
@@ -275,7 +275,7 @@ def report(options: argparse.Namespace, searched: Searched, scores: Scores, task
                 "Dice of the winner": f"{statistics.fmean(scores_of):.4f}",
                 "lead over the best hand-crafted": in_points(leads),
                 "over Dice+CE": in_points(ahead),
-                "overtuning": in_points(optimism),
+                "overtuning": in_points(overtuned),
             }
         )
     lengths = f"{options.steps} steps" if not options.horizon else f"{options.steps} to {options.horizon} steps"

@@ -64,7 +64,8 @@ class SimulatedExecutor:
         while self._queue and len(self._running) < self.workers:
             ticket, payload = self._queue.popleft()
             failed = self._generator.random() < FAILURES
-            duration = payload["steps"] * self._generator.lognormal(0.0, SIGMA) * (0.5 if failed else 1.0)
+            steps = payload["steps"] - payload.get("continues", 0)
+            duration = steps * self._generator.lognormal(0.0, SIGMA) * (0.5 if failed else 1.0)
             self.durations[ticket] = duration
             self.busy += duration
             heapq.heappush(self._running, (self.now + duration, ticket, payload, failed))

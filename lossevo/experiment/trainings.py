@@ -10,14 +10,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lossevo.cluster import Executor, Job, Outcome, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment.ledger import MAY_BRANCH, Ledger, Record
+from lossevo.experiment.states import States
 from lossevo.training import Measurement, Trial
-from lossevo.training.trial import identity_of
+from lossevo.training.trial import KEEPS, STATE, identity_of
 
 TRAINING_WORKER = "lossevo.training.worker:TrainingWorker"
 """Factory of the workers that :class:`OrderedTrainings` asks."""
@@ -54,13 +55,15 @@ class OrderedTrainings:
 
     ``executor`` makes the executor when the first training has to run: a replay of a finished run needs none.
     ``step_limit_s`` is what the task states of the time limit; None to calibrate it.
-    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only.
+    ``arrived`` is called with each outcome as soon as a worker delivers it, for progress only. ``states`` keeps the
+    states of trainings that others continue; without it each makes all of its steps.
     """
 
     ledger: Ledger
     executor: Callable[[], Executor]
     step_limit_s: float | None = None
     arrived: Callable[[Outcome], None] = lambda outcome: None
+    states: States | None = None
     computed: int = 0
     computed_steps: int = 0
     started: float | None = None
@@ -73,6 +76,7 @@ class OrderedTrainings:
     _unsent: deque[int] = field(default_factory=deque)
     _trials: dict[int, Trial] = field(default_factory=dict)
     _calibrating: set[int] = field(default_factory=set)
+    _keeps: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.step_limit_s is None:
@@ -128,8 +132,12 @@ class OrderedTrainings:
         calibrating: bool = False,
         after: int = 0,
         note: Mapping[str, Any] | None = None,
+        keeps: bool = False,
     ) -> int:
-        """As :meth:`submit`, but the training waits for :meth:`send`; ``after`` and ``note`` go on record with it."""
+        """As :meth:`submit`, but the training waits for :meth:`send`; ``after`` and ``note`` go on record with it.
+
+        Of a training that ``keeps`` its state another may continue.
+        """
         ticket, identity = self._next, trial.identity
         self._next += 1
         self._waiting[ticket] = None
@@ -147,6 +155,8 @@ class OrderedTrainings:
             return ticket
         if calibrating:
             self._calibrating.add(ticket)
+        if keeps and self.states is not None:
+            self._keeps.add(ticket)
         self._trials[ticket] = trial
         self._unsent.append(ticket)
         return ticket
@@ -177,7 +187,14 @@ class OrderedTrainings:
             limit_s = None
             if self.step_limit_s is not None:
                 limit_s = LEAST_LIMIT_S + self.step_limit_s * trial.fidelity.steps
-            self._tickets[self._executor.submit(Job(trial.to_payload(), timeout_s=limit_s))] = ticket
+            payload = trial.to_payload() | self._state_for(ticket, trial)
+            self._tickets[self._executor.submit(Job(payload, timeout_s=limit_s))] = ticket
+
+    def _state_for(self, ticket: int, trial: Trial) -> dict[str, Any]:
+        """What a payload says of states: that to go on from, and whether its own is kept."""
+        state = self.states.to_continue(trial) if self.states is not None else None
+        more = {KEEPS: True if ticket in self._keeps else None, STATE: state}
+        return {key: value for key, value in more.items() if value is not None}
 
     def take(self, ticket: int | None = None) -> Taken:
         """The outcome of a training, by default of the first submitted of those not taken yet; waits for it."""
@@ -188,7 +205,9 @@ class OrderedTrainings:
             assert self._executor is not None
             for delivered, outcome in self._executor.completed():
                 arrived = self._tickets.pop(delivered)
-                steps = self._trials[arrived].fidelity.steps
+                trial = self._trials[arrived]
+                steps = trial.own_steps
+                outcome = self._without_state(trial, outcome)
                 self.ledger.finish(arrived, outcome)
                 self._calibrate(arrived, outcome)
                 self.send()
@@ -200,11 +219,19 @@ class OrderedTrainings:
                     break
         return Taken(self._known.pop(ticket), ticket in self._recorded)
 
+    def _without_state(self, trial: Trial, outcome: Outcome) -> Outcome:
+        """The outcome as it goes on record; a state that comes with it is kept."""
+        if outcome.value is None or STATE not in outcome.value:
+            return outcome
+        if self.states is not None:
+            self.states.put(trial, outcome.value[STATE])
+        return replace(outcome, value={key: value for key, value in outcome.value.items() if key != STATE})
+
     def _calibrate(self, ticket: int, outcome: Outcome) -> None:
         trial = self._trials.pop(ticket)
         if not (self._calibrates and ticket in self._calibrating and outcome.status is Status.DONE):
             return
-        step_limit_s = CALIBRATION_FACTOR * outcome.seconds / trial.fidelity.steps
+        step_limit_s = CALIBRATION_FACTOR * outcome.seconds / trial.own_steps
         if step_limit_s > (self.step_limit_s or 0.0):
             self.step_limit_s = step_limit_s
             self.ledger.record_fact(STEP_LIMIT, step_limit_s)

@@ -17,12 +17,21 @@ from lossevo.training.seeds import confirmation_seed, selection_seed
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next training: of whom, for how many steps, with which seed, and what for (:mod:`lossevo.search.plan`)."""
+    """The next training: of whom, for how many steps, with which seed, and what for (:mod:`lossevo.search.plan`).
+
+    ``continues`` are the steps of the training that it goes on from, if it does.
+    """
 
     candidate: Candidate
     steps: int
     seed: int
     reason: str
+    continues: int | None = None
+
+    @property
+    def cost(self) -> int:
+        """Steps that are made for it."""
+        return self.steps - (self.continues or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,8 @@ class Selecting:
 
     - A candidate is trained for ``lengths[k + 1]`` steps, with the seed that it has, if it is among the best
       ``1 / eta`` of those that have a score at ``lengths[k]``. The longest such training comes first. As in ASHA
-      (Li et al., MLSys 2020, arXiv 1810.05934) nobody waits for a rung to fill.
+      (Li et al., MLSys 2020, arXiv 1810.05934) nobody waits for a rung to fill. Where a training can be continued, the
+      longer goes on from the shorter.
     - At the longest length the ``elites`` best are trained with further seeds, up to ``elite_seeds`` of them and at
       most ``elite_share`` of the steps: a good first score may be luck.
 
@@ -49,6 +59,7 @@ class Selecting:
         worth: what a candidate is worth.
         account: what is spent.
         seed: of the search.
+        continues: whether a training can be continued.
     """
 
     def __init__(
@@ -59,7 +70,10 @@ class Selecting:
         worth: Worth,
         account: Account,
         seed: int,
+        *,
+        continues: bool = False,
     ) -> None:
+        self._continues = continues
         self._settings = settings
         self._lengths = tuple(lengths)
         self._archive = archive
@@ -72,7 +86,7 @@ class Selecting:
         pending = [*pending]
         left = self._account.left_for_selection
         for decision in (self._promotion(pending), self._repetition(pending)):
-            if decision is not None and decision.steps <= left:
+            if decision is not None and decision.cost <= left:
                 return decision
         return NEW if self._lengths[0] <= left else None
 
@@ -88,7 +102,7 @@ class Selecting:
             for candidate in best:
                 if id(candidate) not in promoted:
                     seed = next(iter(candidate.scores[shorter]))
-                    return Decision(candidate, longer, seed, PROMOTION)
+                    return Decision(candidate, longer, seed, PROMOTION, shorter if self._continues else None)
         return None
 
     def _repetition(self, pending: Sequence[Decision]) -> Decision | None:

@@ -61,6 +61,7 @@ class Problem:
         lengths: of trainings in steps, the shortest first; the last is the horizon, at which losses are ranked.
         study: see :class:`~lossevo.training.Trial`.
         scoring: by which objective.
+        continues: whether a longer training can go on from a shorter one.
     """
 
     split: Split
@@ -68,6 +69,7 @@ class Problem:
     lengths: tuple[int, ...]
     study: str = ""
     scoring: Scoring = DICE
+    continues: bool = False
 
 
 @dataclass
@@ -128,6 +130,7 @@ class Search:
             worth,
             self._account,
             self.seed,
+            continues=problem.continues,
         )
         self._confirming = Confirming(
             lambda: finalists(self.archive, worth, self.plan.finalists, self.screening.fingerprint),
@@ -166,6 +169,8 @@ class Search:
                 raise self._foreign(self._records[0])
             else:
                 self._conclude()
+                if self.trainings.states is not None:
+                    self.trainings.states.clear()
                 return self._ranking.entries
 
     def _claim_ledger(self) -> None:
@@ -314,16 +319,19 @@ class Search:
             calibrating=candidate.given,
             after=self._told,
             note=note,
+            keeps=self.problem.continues and decision.steps < self.problem.lengths[-1],
         )
-        self._account.spend(decision.reason, decision.steps)
-        self._virtual.start(ticket, decision.steps)
+        self._account.spend(decision.reason, decision.cost)
+        self._virtual.start(ticket, decision.cost)
         self._pending[ticket] = decision
         self._asked += 1
 
     def _trial(self, decision: Decision) -> Trial:
         problem = self.problem
         fidelity = Fidelity(decision.steps, decision.seed, problem.split)
-        return Trial(decision.candidate.spec, fidelity, problem.study, problem.scoring.metrics)
+        return Trial(
+            decision.candidate.spec, fidelity, problem.study, problem.scoring.metrics, continues=decision.continues
+        )
 
     def _follow(self, record: Record) -> None:
         """Begin a training that is on record."""
@@ -337,11 +345,12 @@ class Search:
                 raise self._foreign(record)
             candidate = self._candidate(definition, origin)
             self._strategy.take(candidate)
-        decision = Decision(candidate, record.trial["steps"], record.trial["seed"], record.phase)
+        trial = record.trial
+        decision = Decision(candidate, trial["steps"], trial["seed"], record.phase, trial.get("continues"))
         if (
             record.after < self._told
             or decision.steps not in self.problem.lengths
-            or self._trial(decision).identity != identity_of(record.trial)
+            or self._trial(decision).identity != identity_of(trial)
         ):
             raise self._foreign(record)
         if record.phase == CONFIRMATION and self._phase != CONFIRMATION:
@@ -359,11 +368,13 @@ class Search:
     def _take(self, ticket: int) -> None:
         """Wait for a training, keep its score, rank, and tell of it."""
         decision = self._pending.pop(ticket)
-        self._done += decision.steps
+        self._done += decision.cost
         candidate = decision.candidate
         taken = self.trainings.take(ticket)
         measurement = taken.measurement
         utility = self.problem.scoring.utility(measurement)
+        if self.trainings.states is not None:
+            self.trainings.states.judge(self._trial(decision), utility)
         self._told += 1
         self._failed += measurement is None
         self._replayed = taken.replayed

@@ -6,6 +6,7 @@ as often as needed.
     run.json             configuration: search space, task, cohort, seed; the course of the search depends on it alone
     ledger.sqlite        every training and its outcome
     hall_of_fame.json    the ranking, and hall_of_fame.csv
+    states               where trainings stand that may be continued; gone in the end
 
 and what :mod:`lossevo.experiment.study` describes.
 """
@@ -28,6 +29,7 @@ from lossevo.experiment.events import Listener
 from lossevo.experiment.folder import locked, write_json
 from lossevo.experiment.kinds import SEARCH, read_document
 from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.states import States
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.search.engine import Problem, Search
@@ -127,7 +129,12 @@ class Run:
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
                 raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
-            trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
+            trainings = OrderedTrainings(
+                ledger,
+                lambda: executor(spec),
+                self.config.task.step_limit_s,
+                states=States(self.folder / "states"),
+            )
             probes = cache(self._probes)
             search = Search(
                 space=self.config.space,
@@ -137,6 +144,7 @@ class Run:
                     self.config.lengths,
                     self.data.fingerprint,
                     study.scoring_of(self.config, self.subjects, self.data),
+                    continues=self.config.task.schedule == "constant",
                 ),
                 seed=self.config.seed,
                 ledger=ledger,

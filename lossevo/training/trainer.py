@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
 from lossevo.data.augmentation import Augmentation
+from lossevo.errors import LossevoError
 from lossevo.losses import from_spec
 from lossevo.training.batches import PatchStore
 from lossevo.training.measurement import Measurement
@@ -46,9 +49,14 @@ class Trainer:
             from_spec(spec, data.loss_modules)  # a worker that cannot make it fails now, not in every training
         self.flip_probability = settings.flip_probability if data.mirrored is not None else 0.0
 
-    def train(self, trial: Trial) -> Measurement:
+    def train(
+        self, trial: Trial, *, state: bytes | None = None, keep: Callable[[bytes], None] | None = None
+    ) -> Measurement:
         """Train, and validate the argmax over whole volumes: by Dice at the working spacing at evenly spaced steps, by
         all the trial's metrics on its grid at the last.
+
+        A trial that continues another is validated in its own steps alone. It goes on from ``state``, that of the
+        other; without one, or with one that is damaged, it first makes the other's steps. ``keep`` gets its own state.
 
         Trainings with the same seed, subjects and budget differ in the loss only: initial weights, batches,
         augmentation and learning rates are the same. On a CPU the result is the same bit for bit whenever and wherever
@@ -60,13 +68,31 @@ class Trainer:
             FloatingPointError: the training loss or its gradient is not finite; the message names the step.
         """
         started = time.perf_counter()
-        session = Session(trial, self)
-        *before, last = _checkpoints(trial.fidelity.steps, self.data.settings.validations)
+        session = self._begun(trial, state)
+        *before, last = _checkpoints(trial.continues or 0, trial.fidelity.steps, self.data.settings.validations)
         for step in before:
             session.advance(step - session.steps)
             session.validate()
         session.advance(last - session.steps)
-        return measured(session, trial, started)
+        measurement = measured(session, trial, started)
+        if keep is not None:
+            keep(session.state())
+        return measurement
+
+    def _begun(self, trial: Trial, state: bytes | None) -> Session:
+        """A session that stands where the trial's own steps begin."""
+        begin = trial.continues or 0
+        if state is not None and begin:
+            session = Session(trial, self)
+            with suppress(LossevoError):
+                session.restore(state)
+                if session.steps == begin:
+                    session.validation_curve = []
+                    return session
+        session = Session(trial, self)
+        if begin:
+            session.advance(begin)
+        return session
 
 
 def measured(session: Session, trial: Trial, started: float) -> Measurement:
@@ -105,6 +131,6 @@ def _cut_off(cases: Validated) -> dict[str, list[str]]:
     return {case_id: names for case_id, names in found.items() if names}
 
 
-def _checkpoints(steps: int, count: int) -> list[int]:
-    """Up to ``count`` evenly spaced steps, ``steps`` the last."""
-    return sorted({math.ceil(steps * part / count) for part in range(1, count + 1)})
+def _checkpoints(begin: int, end: int, count: int) -> list[int]:
+    """Up to ``count`` evenly spaced steps after ``begin``, ``end`` the last."""
+    return sorted({begin + math.ceil((end - begin) * part / count) for part in range(1, count + 1)})

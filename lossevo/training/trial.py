@@ -7,12 +7,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from lossevo.errors import LossevoError, shown
 from lossevo.metrics import parse_metrics
 
 MeasuredOn = Literal["working", "original"]
+STATE: Final = "state"
+"""Where a worker's argument and result hold the state of a training, beside the trial and the measurement."""
+KEEPS: Final = "keeps state"
+"""Where its argument says that the result is to hold one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,12 @@ class Trial:
         grid: where they are measured: ``working`` is the grid at the working spacing, ``original`` each image's own.
         learning_rate: peak of the schedule; None: the task's.
         length: steps of the one-cycle schedule, of which the training makes ``fidelity.steps``; None: just as many.
+        continues: steps of the training, the same otherwise, that this one goes on from; None: it begins anew. Whoever
+            lacks the state of that one makes its steps again, with the same result.
 
     Raises:
         LossevoError: there is no such grid or metric, a metric is not called by its name, a learning rate that is not
-            above 0, or a length below the steps.
+            above 0, a length below the steps, or nothing is left to continue.
     """
 
     loss: Mapping[str, Any]
@@ -83,6 +89,7 @@ class Trial:
     grid: MeasuredOn = "working"
     learning_rate: float | None = None
     length: int | None = None
+    continues: int | None = None
 
     def __post_init__(self) -> None:
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
@@ -91,6 +98,10 @@ class Trial:
             raise LossevoError(
                 f"a schedule of {self.length} steps is too short for a training of {self.fidelity.steps}; "
                 "give at least as many"
+            )
+        if self.continues is not None and not 0 < self.continues < self.fidelity.steps:
+            raise LossevoError(
+                f"a training of {self.fidelity.steps} steps cannot continue one of {self.continues}; give fewer"
             )
         if self.grid not in get_args(MeasuredOn):
             raise LossevoError(f"grid is {shown(self.grid)}, expected one of {', '.join(get_args(MeasuredOn))}")
@@ -103,11 +114,16 @@ class Trial:
         """sha256 (hex) over all of it: two trials of one identity have one result."""
         return identity_of(self.to_payload())
 
+    @property
+    def own_steps(self) -> int:
+        """Steps that it makes beyond those of the training that it continues."""
+        return self.fidelity.steps - (self.continues or 0)
+
     def to_payload(self) -> dict[str, Any]:
-        """JSON-able form, without a learning rate or length that says nothing."""
+        """JSON-able form, without what says nothing: no learning rate or length of its own, nothing continued."""
         split = self.fidelity.split
         length = self.length if self.length != self.fidelity.steps else None
-        more = {"learning_rate": self.learning_rate, "length": length}
+        more = {"learning_rate": self.learning_rate, "length": length, "continues": self.continues}
         return {
             "loss": dict(self.loss),
             "steps": self.fidelity.steps,
@@ -132,6 +148,7 @@ class Trial:
             payload["grid"],
             payload.get("learning_rate"),
             payload.get("length"),
+            payload.get("continues"),
         )
 
 

@@ -20,6 +20,7 @@ from lossevo.cluster import Job, Outcome, Status
 from lossevo.experiment.events import Event
 from lossevo.experiment.hall_of_fame import Entry
 from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.states import States
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
@@ -28,6 +29,7 @@ from lossevo.search.space import SearchSpace, load_space
 from lossevo.search.surrogate import Features
 from lossevo.search.surrogate.probes import unit
 from lossevo.training import Split
+from lossevo.training.trial import KEEPS, STATE
 
 TARGET = Expression.parse(
     "1 - foreground_mean(sum(p * y) / (sum(p * y) + 0.2 * sum(p * (1 - y)) + 0.8 * sum((1 - p) * y)))"
@@ -144,12 +146,14 @@ def outcome_of(payload: Mapping[str, Any], status: Status) -> Outcome:
     """What a worker says of a training that ends like this."""
     if status is not Status.DONE:
         return Outcome(status, None, f"it {status}", 0.001, "synthetic:1", attempts=1)
-    value = {
+    value: dict[str, Any] = {
         "values": {"dice": {"b": {"vertebra": score(payload)}}},
         "curve": [[1, 0.9], [2, 0.5]],
         "validation_curve": [[payload["steps"], 0.5]],
         "seconds": 0.001,
     }
+    if payload.get(KEEPS):
+        value[STATE] = f"{payload['seed']} after {payload['steps']} steps".encode()
     return Outcome(Status.DONE, value, "", 0.001, "synthetic:1")
 
 
@@ -173,6 +177,7 @@ def run_search(
     classes: int = 2,
     lengths: tuple[int, ...] = (10,),
     surrogate: bool = False,
+    states: States | None = None,
 ) -> Searched:
     """Search to the end, or to where the executor stops it; goes on with the ledger if there is one."""
     executor = executor or SyntheticExecutor()
@@ -181,10 +186,10 @@ def run_search(
     with Ledger(ledger, create=not ledger.exists()) as opened:
         search = Search(
             space=space,
-            problem=Problem(Split(("a",), ("b",)), classes, lengths),
+            problem=Problem(Split(("a",), ("b",)), classes, lengths, continues=states is not None),
             seed=seed,
             ledger=opened,
-            trainings=OrderedTrainings(opened, lambda: executor),
+            trainings=OrderedTrainings(opened, lambda: executor, states=states),
             listener=events.append,
             changed=written.append,
             features=features if surrogate else None,

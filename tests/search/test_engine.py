@@ -24,10 +24,12 @@ from lossevo.configuration_file import checked
 from lossevo.errors import LossevoError
 from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
+from lossevo.experiment.states import States
 from lossevo.search import engine
 from lossevo.search.plan import EVOLUTION, TUNING
 from lossevo.search.space import Preselection, RandomSearch, SearchSpace
 from lossevo.training.seeds import confirmation_seed, selection_seed
+from lossevo.training.trial import KEEPS, STATE
 from tests.search.synthetic import (
     NOISE,
     SEEDS,
@@ -543,6 +545,57 @@ class TestLengths:
             assert len(running) < window
             running.append(clock + training.trial["steps"])
         assert any(training.trial["steps"] > 10 for training in requests(path))
+
+
+class TestContinuing:
+    """Where a training can be continued, the longer goes on from the shorter."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def continuing(cls, tmp_path_factory) -> tuple[Path, Searched]:
+        folder = tmp_path_factory.mktemp("continuing")
+        states = States(folder / "states")
+        return folder / "l", run_search(folder / "l", unequal(70), seed=5, lengths=LENGTHS, states=states)
+
+    def test_each_promotion_gets_the_state_of_the_shorter_training(self, continuing):
+        path, found = continuing
+        promoted = [payload for payload in found.executor.submitted if payload.get("continues")]
+        assert {payload["steps"] for payload in promoted} == {20, 40}
+        for payload in promoted:
+            assert payload[STATE].decode() == f"{payload['seed']} after {payload['continues']} steps"
+        assert len(promoted) == sum(training.phase == "promotion" for training in requests(path))
+
+    def test_only_what_may_be_continued_keeps_its_state(self, continuing):
+        path, found = continuing
+        assert all(payload.get(KEEPS, False) is (payload["steps"] < 40) for payload in found.executor.submitted)
+        assert not (path.parent / "states").exists()
+        assert not any(STATE in training.outcome.value for training in requests(path) if training.outcome.value)
+
+    def test_the_budget_is_of_the_steps_that_are_made(self, continuing):
+        path, found = continuing
+        steps = sum(training.trial["steps"] - training.trial.get("continues", 0) for training in requests(path))
+        plan = found.search.plan
+        assert plan.total - 10 < steps <= plan.total
+        assert found.events[-1].progress.done == steps // 10
+
+    def test_killed_again_and_again_it_ends_the_same(self, continuing, tmp_path):
+        """Also if states are lost on the way."""
+        path, expected = continuing
+        for life in itertools.count():
+            states = States(tmp_path / "states")
+            if life % 2:
+                states.clear()
+            executor = SyntheticExecutor(2, random.Random(life), kill_after=13)
+            try:
+                found = run_search(
+                    tmp_path / "l", unequal(70), seed=5, lengths=LENGTHS, executor=executor, states=states
+                )
+            except Killed:
+                continue
+            break
+        assert life > 2
+        assert found.entries == expected.entries
+        assert requests_made(tmp_path / "l") == requests_made(path)
 
 
 class TestPreselection:

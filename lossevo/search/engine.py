@@ -260,7 +260,9 @@ class Search:
                 return expression, proposal.origin
             if self.screening.screen(expression):
                 assert expression is not None
-                passed.append((self._simplified(expression), proposal.origin))
+                if self.archive.get(expression.hash) is not None:
+                    continue  # what another was simplified to, unscreened
+                passed.append((expression, proposal.origin))
                 if len(passed) == wanted:
                     break
         else:
@@ -269,16 +271,17 @@ class Search:
                     f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a "
                     "row, so it holds nothing new; widen its primitives or limits, or lower the budget"
                 )
-        return self._preselected(passed, generator) if passed else None
+        if not passed:
+            return None
+        expression, origin = passed[self._preselected([expression for expression, _ in passed], generator)]
+        return self._simplified(expression), origin
 
-    def _preselected(
-        self, passed: Sequence[tuple[Expression, Origin]], generator: random.Random
-    ) -> tuple[Expression, Origin]:
+    def _preselected(self, passed: Sequence[Expression], generator: random.Random) -> int:
+        """The place of the proposal that is trained."""
         if self._preselection is None or len(passed) == 1:
-            return passed[0]
+            return 0
         self._passed_over += len(passed) - 1
-        draws = np.random.default_rng(generator.getrandbits(64))
-        return passed[self._preselection.choose([expression for expression, _ in passed], draws)]
+        return self._preselection.choose(passed, np.random.default_rng(generator.getrandbits(64)))
 
     def _simplified(self, expression: Expression) -> Expression:
         """The expression without what does not change its gradient, if that is safe to train and not known."""

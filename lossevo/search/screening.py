@@ -189,11 +189,9 @@ class Screening:
 
     def admit(self, expression: Expression) -> None:
         """Let a loss in that is trained whatever the checks say, so that only its equivalents are turned down."""
-        measured = self.measure(expression)
-        if measured.failed is Check.OVERFLOW:
-            measured = Measured(measured.failed, self.fingerprint(expression))
-        self._remember(expression, measured)
-        self._fingerprints.add(measured.fingerprint)
+        fingerprint = self.fingerprint(expression) if self.numeric else ""
+        self._remember(expression, Measured(None, fingerprint))
+        self._fingerprints.add(fingerprint)
 
     def _remember(self, expression: Expression, measured: Measured) -> None:
         self._hashes.add(expression.hash)

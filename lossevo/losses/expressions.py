@@ -97,9 +97,7 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
         "tversky": _Written(lambda w_fp, w_fn: f"1 - foreground_mean({_tversky(w_fp, w_fn)})"),
         "asymmetric_similarity": _Written(_asymmetric_similarity),
         "sensitivity_specificity": _Written(_sensitivity_specificity),
-        "dice_ce": _Written(
-            lambda w_dice, w_ce: f"{_weighted(w_dice, _DICE)} - {_number(w_ce)} * {_CROSS_ENTROPY}"
-        ),
+        "dice_ce": _Written(lambda w_dice, w_ce: f"{_weighted(w_dice, _DICE)} - {_number(w_ce)} * {_CROSS_ENTROPY}"),
         "dice_focal": _Written(_dice_focal),
         "focal_tversky": _Written(
             lambda w_fp, w_fn, gamma: f"foreground_mean((1 - {_tversky(w_fp, w_fn)}) ^ {_number(1 / gamma)})"

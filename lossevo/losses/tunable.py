@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from lossevo.losses.catalogue import from_spec
+from lossevo.losses.expressions import expression_parameters, expression_takes
 from lossevo.losses.learnable import LEARNABLE, Learnable, Range
 
 if TYPE_CHECKING:
@@ -45,6 +46,17 @@ def dimensions(spec: Mapping[str, Any]) -> tuple[Dimension, ...]:
         return ()
     loss = from_spec(spec)
     return tuple(dimension for item in items if (dimension := _of_parameter(loss, item)))
+
+
+def expression_dimensions(name: str) -> tuple[Dimension, ...]:
+    """Those of the parameters of a hand-crafted loss that its expression can have.
+
+    Raises:
+        LossevoError: ``name`` has no expression.
+    """
+    takes = expression_takes(name)
+    found = dimensions({"name": name, "parameters": expression_parameters(name)})
+    return tuple(dimension for dimension in found if dimension.name in takes)
 
 
 def placed(dimensions: Iterable[Dimension], values: Mapping[str, float]) -> dict[str, float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lossevo.expression import Expression
-from lossevo.search.space import Ageing, Generational, RandomSearch, SearchSpace, SteadyState
+from lossevo.search.space import Ageing, Generational, RandomSearch, SearchSpace, SteadyState, TunedCatalogue
 from lossevo.search.strategies.ageing import AgeingEvolution
 from lossevo.search.strategies.generational import GenerationalEvolution
 from lossevo.search.strategies.random_search import RandomTrees
 from lossevo.search.strategies.steady_state import Direction, SteadyStateEvolution
 from lossevo.search.strategies.strategy import Proposal, Strategy
+from lossevo.search.strategies.tuned_catalogue import CatalogueTuning
 from lossevo.search.valuation import Worth
 
 __all__ = ["Proposal", "Strategy", "create_strategy"]
@@ -45,3 +46,5 @@ def create_strategy(
             return AgeingEvolution(space, settings, worth)
         case RandomSearch():
             return RandomTrees(space)
+        case TunedCatalogue():
+            return CatalogueTuning(space, settings, worth)

@@ -18,7 +18,7 @@ from lossevo.search.strategies.strategy import Proposal
 from lossevo.search.valuation import Worth
 
 _DRAWS = 100
-"""So often another variant is drawn instead of one that was trained."""
+"""So often another variant is drawn instead of one that was trained, and then as often with random parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,15 @@ class CatalogueTuning:
         """A seed, or a variant that was not trained yet."""
         if seed := self._seeds.ask():
             return seed
-        for _ in range(_DRAWS):
-            proposal = self._variant(generator)
+        for draw in range(2 * _DRAWS):
+            proposal = self._variant(generator, anywhere=draw >= _DRAWS)
             if proposal.expression is not None and proposal.expression.hash not in self._taken:
-                break
-        return proposal
+                return proposal
+        return Proposal(None, proposal.origin)
 
-    def _variant(self, generator: random.Random) -> Proposal:
+    def _variant(self, generator: random.Random, *, anywhere: bool) -> Proposal:
         settings = self._settings
-        if not self._members or generator.random() < settings.random_share:
+        if anywhere or not self._members or generator.random() < settings.random_share:
             name = generator.choice(list(self._published))
             values = {found.name: _placed_at(found, generator.random()) for found in self._tunable[name]}
             return self._proposal(name, values, self._published[name])

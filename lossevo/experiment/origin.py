@@ -65,11 +65,14 @@ class Variant:
 
     parents: tuple[str]
     name: str
-    parameters: dict[str, float]
+    parameters: dict[str, bool | float]
     kind: Literal["variant"] = "variant"
 
     def __str__(self) -> str:
-        values = ", ".join(f"{name} {value:g}" for name, value in self.parameters.items())
+        values = ", ".join(
+            f"{name} {str(value).lower() if isinstance(value, bool) else f'{value:g}'}"
+            for name, value in self.parameters.items()
+        )
         return f"variant of {self.parents[0]}: {self.name} with {values}"
 
 

@@ -17,8 +17,6 @@ from lossevo.errors import LossevoError, nearest
 from lossevo.expression import Expression
 from lossevo.losses.catalogue import parameters
 
-_DICE = "1 - foreground_mean(2 * sum(p * y) / sum(p + y))"
-_DICE_OF_SQUARES = "1 - foreground_mean(2 * sum(p * y) / sum(square(p) + square(y)))"
 _CROSS_ENTROPY = "class_sum(mean(y * logp))"
 # The ratio of sums over classes is taken per batch: the language has no value "one number per image".
 _GENERALIZED_DICE = (
@@ -39,37 +37,70 @@ def _weighted(weight: float, formula: str) -> str:
     return formula if weight == 1 else f"{_number(weight)} * ({formula})"
 
 
+def _regions(formula: str, batch: bool, include_background: bool) -> str:
+    """A formula over the sums of an image's foreground classes, with other regions: see lossevo.losses.region."""
+    formula = formula.replace("sum(", "batch_sum(") if batch else formula
+    return formula.replace("foreground_mean(", "class_mean(") if include_background else formula
+
+
+def _dice(squared_denominator: bool, batch: bool, include_background: bool) -> str:
+    sizes = "sum(square(p) + square(y))" if squared_denominator else "sum(p + y)"
+    return _regions(f"1 - foreground_mean(2 * sum(p * y) / {sizes})", batch, include_background)
+
+
+def _jaccard(batch: bool, include_background: bool) -> str:
+    return _regions("1 - foreground_mean(sum(p * y) / (sum(p + y) - sum(p * y)))", batch, include_background)
+
+
+def _dice_ce(w_dice: float, w_ce: float, squared_denominator: bool, batch: bool, include_background: bool) -> str:
+    dice = _weighted(w_dice, _dice(squared_denominator, batch, include_background))
+    return f"{dice} - {_number(w_ce)} * {_CROSS_ENTROPY}"
+
+
 def _focal(gamma: float) -> str:
     return f"class_sum(mean((1 - p) ^ {_number(gamma)} * y * logp))"
 
 
-def _tversky(w_fp: float, w_fn: float) -> str:
+def _index(w_fp: float, w_fn: float) -> str:
     return f"sum(p * y) / (sum(p * y) + {_number(w_fp)} * sum(p * (1 - y)) + {_number(w_fn)} * sum((1 - p) * y))"
 
 
-def _asymmetric_similarity(beta: float) -> str:
+def _tversky(w_fp: float, w_fn: float, batch: bool, include_background: bool) -> str:
+    return _regions(f"1 - foreground_mean({_index(w_fp, w_fn)})", batch, include_background)
+
+
+def _focal_tversky(w_fp: float, w_fn: float, gamma: float, batch: bool, include_background: bool) -> str:
+    formula = f"foreground_mean((1 - {_index(w_fp, w_fn)}) ^ {_number(1 / gamma)})"
+    return _regions(formula, batch, include_background)
+
+
+def _asymmetric_similarity(beta: float, batch: bool, include_background: bool) -> str:
     square = beta**2  # (1 + β²) TP / (β² Σy + Σp)
-    return f"1 - foreground_mean({_number(1 + square)} * sum(p * y) / ({_number(square)} * sum(y) + sum(p)))"
+    formula = f"1 - foreground_mean({_number(1 + square)} * sum(p * y) / ({_number(square)} * sum(y) + sum(p)))"
+    return _regions(formula, batch, include_background)
 
 
-def _sensitivity_specificity(w_sensitivity: float) -> str:
-    return (
+def _sensitivity_specificity(w_sensitivity: float, batch: bool, include_background: bool) -> str:
+    formula = (
         f"foreground_mean({_number(w_sensitivity)} * (sum(square(y - p) * y) / sum(y))"
         f" + {_number(1 - w_sensitivity)} * (sum(square(y - p) * (1 - y)) / sum(1 - y)))"
     )
+    return _regions(formula, batch, include_background)
 
 
-def _dice_focal(w_dice: float, w_focal: float, gamma: float) -> str:
-    return f"{_weighted(w_dice, _DICE_OF_SQUARES)} - {_number(w_focal)} * {_focal(gamma)}"
+def _dice_focal(
+    w_dice: float, w_focal: float, gamma: float, squared_denominator: bool, batch: bool, include_background: bool
+) -> str:
+    dice = _weighted(w_dice, _dice(squared_denominator, batch, include_background))
+    return f"{dice} - {_number(w_focal)} * {_focal(gamma)}"
 
 
-def _exp_log(w_dice: float, w_ce: float, gamma: float) -> str:
-    # batch_mean(y) is the frequency of a class in the batch.
+def _exp_log(w_dice: float, w_ce: float, gamma: float, batch: bool, include_background: bool) -> str:
     power = _number(gamma)
-    return (
-        f"{_number(w_dice)} * foreground_mean((-log((2 * sum(p * y) + 1) / (sum(p + y) + 1))) ^ {power})"
-        f" + {_number(w_ce)} * class_sum(mean(y * (-logp) ^ {power}) / batch_mean(y) ^ 0.5)"
-    )
+    dice = f"foreground_mean((-log((2 * sum(p * y) + 1) / (sum(p + y) + 1))) ^ {power})"
+    # batch_mean(y) is the frequency of a class in the batch.
+    cross_entropy = f"class_sum(mean(y * (-logp) ^ {power}) / batch_mean(y) ^ 0.5)"
+    return f"{_number(w_dice)} * {_regions(dice, batch, include_background)} + {_number(w_ce)} * {cross_entropy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +122,15 @@ _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
     {
         "cross_entropy": _Written(lambda: f"-{_CROSS_ENTROPY}"),
         "focal": _Written(lambda gamma: f"-{_focal(gamma)}"),
-        "dice": _Written(lambda: _DICE),
+        "dice": _Written(_dice),
         "generalized_dice": _Written(lambda: _GENERALIZED_DICE, {"batch": True}),
-        "jaccard": _Written(lambda: "1 - foreground_mean(sum(p * y) / (sum(p + y) - sum(p * y)))"),
-        "tversky": _Written(lambda w_fp, w_fn: f"1 - foreground_mean({_tversky(w_fp, w_fn)})"),
+        "jaccard": _Written(_jaccard),
+        "tversky": _Written(_tversky),
         "asymmetric_similarity": _Written(_asymmetric_similarity),
         "sensitivity_specificity": _Written(_sensitivity_specificity),
-        "dice_ce": _Written(lambda w_dice, w_ce: f"{_weighted(w_dice, _DICE)} - {_number(w_ce)} * {_CROSS_ENTROPY}"),
+        "dice_ce": _Written(_dice_ce),
         "dice_focal": _Written(_dice_focal),
-        "focal_tversky": _Written(
-            lambda w_fp, w_fn, gamma: f"foreground_mean((1 - {_tversky(w_fp, w_fn)}) ^ {_number(1 / gamma)})"
-        ),
+        "focal_tversky": _Written(_focal_tversky),
         "boundary": _Written(lambda: _BOUNDARY),
         "hausdorff_dt_one_sided": _Written(lambda: "400 * foreground_mean(mean(square(p - y) * square(d)))"),
         "exp_log": _Written(_exp_log),
@@ -148,7 +177,7 @@ def expressible_names() -> tuple[str, ...]:
     return tuple(_EXPRESSIONS)
 
 
-def expression_of(name: str, /, **chosen: float) -> Expression:
+def expression_of(name: str, /, **chosen: bool | float) -> Expression:
     """The expression of a hand-crafted loss; its parameters are the published ones where none are chosen.
 
     Raises:

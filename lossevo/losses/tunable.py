@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from lossevo.losses.catalogue import from_spec
+from lossevo.losses.catalogue import from_spec, parameters
 from lossevo.losses.expressions import expression_parameters, expression_takes
 from lossevo.losses.learnable import LEARNABLE, Learnable, Range
 
@@ -57,6 +57,16 @@ def expression_dimensions(name: str) -> tuple[Dimension, ...]:
     takes = expression_takes(name)
     found = dimensions({"name": name, "parameters": expression_parameters(name)})
     return tuple(dimension for dimension in found if dimension.name in takes)
+
+
+def expression_flags(name: str) -> dict[str, bool]:
+    """Those parameters of a hand-crafted loss that are true or false and that its expression can have, as published.
+
+    Raises:
+        LossevoError: ``name`` has no expression.
+    """
+    published = parameters(name)
+    return {key: published[key] for key in expression_takes(name) if isinstance(published[key], bool)}
 
 
 def placed(dimensions: Iterable[Dimension], values: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from lossevo.errors import LossevoError, nearest
 from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
 from lossevo.expression.trees import MAX_COEFFICIENT, MAX_CONSTANT
 from lossevo.losses import expressible_names, expression_of
-from lossevo.losses.tunable import expression_dimensions
+from lossevo.losses.tunable import expression_dimensions, expression_flags
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
@@ -166,8 +166,8 @@ class RandomSearch(_Strategy):
 class TunedCatalogue(_Strategy):
     """The seeds that are losses of the literature, with other parameters.
 
-    The parent is the best of ``tournament_size`` losses and variants. Its parameters move by ``spread`` of their range.
-    A share ``random_share`` has wholly random parameters.
+    The parent is the best of ``tournament_size`` losses and variants. Its parameters move by ``spread`` of their range,
+    or change from true to false. A share ``random_share`` has wholly random parameters.
     """
 
     builds_trees: ClassVar[bool] = False
@@ -343,7 +343,7 @@ class SearchSpace(_Section):
             raise ValueError("wrap: taylorglo maximises its formula; begin with a minus, as in '-class_mean(mean({}))'")
 
     def _check_tuned_catalogue(self) -> None:
-        tunable = [name for name in expressible_names() if expression_dimensions(name)]
+        tunable = [name for name in expressible_names() if expression_dimensions(name) or expression_flags(name)]
         if not {*self.seeds} & {*tunable}:
             raise ValueError(f"seeds: tuned_catalogue needs a loss with parameters; those are {', '.join(tunable)}")
 

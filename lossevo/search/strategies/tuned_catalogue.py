@@ -6,12 +6,12 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import HandCrafted, Variant
 from lossevo.losses import expression_of
-from lossevo.losses.tunable import Dimension, expression_dimensions, placed
+from lossevo.losses.tunable import Dimension, expression_dimensions, expression_flags, placed
 from lossevo.search.space import SearchSpace, TunedCatalogue
 from lossevo.search.strategies.seeds import Seeds
 from lossevo.search.strategies.strategy import Proposal
@@ -21,13 +21,58 @@ _DRAWS = 100
 """So often another variant is drawn instead of one that was trained, and then as often with random parameters."""
 
 
+Values = dict[str, bool | float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What can be tuned of a loss: numbers within bounds, and flags with their published values."""
+
+    numbers: Mapping[str, Dimension]
+    flags: Mapping[str, bool]
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        return cls({found.name: found for found in expression_dimensions(name)}, expression_flags(name))
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.numbers, *self.flags]
+
+    def chosen(self, values: Values) -> Values:
+        """The parameters that are not the published ones."""
+        flags = {name: values[name] for name, published in self.flags.items() if values[name] != published}
+        return placed(self.numbers.values(), values) | flags
+
+    def values(self, chosen: Mapping[str, bool | float]) -> Values:
+        """The inverse of :meth:`chosen`."""
+        published = {name: number.start for name, number in self.numbers.items()} | {**self.flags}
+        return {name: chosen.get(name, value) for name, value in published.items()}
+
+    def drawn(self, generator: random.Random) -> Values:
+        """Each anywhere in its range."""
+        numbers = {name: _placed_at(number, generator.random()) for name, number in self.numbers.items()}
+        return numbers | {name: generator.random() < 0.5 for name in self.flags}
+
+    def moved(self, values: Values, generator: random.Random, spread: float) -> Values:
+        """One or more of them a step further."""
+        chosen = [name for name in self.names if generator.random() < 1 / len(self.names)]
+        moved = {**values}
+        for name in chosen or [generator.choice(self.names)]:
+            if number := self.numbers.get(name):
+                moved[name] = _placed_at(number, _share(number, values[name]) + generator.gauss(0, spread))
+            else:
+                moved[name] = not values[name]
+        return moved
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A loss with parameters that has a score."""
 
     candidate: Candidate
     name: str
-    values: Mapping[str, float]
+    values: Values
 
 
 class CatalogueTuning:
@@ -36,7 +81,7 @@ class CatalogueTuning:
     A share ``random_share`` of the variants has parameters drawn over all of their ranges, of a loss drawn at random.
     The others are made of the best of a few members drawn at random, as the published losses and their variants are:
     one or more of its parameters move by a normal step of ``spread`` of their range, by logarithm where the parameter
-    is searched so. A step beyond a bound is reflected.
+    is searched so. A step beyond a bound is reflected. A flag, as ``batch`` is, changes its value.
     """
 
     def __init__(self, space: SearchSpace, settings: TunedCatalogue, worth: Worth) -> None:
@@ -44,7 +89,7 @@ class CatalogueTuning:
         self._worth = worth
         self._seeds = Seeds(space)
         names = [name for name in space.seeds if name.isidentifier()]
-        self._tunable = {name: found for name in names if (found := expression_dimensions(name))}
+        self._tunable = {name: found for name in names if (found := _Parameters.of(name)).names}
         self._published: dict[str, Candidate] = {}
         self._members: list[_Member] = []
         self._taken: set[str] = set()
@@ -64,21 +109,14 @@ class CatalogueTuning:
         settings = self._settings
         if anywhere or not self._members or generator.random() < settings.random_share:
             name = generator.choice(list(self._published))
-            values = {found.name: _placed_at(found, generator.random()) for found in self._tunable[name]}
-            return self._proposal(name, values, self._published[name])
+            return self._proposal(name, self._tunable[name].drawn(generator), self._published[name])
         drawn = generator.sample(self._members, min(settings.tournament_size, len(self._members)))
         parent = max(drawn, key=lambda member: self._worth(member.candidate))
-        known = self._tunable[parent.name]
-        moved = [found for found in known if generator.random() < 0.5] or [generator.choice(known)]
-        values = {**parent.values}
-        for found in moved:
-            values[found.name] = _placed_at(
-                found, _share(found, values[found.name]) + generator.gauss(0, settings.spread)
-            )
+        values = self._tunable[parent.name].moved(parent.values, generator, settings.spread)
         return self._proposal(parent.name, values, parent.candidate)
 
-    def _proposal(self, name: str, values: Mapping[str, float], parent: Candidate) -> Proposal:
-        chosen = placed(self._tunable[name], values)
+    def _proposal(self, name: str, values: Values, parent: Candidate) -> Proposal:
+        chosen = self._tunable[name].chosen(values)
         return Proposal(expression_of(name, **chosen), Variant((parent.id,), name, chosen))
 
     def take(self, candidate: Candidate) -> None:
@@ -96,8 +134,7 @@ class CatalogueTuning:
         self._told.add(candidate.definition.hash)
         if origin.name in self._tunable:
             chosen = origin.parameters if isinstance(origin, Variant) else {}
-            values = {found.name: chosen.get(found.name, found.start) for found in self._tunable[origin.name]}
-            self._members.append(_Member(candidate, origin.name, values))
+            self._members.append(_Member(candidate, origin.name, self._tunable[origin.name].values(chosen)))
 
     def state(self) -> dict[str, Any]:
         """Nothing: members follow from what was told."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 
@@ -48,8 +49,9 @@ def test_the_published_losses_come_first():
 
 
 def test_a_variant_is_the_loss_with_the_parameters_that_its_origin_names():
-    found = driven(catalogue(), 80, lambda candidate: 0.5)
+    found = driven(catalogue(), 200, lambda candidate: 0.5)
     known: dict[str, str] = {}
+    changed: set[tuple[str, str]] = set()
     for candidate in found:
         origin = candidate.origin
         if isinstance(origin, Variant):
@@ -57,7 +59,14 @@ def test_a_variant_is_the_loss_with_the_parameters_that_its_origin_names():
             assert known[origin.parents[0]] == origin.name
             for dimension in expression_dimensions(origin.name):
                 assert dimension.low <= origin.parameters.get(dimension.name, dimension.start) <= dimension.high
+            changed |= {(origin.name, key) for key in origin.parameters}
         known[candidate.id] = origin.name
+    assert {("dice", "batch"), ("dice_ce", "w_ce"), ("jaccard", "include_background")} <= changed
+
+
+def test_of_flags_alone_there_are_only_so_many():
+    found = driven(catalogue(seeds=("dice", "tversky")), 40, lambda c: 0.9 if c.origin.name == "dice" else 0.1)
+    assert sum(candidate.origin.name == "dice" for candidate in found) == 8
 
 
 def test_nothing_is_proposed_twice():
@@ -111,3 +120,8 @@ def test_the_origin_reads_well_and_comes_back_from_the_ledger():
     origin = Variant(("3fa9c1d2",), "tversky", placed([w_fp], {"w_fp": 0.41}))
     assert str(origin) == "variant of 3fa9c1d2: tversky with w_fp 0.41, w_fn 0.59"
     assert origin_in(origin_document(origin)) == origin
+    flagged = Variant(("3fa9c1d2",), "dice_focal", {"w_dice": 1.5, "batch": True, "squared_denominator": False})
+    assert str(flagged).endswith("dice_focal with w_dice 1.5, batch true, squared_denominator false")
+    back = origin_in(json.loads(json.dumps(origin_document(flagged))))
+    assert back == flagged
+    assert [type(value) for value in back.parameters.values()] == [float, bool, bool]

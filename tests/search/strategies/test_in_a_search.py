@@ -49,6 +49,14 @@ def test_its_budget_is_spent_and_the_best_that_it_found_is_confirmed(searched):
     from_spec(winner.loss)
 
 
+@pytest.mark.parametrize("name", ["taylorglo", "auto_seg_loss"])
+def test_all_places_of_the_confirmation_are_taken_though_all_are_of_one_structure(tmp_path, name):
+    found = run_search(tmp_path / "ledger.sqlite", space_of(name, trainings=150))
+    assert found.search.plan.finalists == 5
+    assert sum(entry.confirmed for entry in found.entries) == 5
+    assert found.events[-1].progress.done == 150
+
+
 def test_nothing_is_trained_twice(searched):
     _, found = searched
     seen = Counter(candidate.definition.hash for candidate in found.search.archive)

@@ -123,6 +123,7 @@ class CmaEsSearch:
                 "popsize": self._size,
                 "seed": np.nan,  # leaves numpy's global generator alone
                 "randn": lambda *shape: np.random.default_rng(0).standard_normal(shape),  # draws nothing that counts
+                "signals_filename": "",  # else it obeys a file of this name in the working folder
                 "verbose": -9,
                 "verb_log": 0,
             }

@@ -114,6 +114,14 @@ class TestCmaEsSearch:
         driven(made, 2, seed=1)
         assert made.courses == 2
 
+    def test_no_file_in_the_working_folder_is_obeyed(self, tmp_path, monkeypatch):
+        """cma reads options from there: a search would take another course."""
+        (tmp_path / "cma_signals.in").write_text("{'timeout': 0}", encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        made = search(sphere)
+        driven(made, 30)
+        assert made.courses == 1
+
     def test_numbers_beyond_the_limits_of_the_language_are_not_proposed(self):
         made = search(sphere, start=(1e14, 1.0, 1.0))
         assert made.ask(random.Random(0)).expression is None

@@ -14,6 +14,7 @@ from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import Evolved
 from lossevo.expression import Expression, ExpressionError
 from lossevo.search.space import CmaEs, SearchSpace
+from lossevo.search.strategies.coefficients import evolution_strategy, readable
 from lossevo.search.strategies.seeds import Seeds
 from lossevo.search.strategies.strategy import Proposal
 from lossevo.search.valuation import Worth
@@ -44,9 +45,9 @@ class Form:
 
     def parameters(self, vector: Vector) -> list[float]:
         """The parameters at a point of the search, with the digits that they have in the formula."""
-        values = np.exp(vector) if self._by_logarithm else vector
-        # Six digits are more than any training can tell apart, and make formulas that can be read.
-        return [float(f"{value:.6g}") for value in values]
+        with np.errstate(over="ignore"):
+            values = np.exp(vector) if self._by_logarithm else vector
+        return [readable(value) for value in values]
 
     def expression(self, vector: Vector) -> Expression:
         """The formula at a point of the search.
@@ -115,19 +116,9 @@ class CmaEsSearch:
 
     def _begin(self) -> None:
         """Begin a course."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses matplotlib, which only its plots need
-            import cma
-
-            options = {
-                "popsize": self._size,
-                "seed": np.nan,  # leaves numpy's global generator alone
-                "randn": lambda *shape: np.random.default_rng(0).standard_normal(shape),  # draws nothing that counts
-                "signals_filename": "",  # else it obeys a file of this name in the working folder
-                "verbose": -9,
-                "verb_log": 0,
-            }
-            self._cma = cma.CMAEvolutionStrategy(self._form.start, self._settings.sigma, options)
+        # What it draws itself does not count.
+        own = np.random.default_rng(0)
+        self._cma = evolution_strategy(self._form.start, self._settings.sigma, self._size, own)
         self.courses += 1
 
     def ask(self, generator: random.Random) -> Proposal | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lossevo.experiment.candidate import Candidate
+from lossevo.expression import ExpressionError
 from lossevo.search.space import AutoSegLoss, load_space
 from lossevo.search.strategies.auto_seg_loss import metric_form
 from lossevo.search.strategies.cma_es import MEAN, SAMPLE, CmaEsSearch, Form, always
@@ -125,3 +126,5 @@ class TestCmaEsSearch:
     def test_numbers_beyond_the_limits_of_the_language_are_not_proposed(self):
         made = search(sphere, start=(1e14, 1.0, 1.0))
         assert made.ask(random.Random(0)).expression is None
+        with pytest.raises(ExpressionError, match="coefficient c0 is inf"):
+            Form(FORMULA, (1.0, 1.0, 1.0), by_logarithm=True).expression(np.array([800.0, 0.0, 0.0]))

@@ -31,8 +31,8 @@ def search(
     space: Annotated[
         str | None,
         typer.Argument(
-            help="Search space: segmentation, extended, glo, or a YAML file. (A fourth, distillation, is for "
-            "distilling learned losses: lossevo metalearn.)",
+            help="Search space: segmentation, extended, glo, taylorglo, auto_seg_loss, tuned_catalogue, or a YAML "
+            "file. (distillation is for distilling learned losses: lossevo metalearn.)",
             show_default="segmentation",
         ),
     ] = None,
@@ -99,6 +99,7 @@ def search(
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
       lossevo search --data DIR --steps 75 --horizon 300 --budget 600
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
+      lossevo search tuned_catalogue --data DIR    hand-crafted losses, their parameters tuned
       lossevo search --data DIR --levels L1-L5 --labels separate
       lossevo search --data DIR --fold 1/3 --run runs/f1
       lossevo search --data DIR --objective 0.5*dice+0.5*nsd@2mm

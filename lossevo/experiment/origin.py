@@ -60,6 +60,23 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A loss of the literature with other parameters; the parent is what these were chosen from."""
+
+    parents: tuple[str]
+    name: str
+    parameters: dict[str, bool | float]
+    kind: Literal["variant"] = "variant"
+
+    def __str__(self) -> str:
+        values = ", ".join(
+            f"{name} {str(value).lower() if isinstance(value, bool) else f'{value:g}'}"
+            for name, value in self.parameters.items()
+        )
+        return f"variant of {self.parents[0]}: {self.name} with {values}"
+
+
+@dataclass(frozen=True, slots=True)
 class MetaLearned:
     """A loss network after so many outer steps of a meta-training."""
 
@@ -83,7 +100,9 @@ class Distilled:
         return f"distilled: {self.parents[0]}, agreement {self.agreement:.3f}"
 
 
-Origin = Annotated[HandCrafted | Seed | Evolved | Tuned | MetaLearned | Distilled, Field(discriminator="kind")]
+Origin = Annotated[
+    HandCrafted | Seed | Evolved | Tuned | Variant | MetaLearned | Distilled, Field(discriminator="kind")
+]
 
 _ORIGIN: TypeAdapter[Origin] = TypeAdapter(Origin)
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from lossevo.losses.base import Description, SegmentationLoss
 from lossevo.losses.catalogue import create, describe, from_spec, installed_losses, names, parameters
 from lossevo.losses.documentation import Explanation, Parameter, explain
-from lossevo.losses.expressions import expressible_names, expression_of, expression_parameters, inexpressible_names
+from lossevo.losses.expressions import (
+    expressible_names,
+    expression_of,
+    expression_parameters,
+    expression_takes,
+    inexpressible_names,
+)
 from lossevo.losses.inputs import LossInputs
 from lossevo.losses.installed import InstalledLoss
 from lossevo.losses.loss_modules import LossModule
@@ -25,6 +31,7 @@ __all__ = [
     "inexpressible_names",
     "expression_of",
     "expression_parameters",
+    "expression_takes",
     "SegmentationLoss",
     "LossInputs",
     "LossModule",

@@ -1,69 +1,146 @@
 """Hand-crafted losses written in the loss language: the seeds of the search.
 
-Each equals the module of the same name, created with the parameters given here, in value and gradient, up to what
-protects the language's arithmetic: a denominator or the base of a power is held above 1e-4 where the modules add 1e-5
-to denominators; and distances beyond 20 mm count as 20 mm.
+Each equals the module of the same name, created with the same parameters, in value and gradient, up to what protects
+the language's arithmetic: a denominator or the base of a power is held above 1e-4 where the modules add 1e-5 to
+denominators; and distances beyond 20 mm count as 20 mm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from lossevo.errors import LossevoError, nearest
 from lossevo.expression import Expression
+from lossevo.losses.catalogue import parameters
 
-_DICE = "1 - foreground_mean(2 * sum(p * y) / sum(p + y))"
 _CROSS_ENTROPY = "class_sum(mean(y * logp))"
-_FOCAL = "class_sum(mean((1 - p) ^ 2.0 * y * logp))"
 # The ratio of sums over classes is taken per batch: the language has no value "one number per image".
 _GENERALIZED_DICE = (
     "1 - 2 * class_sum(batch_mean(p * y) / square(batch_mean(y)))"
     " / class_sum(batch_mean(p + y) / square(batch_mean(y)))"
 )
 _BOUNDARY = "20 * foreground_mean(mean(p * d))"
-_TVERSKY = "sum(p * y) / (sum(p * y) + 0.3 * sum(p * (1 - y)) + 0.7 * sum((1 - p) * y))"
+
+
+def _number(value: float) -> str:
+    """A coefficient: six digits, and a point, without which it would be a constant."""
+    text = f"{value:.6g}"
+    return text if {".", "e"} & {*text} else f"{text}.0"
+
+
+def _weighted(weight: float, formula: str) -> str:
+    """A formula with a weight, which is left out if it is 1."""
+    return formula if weight == 1 else f"{_number(weight)} * ({formula})"
+
+
+def _regions(formula: str, batch: bool, include_background: bool) -> str:
+    """A formula over the sums of an image's foreground classes, with other regions: see lossevo.losses.region."""
+    formula = formula.replace("sum(", "batch_sum(") if batch else formula
+    return formula.replace("foreground_mean(", "class_mean(") if include_background else formula
+
+
+def _dice(squared_denominator: bool, batch: bool, include_background: bool) -> str:
+    sizes = "sum(square(p) + square(y))" if squared_denominator else "sum(p + y)"
+    return _regions(f"1 - foreground_mean(2 * sum(p * y) / {sizes})", batch, include_background)
+
+
+def _jaccard(batch: bool, include_background: bool) -> str:
+    return _regions("1 - foreground_mean(sum(p * y) / (sum(p + y) - sum(p * y)))", batch, include_background)
+
+
+def _dice_ce(w_dice: float, w_ce: float, squared_denominator: bool, batch: bool, include_background: bool) -> str:
+    dice = _weighted(w_dice, _dice(squared_denominator, batch, include_background))
+    return f"{dice} - {_number(w_ce)} * {_CROSS_ENTROPY}"
+
+
+def _focal(gamma: float) -> str:
+    return f"class_sum(mean((1 - p) ^ {_number(gamma)} * y * logp))"
+
+
+def _index(w_fp: float, w_fn: float) -> str:
+    return f"sum(p * y) / (sum(p * y) + {_number(w_fp)} * sum(p * (1 - y)) + {_number(w_fn)} * sum((1 - p) * y))"
+
+
+def _tversky(w_fp: float, w_fn: float, batch: bool, include_background: bool) -> str:
+    return _regions(f"1 - foreground_mean({_index(w_fp, w_fn)})", batch, include_background)
+
+
+def _focal_tversky(w_fp: float, w_fn: float, gamma: float, batch: bool, include_background: bool) -> str:
+    formula = f"foreground_mean((1 - {_index(w_fp, w_fn)}) ^ {_number(1 / gamma)})"
+    return _regions(formula, batch, include_background)
+
+
+def _asymmetric_similarity(beta: float, batch: bool, include_background: bool) -> str:
+    square = beta**2  # (1 + β²) TP / (β² Σy + Σp)
+    formula = f"1 - foreground_mean({_number(1 + square)} * sum(p * y) / ({_number(square)} * sum(y) + sum(p)))"
+    return _regions(formula, batch, include_background)
+
+
+def _sensitivity_specificity(w_sensitivity: float, batch: bool, include_background: bool) -> str:
+    formula = (
+        f"foreground_mean({_number(w_sensitivity)} * (sum(square(y - p) * y) / sum(y))"
+        f" + {_number(1 - w_sensitivity)} * (sum(square(y - p) * (1 - y)) / sum(1 - y)))"
+    )
+    return _regions(formula, batch, include_background)
+
+
+def _dice_focal(
+    w_dice: float, w_focal: float, gamma: float, squared_denominator: bool, batch: bool, include_background: bool
+) -> str:
+    dice = _weighted(w_dice, _dice(squared_denominator, batch, include_background))
+    return f"{dice} - {_number(w_focal)} * {_focal(gamma)}"
+
+
+def _exp_log(w_dice: float, w_ce: float, gamma: float, batch: bool, include_background: bool) -> str:
+    power = _number(gamma)
+    dice = f"foreground_mean((-log((2 * sum(p * y) + 1) / (sum(p + y) + 1))) ^ {power})"
+    # batch_mean(y) is the frequency of a class in the batch.
+    cross_entropy = f"class_sum(mean(y * (-logp) ^ {power}) / batch_mean(y) ^ 0.5)"
+    return f"{_number(w_dice)} * {_regions(dice, batch, include_background)} + {_number(w_ce)} * {cross_entropy}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    formula: str
+    """How a loss is written, with those of its parameters that ``formula`` takes.
+
+    ``parameters`` are others with which the module has to be made to be equal.
+    """
+
+    formula: Callable[..., str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.formula).parameters)
 
 
 _EXPRESSIONS: Mapping[str, _Written] = MappingProxyType(
     {
-        "cross_entropy": _Written(f"-{_CROSS_ENTROPY}"),
-        "focal": _Written(f"-{_FOCAL}"),
-        "dice": _Written(_DICE),
-        "generalized_dice": _Written(_GENERALIZED_DICE, {"batch": True}),
-        "jaccard": _Written("1 - foreground_mean(sum(p * y) / (sum(p + y) - sum(p * y)))"),
-        "tversky": _Written(f"1 - foreground_mean({_TVERSKY})"),
-        # β = 1.5: (1 + β²) TP / (β² Σy + Σp).
-        "asymmetric_similarity": _Written("1 - foreground_mean(3.25 * sum(p * y) / (2.25 * sum(y) + sum(p)))"),
-        "sensitivity_specificity": _Written(
-            "foreground_mean(0.05 * (sum(square(y - p) * y) / sum(y))"
-            " + 0.95 * (sum(square(y - p) * (1 - y)) / sum(1 - y)))"
-        ),
-        "dice_ce": _Written(f"{_DICE} - 1.0 * {_CROSS_ENTROPY}"),
-        "dice_focal": _Written(f"1 - foreground_mean(2 * sum(p * y) / sum(square(p) + square(y))) - 1.0 * {_FOCAL}"),
-        "focal_tversky": _Written(f"foreground_mean((1 - {_TVERSKY}) ^ 0.75)"),
-        "boundary": _Written(_BOUNDARY),
-        "hausdorff_dt_one_sided": _Written("400 * foreground_mean(mean(square(p - y) * square(d)))"),
-        # batch_mean(y) is the frequency of a class in the batch.
-        "exp_log": _Written(
-            "0.8 * foreground_mean((-log((2 * sum(p * y) + 1) / (sum(p + y) + 1))) ^ 0.3)"
-            " + 0.2 * class_sum(mean(y * (-logp) ^ 0.3) / batch_mean(y) ^ 0.5)"
-        ),
+        "cross_entropy": _Written(lambda: f"-{_CROSS_ENTROPY}"),
+        "focal": _Written(lambda gamma: f"-{_focal(gamma)}"),
+        "dice": _Written(_dice),
+        "generalized_dice": _Written(lambda: _GENERALIZED_DICE, {"batch": True}),
+        "jaccard": _Written(_jaccard),
+        "tversky": _Written(_tversky),
+        "asymmetric_similarity": _Written(_asymmetric_similarity),
+        "sensitivity_specificity": _Written(_sensitivity_specificity),
+        "dice_ce": _Written(_dice_ce),
+        "dice_focal": _Written(_dice_focal),
+        "focal_tversky": _Written(_focal_tversky),
+        "boundary": _Written(lambda: _BOUNDARY),
+        "hausdorff_dt_one_sided": _Written(lambda: "400 * foreground_mean(mean(square(p - y) * square(d)))"),
+        "exp_log": _Written(_exp_log),
         # A hundredth of a training is the module's epoch.
         "generalized_dice_boundary": _Written(
-            f"max(1 - t, 0.1) * ({_GENERALIZED_DICE}) + (0.01 + t) * ({_BOUNDARY})", {"batch": True}
+            lambda: f"max(1 - t, 0.1) * ({_GENERALIZED_DICE}) + (0.01 + t) * ({_BOUNDARY})", {"batch": True}
         ),
-        "baikal": _Written("class_mean(mean(y / p - logp))"),
+        "baikal": _Written(lambda: "class_mean(mean(y / p - logp))"),
         "baikal_cma": _Written(
-            "2.7279 * class_mean(mean(1.1135 * (1.3716 * y / p) / 0.8411 - 0.9863 * (logp + log(1.5352))))"
+            lambda: "2.7279 * class_mean(mean(1.1135 * (1.3716 * y / p) / 0.8411 - 0.9863 * (logp + log(1.5352))))"
         ),
     }
 )
@@ -100,13 +177,30 @@ def expressible_names() -> tuple[str, ...]:
     return tuple(_EXPRESSIONS)
 
 
-def expression_of(name: str) -> Expression:
-    """The expression of a hand-crafted loss.
+def expression_of(name: str, /, **chosen: bool | float) -> Expression:
+    """The expression of a hand-crafted loss; its parameters are the published ones where none are chosen.
+
+    Raises:
+        LossevoError: ``name`` has no expression, or not with a parameter that was chosen.
+    """
+    written = _written(name)
+    for key in chosen:
+        if key not in written.takes:
+            takes = f"it can with {', '.join(written.takes)}" if written.takes else "it has no parameter that it could"
+            raise LossevoError(
+                f"'{name}' cannot be written as an expression with another {key}{nearest(key, written.takes)}; {takes}"
+            )
+    published = parameters(name)
+    return Expression.parse(written.formula(**{key: chosen.get(key, published[key]) for key in written.takes}))
+
+
+def expression_takes(name: str) -> tuple[str, ...]:
+    """The parameters that :func:`expression_of` takes for a loss.
 
     Raises:
         LossevoError: ``name`` has no expression.
     """
-    return Expression.parse(_written(name).formula)
+    return _written(name).takes
 
 
 def expression_parameters(name: str) -> dict[str, Any]:

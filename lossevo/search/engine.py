@@ -104,6 +104,7 @@ class Search:
             worth=worth,
             direction=self.screening.direction,
             unit=problem.scoring.range,
+            classes=problem.classes,
         )
         self._strategy = WithTuning(
             strategy,

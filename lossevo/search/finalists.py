@@ -26,28 +26,43 @@ def by_worth(candidates: Iterable[Candidate], worth: Worth) -> list[Candidate]:
 
 
 def finalists(candidates: Iterable[Candidate], worth: Worth, count: int, fingerprint: Fingerprint) -> list[Candidate]:
-    """The best evolved, at most two of a structure and one of a gradient, and the best hand-crafted losses: a third
-    of the places, at least one.
+    """The best evolved, one of a gradient, and the best hand-crafted losses: a third of the places, at least one.
 
-    Of a tuning the mean of its distribution may be one, but not a sample: the best of many samples is the luckiest.
+    At most two evolved ones are of a structure while there are others; what places are left, further ones of a kind
+    get: where CMA-ES tunes one formula all are. Of a tuning the mean of its distribution may be one, but not a sample:
+    the best of many samples is the luckiest.
     """
     ordered = by_worth(candidates, worth)
     literature = [candidate for candidate in ordered if candidate.hand_crafted][: max(1, count // 3)]
+    places = count - len(literature)
     structures: Counter[str] = Counter()
     fingerprints: set[str] = set()
     evolved: list[Candidate] = []
+    of_a_kind: list[Candidate] = []
+
+    def admit(candidate: Candidate) -> bool:
+        found = fingerprint(candidate.expression)
+        if found in fingerprints:
+            return False  # where CMA-ES starts with new coefficients of 1 it has its parent's
+        fingerprints.add(found)
+        evolved.append(candidate)
+        return True
+
     for candidate in ordered:
-        if len(evolved) == count - len(literature):
+        if len(evolved) == places:
             break
         sampled = isinstance(candidate.origin, Tuned) and not candidate.origin.mean
-        kind = structure(candidate)
-        if candidate.hand_crafted or sampled or structures[kind] == _OF_A_STRUCTURE:
+        if candidate.hand_crafted or sampled:
             continue
-        found = fingerprint(candidate.expression)
-        if found not in fingerprints:  # where CMA-ES starts with new coefficients of 1 it has its parent's
+        kind = structure(candidate)
+        if structures[kind] == _OF_A_STRUCTURE:
+            of_a_kind.append(candidate)
+        elif admit(candidate):
             structures[kind] += 1
-            fingerprints.add(found)
-            evolved.append(candidate)
+    for candidate in of_a_kind:
+        if len(evolved) == places:
+            break
+        admit(candidate)
     return [*evolved, *literature]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -12,6 +12,7 @@ from lossevo.errors import LossevoError, nearest
 from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
 from lossevo.expression.trees import MAX_COEFFICIENT, MAX_CONSTANT
 from lossevo.losses import expressible_names, expression_of
+from lossevo.losses.tunable import expression_dimensions, expression_flags
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
@@ -102,7 +103,13 @@ class NodeMutation(_Section):
     grow: Share = 0.025
 
 
-class Selection(_Section):
+class _Strategy(_Section):
+    """What the settings of all strategies say: whether trees are built, of the words of the space."""
+
+    builds_trees: ClassVar[bool] = True
+
+
+class Selection(_Strategy):
     """How parents are chosen: by tournament, or by roulette in proportion to what they are worth."""
 
     selection: Literal["tournament", "roulette"] = "tournament"
@@ -136,7 +143,7 @@ class Generational(Selection):
     node_mutation: NodeMutation = NodeMutation()
 
 
-class Ageing(_Section):
+class Ageing(_Strategy):
     """Regularised evolution: mutation alone, and the oldest leave.
 
     The parent is the best of a tournament of ``tournament_share`` of the members; a share ``restart`` of the children
@@ -150,10 +157,53 @@ class Ageing(_Section):
     restart: Share = 0.1
 
 
-class RandomSearch(_Section):
+class RandomSearch(_Strategy):
     """Random trees, each new: the control that any evolution has to beat."""
 
     kind: Literal["random"]
+
+
+class TunedCatalogue(_Strategy):
+    """The seeds that are losses of the literature, with other parameters.
+
+    The parent is the best of ``tournament_size`` losses and variants. Its parameters move by ``spread`` of their range,
+    or change from true to false. A share ``random_share`` has wholly random parameters.
+    """
+
+    builds_trees: ClassVar[bool] = False
+    kind: Literal["tuned_catalogue"]
+    tournament_size: int = Field(4, ge=1)
+    spread: float = Field(0.15, gt=0, le=1)
+    random_share: Share = 0.2
+
+
+class CmaEs(_Strategy):
+    """CMA-ES on the parameters of one formula: its first step, vectors in a generation, and generations of a course.
+
+    A course that has converged, or had its generations, begins anew where it began.
+    """
+
+    builds_trees: ClassVar[bool] = False
+    sigma: float = Field(gt=0)
+    population: int = Field(20, ge=4)
+    generations: int = Field(100, ge=1)
+
+
+class TaylorGLO(CmaEs):
+    """The third-order Taylor polynomial of TaylorGLO; ``invariant``: without its condition nothing is trained."""
+
+    kind: Literal["taylorglo"]
+    sigma: float = Field(1.2, gt=0)
+    invariant: bool = True
+
+
+class AutoSegLoss(CmaEs):
+    """A metric whose logical operations are monotone curves, with so many control points each."""
+
+    kind: Literal["auto_seg_loss"]
+    metric: Literal["iou", "dice"] = "iou"
+    control_points: int = Field(4, ge=1, le=4)
+    sigma: float = Field(0.5, gt=0)
 
 
 def _with_kind(value: Any) -> Any:
@@ -162,7 +212,10 @@ def _with_kind(value: Any) -> Any:
 
 
 Strategy = Annotated[
-    Annotated[SteadyState | Generational | Ageing | RandomSearch, Field(discriminator="kind")],
+    Annotated[
+        SteadyState | Generational | Ageing | RandomSearch | TunedCatalogue | TaylorGLO | AutoSegLoss,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_with_kind),
 ]
 
@@ -219,6 +272,8 @@ class SearchSpace(_Section):
     """A search space file, checked; see ``search_spaces/segmentation.yaml`` for what each key means.
 
     Attributes:
+        terminals: like ``primitives``, ``constants``, ``coefficients`` and ``limits`` what trees are built of. A
+            strategy that builds none takes none of them.
         screening: whether candidates are screened before training; without it only limits are kept and nothing is
             trained twice.
         simplify: whether a new candidate loses what does not change its gradient.
@@ -228,10 +283,10 @@ class SearchSpace(_Section):
     description: str = ""
     root: Literal["scalar", "voxel"] = "scalar"
     wrap: str | None = None
-    terminals: dict[str, Weight]
+    terminals: dict[str, Weight] = {}
     constants: dict[Integer, Weight] = {}
     coefficients: Coefficients | None = None
-    primitives: dict[str, Weight]
+    primitives: dict[str, Weight] = {}
     limits: Limits = Limits()
     seeds: tuple[str, ...] = ()
     screening: bool = True
@@ -244,10 +299,26 @@ class SearchSpace(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.strategy.builds_trees:
+            self._check_words()
+        else:
+            self._check_without_trees()
+        for seed in self.seeds:
+            self._check_seed(seed)
+        match self.strategy:
+            case TaylorGLO():
+                self._check_taylorglo()
+            case TunedCatalogue():
+                self._check_tuned_catalogue()
+        return self
+
+    def _check_words(self) -> None:
         for key, given, known in (
             ("terminals", self.terminals, TERMINALS),
             ("primitives", self.primitives, PRIMITIVES),
         ):
+            if key not in self.model_fields_set:
+                raise ValueError(f"key '{key}' is missing")
             for name in given:
                 if name not in known:
                     raise ValueError(f"{key}: unknown name '{name}'{nearest(name, known)}; known: {', '.join(known)}")
@@ -257,21 +328,34 @@ class SearchSpace(_Section):
             self._check_voxel_root()
         else:
             self._check_scalar_root()
-        for seed in self.seeds:
-            self._check_seed(seed)
-        return self
+
+    def _check_without_trees(self) -> None:
+        """Words are for trees. What CMA-ES tunes already is not tuned once more, and keeps its form."""
+        kind = self.strategy.kind
+        for key in ("terminals", "constants", "coefficients", "primitives", "limits"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: strategy {kind} builds no trees; leave it out")
+        if self.tuning.structures:
+            raise ValueError(f"tuning: strategy {kind} tunes by itself; write tuning: {{structures: 0}}")
+        if self.simplify:
+            raise ValueError(f"simplify: strategy {kind} tunes formulas that must keep their form; write false")
+        if self.root == "scalar":
+            self._check_no_wrap()
+
+    def _check_taylorglo(self) -> None:
+        if self.root != "voxel":
+            raise ValueError("root: the formula of taylorglo is that of one voxel; write voxel, and a wrap")
+        self._check_wrap()
+        if self.wrap is not None and not self.wrap.lstrip().startswith("-"):
+            raise ValueError("wrap: taylorglo maximises its formula; begin with a minus, as in '-class_mean(mean({}))'")
+
+    def _check_tuned_catalogue(self) -> None:
+        tunable = [name for name in expressible_names() if expression_dimensions(name) or expression_flags(name)]
+        if not {*self.seeds} & {*tunable}:
+            raise ValueError(f"seeds: tuned_catalogue needs a loss with parameters; those are {', '.join(tunable)}")
 
     def _check_voxel_root(self) -> None:
-        example = 'e.g. "class_mean(mean({}))"'
-        if self.wrap is None or self.wrap.count("{}") != 1:
-            raise ValueError(f"wrap: root voxel needs a formula with one {{}} for the tree, {example}")
-        try:
-            wrapped = Expression.parse(self.wrap.replace("{}", "y"))
-        except ExpressionError as problem:
-            raise ValueError(f"wrap: {problem}") from None
-        leaves = [node.name for node in wrapped.root.walk() if not node.children and node.name != CONSTANT]
-        if leaves != ["y"]:
-            raise ValueError(f"wrap: only integers may stand beside {{}}, no terminal and no coefficient, {example}")
+        self._check_wrap()
         chosen = [PRIMITIVES[name] for name in self.primitives]
         if not chosen or not all(primitive.elementwise and not primitive.parameters for primitive in chosen):
             raise ValueError(
@@ -282,9 +366,24 @@ class SearchSpace(_Section):
         if self.seeds:
             raise ValueError("seeds: a space with root voxel takes none, its trees are no whole losses")
 
-    def _check_scalar_root(self) -> None:
+    def _check_wrap(self) -> None:
+        example = 'e.g. "class_mean(mean({}))"'
+        if self.wrap is None or self.wrap.count("{}") != 1:
+            raise ValueError(f"wrap: root voxel needs a formula with one {{}} for the tree, {example}")
+        try:
+            wrapped = Expression.parse(self.wrap.replace("{}", "y"))
+        except ExpressionError as problem:
+            raise ValueError(f"wrap: {problem}") from None
+        leaves = [node.name for node in wrapped.root.walk() if not node.children and node.name != CONSTANT]
+        if leaves != ["y"]:
+            raise ValueError(f"wrap: only integers may stand beside {{}}, no terminal and no coefficient, {example}")
+
+    def _check_no_wrap(self) -> None:
         if self.wrap is not None:
             raise ValueError("wrap: only a space with root voxel wraps its trees")
+
+    def _check_scalar_root(self) -> None:
+        self._check_no_wrap()
         chosen = [PRIMITIVES[name] for name in self.primitives]
         reductions = [primitive for primitive in chosen if primitive.source is not primitive.target]
         if len({reduction.source for reduction in reductions}) < 2:
@@ -294,7 +393,10 @@ class SearchSpace(_Section):
 
     def _check_seed(self, seed: str) -> None:
         """A seed enters the population, so the space must have its words; its numbers may be any."""
-        lacking = {node.name for node in self._seed(seed).root.walk() if node.name in {*TERMINALS, *PRIMITIVES}}
+        found = self._seed(seed)
+        if not self.strategy.builds_trees:
+            return
+        lacking = {node.name for node in found.root.walk() if node.name in {*TERMINALS, *PRIMITIVES}}
         lacking -= {*self.terminals, *self.primitives}
         if lacking:
             words = ", ".join(f"'{word}'" for word in sorted(lacking))

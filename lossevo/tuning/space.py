@@ -4,45 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from lossevo.errors import LossevoError, nearest
-from lossevo.losses import from_spec
-from lossevo.losses.learnable import LEARNABLE, Learnable, Range
-
-if TYPE_CHECKING:
-    from torch import nn
+from lossevo.losses.tunable import Dimension, dimensions, placed
 
 What = Literal["lr", "parameters"]
 LEARNING_RATE: Final = "learning_rate"
 RATE_FACTOR: Final = 10.0
 """Learning rates are tried from the task's divided by this to the task's times this."""
-_EQUAL_WEIGHTS: Final = 0.5
 
 Bounds = Mapping[str, tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Dimension:
-    """A number that is tuned, from ``low`` to ``high``; ``start`` is what it is untuned.
-
-    Attributes:
-        by_logarithm: whether its logarithm is searched evenly, not itself.
-        partner: the parameter that holds what it leaves of ``total``; empty if there is none.
-    """
-
-    name: str
-    low: float
-    high: float
-    start: float
-    by_logarithm: bool = False
-    partner: str = ""
-    total: float = 1.0
-
-    def rounded(self, value: float) -> float:
-        """The value in four significant digits, as it is used, told and written."""
-        return min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +53,8 @@ class Space:
             start = own_rate or learning_rate
             low, high = start / RATE_FACTOR, start * RATE_FACTOR
             found.append(Dimension(LEARNING_RATE, low, high, start, by_logarithm=True))
-        if "parameters" in what and (items := LEARNABLE.get(spec.get("name", ""), ())):
-            loss = from_spec(spec)
-            found += [dimension for item in items if (dimension := _of_parameter(loss, item))]
+        if "parameters" in what:
+            found += dimensions(spec)
         return cls(spec, tuple(_within(dimension, bounds, spec) for dimension in found), own_rate)
 
     @property
@@ -102,13 +73,7 @@ class Space:
 
     def placed(self, values: Mapping[str, float]) -> tuple[dict[str, Any], float | None]:
         """The loss with these values, and the learning rate if it is not the task's."""
-        chosen: dict[str, float] = {}
-        for dimension in self.dimensions:
-            if dimension.name == LEARNING_RATE or values[dimension.name] == dimension.start:
-                continue
-            chosen[dimension.name] = values[dimension.name]
-            if dimension.partner:
-                chosen[dimension.partner] = float(f"{dimension.total - values[dimension.name]:.6g}")
+        chosen = placed((found for found in self.dimensions if found.name != LEARNING_RATE), values)
         spec = dict(self.spec)
         if chosen:
             spec["parameters"] = {**spec.get("parameters", {}), **chosen}
@@ -134,20 +99,6 @@ def told(values: Mapping[str, float]) -> str:
     return ", ".join(
         f"{'learning rate' if name == LEARNING_RATE else name} {value:g}" for name, value in values.items()
     )
-
-
-def _of_parameter(loss: nn.Module, item: Learnable) -> Dimension | None:
-    """A positive parameter whose bounds lie on both sides of 1 is searched by its logarithm.
-
-    A weight α of foreground that is not given weighs all classes alike, as 0.5 does but for the scale of its loss. In a
-    sum of losses that scale matters, so there it is not tuned: None.
-    """
-    place = item.value_places[0]
-    if attrgetter(place)(loss) is None:
-        return None if "." in place else Dimension(item.name, item.low, item.high, _EQUAL_WEIGHTS)
-    found = Range.at(loss, item)
-    both_sides = 0 < found.low < 1 < found.high and not found.rest_places
-    return Dimension(found.name, found.low, found.high, found.start, both_sides, found.partner, found.total)
 
 
 def _within(dimension: Dimension, bounds: Bounds, spec: Mapping[str, Any]) -> Dimension:

@@ -54,6 +54,14 @@ def test_every_command_is_listed(cli):
     assert "Start with 'lossevo search'" in said.out
 
 
+def test_every_search_space_is_listed(cli):
+    from lossevo.search import available
+
+    said = cli("search", "--help").out
+    assert len(available()) >= 7
+    assert all(re.search(rf"\b{space}\b", said) for space in available())
+
+
 @pytest.mark.parametrize("arguments", [[], ["hof"], ["export"], ["evaluate"], ["analyze"], ["data"]])
 def test_without_arguments_there_is_help(cli, arguments):
     said = cli(*arguments)

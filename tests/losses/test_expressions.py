@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from lossevo.losses import (
     names,
 )
 from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.losses.tunable import expression_dimensions, expression_flags, placed
 
 SPACING_MM = (4.0, 1.0, 1.0)
 
@@ -183,3 +186,59 @@ def test_a_functional_call_uses_its_own_coefficients_in_derivatives_of_derivativ
         value = call(leaf) if not isinstance(call, ExpressionLoss) else call(leaf, target)
         gradients.append(torch.autograd.grad(value, leaf, create_graph=True)[0])
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", [name for name in expressible_names() if expression_flags(name)])
+def test_an_expression_with_other_flags_equals_the_module_with_them(name: str) -> None:
+    logits, labels = _case("random", 3, (5, 6))
+    published, hashes = expression_flags(name), set()
+    for values in itertools.product((False, True), repeat=len(published)):
+        chosen = dict(zip(published, values, strict=True))
+        value, gradient = _value_and_gradient(create(name, **chosen), logits, labels)
+        expression = expression_of(name, **chosen)
+        hashes.add(expression.hash)
+        found, found_gradient = _value_and_gradient(ExpressionLoss(expression), logits, labels)
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found_gradient, gradient, rtol=1e-3, atol=1e-6)
+    assert len(hashes) == 2 ** len(published)
+
+
+@pytest.mark.parametrize("name", [name for name in expressible_names() if expression_dimensions(name)])
+def test_an_expression_with_other_parameters_equals_the_module_with_them(name: str) -> None:
+    logits, labels = _case("random", 3, (5, 6))
+    tuned = expression_dimensions(name)
+    assert tuned
+    for share in (0.0, 0.35, 1.0):
+        chosen = placed(
+            tuned, {found.name: found.rounded(found.low + share * (found.high - found.low)) for found in tuned}
+        )
+        value, gradient = _value_and_gradient(create(name, **expression_parameters(name), **chosen), logits, labels)
+        expression = expression_of(name, **chosen)
+        assert expression.hash != expression_of(name).hash
+        found, found_gradient = _value_and_gradient(ExpressionLoss(expression), logits, labels)
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found_gradient, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_the_tuned_parameters_are_those_that_an_expression_can_have() -> None:
+    assert {
+        name: [found.name for found in expression_dimensions(name)]
+        for name in expressible_names()
+        if expression_dimensions(name)
+    } == {
+        "focal": ["gamma"],  # not alpha: the language has no value that is the background's alone
+        "tversky": ["w_fp"],
+        "asymmetric_similarity": ["beta"],
+        "sensitivity_specificity": ["w_sensitivity"],
+        "dice_ce": ["w_dice"],
+        "dice_focal": ["w_dice", "gamma"],
+        "focal_tversky": ["w_fp", "gamma"],
+        "exp_log": ["w_dice", "gamma"],
+    }
+
+
+def test_a_parameter_that_the_expression_cannot_have_is_refused() -> None:
+    with pytest.raises(LossevoError, match=r"'tversky' cannot be written .* another w_fb \(did you mean 'w_fp'\?\)"):
+        expression_of("tversky", w_fb=0.5)
+    with pytest.raises(LossevoError, match="it has no parameter"):
+        expression_of("boundary", gamma=2)

@@ -22,6 +22,21 @@ VOXEL = {
     "primitives": {"mul": 1, "add": 2},
     "constants": {1: 1},
 }
+TUNED: dict[str, Any] = {
+    "name": "mine",
+    "seeds": ["dice", "tversky"],
+    "simplify": False,
+    "tuning": {"structures": 0},
+    "strategy": {"kind": "tuned_catalogue"},
+}
+TAYLOR: dict[str, Any] = {
+    "name": "mine",
+    "root": "voxel",
+    "wrap": "-class_mean(mean({}))",
+    "simplify": False,
+    "tuning": {"structures": 0},
+    "strategy": {"kind": "taylorglo"},
+}
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -85,6 +100,25 @@ class TestShippedSpaces:
         assert not space.screening
         assert not space.simplify
         assert space.tuning.coefficients == "per_node"
+
+    def test_taylorglo_is_as_published(self):
+        space = load_space("taylorglo")
+        assert (space.wrap, space.root, space.seeds) == (load_space("glo").wrap, "voxel", ())
+        assert (space.strategy.sigma, space.strategy.population, space.strategy.invariant) == (1.2, 20, True)
+        assert not space.screening
+
+    def test_the_rival_is_trained_as_the_default_space_is(self):
+        rival, own = load_space("tuned_catalogue"), load_space("segmentation")
+        assert rival.allocation == own.allocation
+        assert rival.budget == own.budget
+        assert {*own.seeds} <= {*rival.seeds}
+
+    @pytest.mark.parametrize("name", ["tuned_catalogue", "taylorglo", "auto_seg_loss"])
+    def test_a_strategy_without_trees_has_no_words_and_is_not_tuned_twice(self, name):
+        space = load_space(name)
+        assert not space.strategy.builds_trees
+        assert not {"terminals", "primitives", "constants", "coefficients", "limits"} & space.model_fields_set
+        assert space.tuning.structures == 0
 
 
 class TestLoading:
@@ -290,3 +324,71 @@ class TestWrongValues:
     def test_a_seed_needs_its_words_in_the_space(self, complaint):
         message = complaint({**SMALLEST, "seeds": ["boundary"]})
         assert message.startswith("seeds: 'boundary' needs 'd', 'foreground_mean', 'mean', which this space lacks")
+
+
+class TestWithoutTrees:
+    def test_no_words_are_needed(self, write):
+        assert load_space(str(write(TUNED))).strategy.tournament_size == 4
+        assert load_space(str(write(TAYLOR))).strategy.sigma == 1.2
+
+    @pytest.mark.parametrize("document", [TUNED, TAYLOR])
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("terminals", {"p": 1, "y": 1}),
+            ("primitives", {"mul": 1}),
+            ("constants", {1: 1}),
+            ("coefficients", {"weight": 1}),
+            ("limits", {"nodes": 20}),
+        ],
+    )
+    def test_words_are_refused(self, complaint, document, key, value):
+        kind = document["strategy"]["kind"]
+        assert complaint({**document, key: value}) == f"{key}: strategy {kind} builds no trees; leave it out"
+
+    @pytest.mark.parametrize("document", [TUNED, TAYLOR])
+    @pytest.mark.parametrize("key", ["tuning", "simplify"])
+    def test_what_would_spoil_the_formulas_is_refused(self, complaint, document, key):
+        del (left := dict(document))[key]
+        assert complaint(left).startswith(f"{key}: strategy {document['strategy']['kind']} tunes ")
+
+    @pytest.mark.parametrize("seeds", [[], ["boundary", "cross_entropy"], ["class_mean(mean(p * y * 0.5))"]])
+    def test_there_must_be_something_to_tune(self, complaint, seeds):
+        message = complaint({**TUNED, "seeds": seeds})
+        assert message.startswith("seeds: tuned_catalogue needs a loss with parameters; those are focal, dice, ")
+
+    def test_seeds_are_losses_here_too(self, complaint):
+        assert "'tverski' is not a loss with an expression" in complaint({**TUNED, "seeds": ["tversky", "tverski"]})
+
+    @pytest.mark.parametrize(
+        ("changes", "complains"),
+        [
+            ({"root": "scalar"}, "wrap: only a space with root voxel"),
+            ({"root": "scalar", "wrap": None}, "root: the formula of taylorglo is that of one voxel"),
+            ({"wrap": None}, "wrap: root voxel needs a formula with one {}"),
+            ({"wrap": "class_mean(mean({}))"}, "wrap: taylorglo maximises its formula; begin with a minus"),
+            ({"wrap": "-class_mean(mean({} * p))"}, "wrap: only integers may stand beside {}"),
+        ],
+    )
+    def test_taylorglo_needs_a_right_wrap(self, complaint, changes, complains):
+        assert complaint({**TAYLOR, **changes}).startswith(complains)
+
+    def test_a_metric_takes_no_wrap(self, complaint):
+        document = {**TAYLOR, "root": "scalar", "strategy": {"kind": "auto_seg_loss"}}
+        assert complaint(document).startswith("wrap: only a space with root voxel")
+
+    @pytest.mark.parametrize(
+        ("kind", "key", "value"),
+        [
+            ("tuned_catalogue", "spread", 0),
+            ("tuned_catalogue", "random_share", 2),
+            ("tuned_catalogue", "tournament_size", 0),
+            ("taylorglo", "sigma", 0),
+            ("taylorglo", "population", 3),
+            ("taylorglo", "generations", 0),
+            ("auto_seg_loss", "metric", "nsd"),
+            ("auto_seg_loss", "control_points", 5),
+        ],
+    )
+    def test_the_key_is_named(self, complaint, kind, key, value):
+        assert complaint({**TUNED, "strategy": {"kind": kind, key: value}}).startswith(f"strategy.{key}: ")

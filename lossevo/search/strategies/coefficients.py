@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,28 @@ LEAST_BUDGET = _LEAST_POPULATION + 1
 _MULTIPLICATIVE = ("mul", "div", "neg")
 _CURVED = ("log_mean_exp", "batch_log_mean_exp")
 """The only reductions that a positive factor does not come out of."""
+
+
+def evolution_strategy(start: np.ndarray, sigma: float, population: int, generator: np.random.Generator) -> Any:
+    """``cma``'s strategy: it says nothing, reads no file, and draws from ``generator`` alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses matplotlib, which only its plots need
+        import cma
+
+        options = {
+            "popsize": population,
+            "randn": lambda *shape: generator.standard_normal(shape),
+            "seed": math.nan,  # leaves numpy's global generator alone
+            "signals_filename": "",  # else it obeys a file of this name in the working folder
+            "verbose": -9,
+            "verb_log": 0,
+        }
+        return cma.CMAEvolutionStrategy(start, sigma, options)
+
+
+def readable(value: float) -> float:
+    """Six digits: more than any training can tell apart, and formulas that can be read."""
+    return float(f"{value:.6g}")
 
 
 class CoefficientTuner:
@@ -35,10 +58,6 @@ class CoefficientTuner:
         *,
         budget: int | None = None,
     ) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses matplotlib, which only its plots need
-            import cma
-
         if not slots:
             raise ValueError("an expression without coefficients cannot be tuned")
         self.expression = expression
@@ -47,17 +66,11 @@ class CoefficientTuner:
         self._log = (settings.scale == "log") & (start != 0)
         self._sign = np.sign(start)
         default = 4 + int(3 * math.log(len(self._slots)))
-        options = {
-            # Two small generations teach more than none where the budget has no room for one of the usual size.
-            "popsize": default if budget is None else min(default, max(_LEAST_POPULATION, budget // 2)),
-            "randn": lambda *shape: generator.standard_normal(shape),
-            "seed": math.nan,  # leaves numpy's global generator alone
-            "verbose": -9,
-            "verb_log": 0,
-        }
+        # Two small generations teach more than none where the budget has no room for one of the usual size.
+        size = default if budget is None else min(default, max(_LEAST_POPULATION, budget // 2))
+        self._strategy = evolution_strategy(self._encode(start), settings.sigma, size, generator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._strategy = cma.CMAEvolutionStrategy(self._encode(start), settings.sigma, options)
             self._strategy.inject([self._encode(start)], force=True)
 
     @property
@@ -88,8 +101,7 @@ class CoefficientTuner:
         values = np.where(self._log, self._sign * np.exp(exponents), vector)
         coefficients = list(self.expression.coefficients)
         for slot, value in zip(self._slots, values, strict=True):
-            # Six digits are more than any training can tell apart, and make formulas that can be read.
-            coefficients[slot] = float(f"{value:.6g}")
+            coefficients[slot] = readable(value)
         return self.expression.with_coefficients(coefficients)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lossevo.experiment.candidate import Candidate
 from lossevo.search.screening import Screening
-from lossevo.search.space import Ageing, RandomSearch
+from lossevo.search.space import Ageing, RandomSearch, load_space
 from lossevo.search.strategies import create_strategy
 from tests.conformance.strategy import StrategyConformance
 from tests.search.synthetic import small_space
@@ -17,6 +17,9 @@ SPACES = {
     "generational": small_space("glo", strategy={"population": 8, "elites": 2}),
     "ageing": small_space().model_copy(update={"strategy": Ageing(kind="ageing", initial=8, population=12)}),
     "random": small_space().model_copy(update={"strategy": RandomSearch(kind="random")}),
+    "tuned catalogue": load_space("tuned_catalogue"),
+    "taylorglo": load_space("taylorglo"),
+    "auto seg loss": load_space("auto_seg_loss"),
 }
 
 

@@ -67,7 +67,7 @@ def hof(
         kind_of(tree)  # before anything takes time
         folders.new_place(tree)
 
-    from lossevo.cli.tables import console, hall_of_fame_table, score_legend
+    from lossevo.cli.tables import console, hall_of_fame_table, score_legend, search_findings
     from lossevo.experiment import hall_of_fame
 
     entries = hall_of_fame.read(run)
@@ -94,6 +94,8 @@ def hof(
     out = console()
     out.print(hall_of_fame_table(entries, top or 10, run))
     out.print(score_legend(entries), style="dim", highlight=False)
+    for line in search_findings(run):
+        out.print(line, style="dim", highlight=False, markup=False)
 
 
 def _simplified(expression: Expression, out: Console) -> Simplified:

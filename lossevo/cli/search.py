@@ -265,10 +265,12 @@ def _describe(out: Console, run: Run) -> None:
 
 
 def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
-    from lossevo.cli.tables import hall_of_fame_table, score_legend
+    from lossevo.cli.tables import hall_of_fame_table, score_legend, search_findings
 
     out.print(hall_of_fame_table(entries, 10, run.folder))
     out.print(score_legend(entries), style="dim", highlight=False)
+    for line in search_findings(run.folder):
+        out.print(line, style="dim", highlight=False, markup=False)
     source = run.config.cohort
     data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
     folder = shlex.quote(str(run.folder))

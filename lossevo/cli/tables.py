@@ -165,6 +165,14 @@ def score_legend(entries: Sequence[Entry]) -> str:
     )
 
 
+def search_findings(run: Path) -> list[str]:
+    """What a search that has ended found out about its own measurements; nothing of others."""
+    from lossevo.search.findings import read_findings
+
+    found = read_findings(run)
+    return [] if found is None else found.texts()
+
+
 def _title(entries: Sequence[Entry]) -> str:
     from lossevo.metrics import Objective
 

@@ -60,6 +60,7 @@ class Selecting:
         account: what is spent.
         seed: of the search.
         continues: whether a training can be continued.
+        given: losses that the search begins with; no seed is repeated before all of them have been trained.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Selecting:
         seed: int,
         *,
         continues: bool = False,
+        given: int = 0,
     ) -> None:
+        self._given = given
         self._continues = continues
         self._settings = settings
         self._lengths = tuple(lengths)
@@ -108,7 +111,8 @@ class Selecting:
     def _repetition(self, pending: Sequence[Decision]) -> Decision | None:
         settings, longest = self._settings, self._lengths[-1]
         trained = self._archive.trained(longest)
-        if settings.elite_seeds < 2 or len(trained) < settings.elites:
+        begun = len(self._archive.trained(self._lengths[0])) >= self._given
+        if settings.elite_seeds < 2 or len(trained) < settings.elites or not begun:
             return None
         spent = self._account.spent[REPETITION]
         if spent + longest > settings.elite_share * (self._account.selection + longest):

@@ -33,6 +33,7 @@ from lossevo.expression import Expression
 from lossevo.expression.dangers import is_safe
 from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
 from lossevo.search.finalists import finalists, tunable
+from lossevo.search.findings import Findings
 from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
 from lossevo.search.progress import SearchProgress
 from lossevo.search.screening import Check, Screening
@@ -120,7 +121,7 @@ class Search:
         )
         self._preselection = (
             Preselection(self.features, horizon, problem.scoring.range)
-            if self.features is not None and space.preselection.proposals > 1
+            if self.features is not None and space.competing > 1
             else None
         )
         self._passed_over = 0
@@ -132,6 +133,7 @@ class Search:
             self._account,
             self.seed,
             continues=problem.continues,
+            given=len(space.seed_expressions()),
         )
         self._confirming = Confirming(
             lambda: finalists(self.archive, worth, self.plan.finalists, self.screening.fingerprint),
@@ -173,6 +175,11 @@ class Search:
                 if self.trainings.states is not None:
                     self.trainings.states.clear()
                 return self._ranking.entries
+
+    def findings(self) -> Findings:
+        """What its trainings say of their noise, and of selection."""
+        problem, seeds = self.problem, self.space.budget.confirmation_seeds
+        return Findings.of(self.archive, problem.lengths, confirmation_seeds=seeds, scoring=problem.scoring)
 
     def _claim_ledger(self) -> None:
         """Write into a new ledger what the course depends on; refuse one of another course."""
@@ -248,7 +255,7 @@ class Search:
         Of several proposals that pass the screening the surrogate chooses one.
         """
         generator = random.Random(f"{self.seed}/{self._asked}")
-        wanted = 1 if self._preselection is None else self.space.preselection.proposals
+        wanted = 1 if self._preselection is None else self.space.competing
         passed: list[tuple[Expression, Origin]] = []
         for _ in range(MAX_REJECTED_IN_A_ROW):
             proposal = self._strategy.ask(generator)

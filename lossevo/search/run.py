@@ -6,6 +6,7 @@ as often as needed.
     run.json             configuration: search space, task, cohort, seed; the course of the search depends on it alone
     ledger.sqlite        every training and its outcome
     hall_of_fame.json    the ranking, and hall_of_fame.csv
+    findings.json        in the end: noise, agreement of lengths, overtuning
     states               where trainings stand that may be continued; gone in the end
 
 and what :mod:`lossevo.experiment.study` describes.
@@ -157,6 +158,7 @@ class Run:
                 entries = search.run()
             finally:
                 trainings.close()
+            search.findings().write(self.folder)
             return entries
 
     def _probes(self) -> Probes:

@@ -342,6 +342,11 @@ class SearchSpace(_Section):
         if self.root == "scalar":
             self._check_no_wrap()
 
+    @property
+    def competing(self) -> int:
+        """Proposals that compete for a training. CMA-ES has to train what it draws, so none compete there."""
+        return 1 if isinstance(self.strategy, CmaEs) else self.preselection.proposals
+
     def _check_taylorglo(self) -> None:
         if self.root != "voxel":
             raise ValueError("root: the formula of taylorglo is that of one voxel; write voxel, and a wrap")

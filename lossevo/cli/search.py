@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -54,12 +55,12 @@ def search(
     task: options.Task = None,
     steps: options.Steps = None,
     horizon: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--horizon",
-            min=1,
+            metavar="STEPS|auto",
             help="Steps at which the loss will be used: losses are ranked and confirmed there. Shorter trainings only "
-            "say who gets so far.",
+            "say who gets so far. auto: where twice the steps no longer help Dice + cross-entropy on this cohort.",
             show_default="as --steps",
         ),
     ] = None,
@@ -98,6 +99,7 @@ def search(
       lossevo search                        a demonstration on the phantom
       lossevo search --data DIR --run runs/mine --workers 2 --budget 240
       lossevo search --data DIR --steps 75 --horizon 300 --budget 600
+      lossevo search --data DIR --horizon auto --budget 600
       lossevo search glo --data DIR         the space of Gonzalez & Miikkulainen
       lossevo search tuned_catalogue --data DIR    hand-crafted losses, their parameters tuned
       lossevo search --data DIR --levels L1-L5 --labels separate
@@ -111,7 +113,7 @@ def search(
     """
     from lossevo.cli.tables import console
     from lossevo.cli.watch import SearchFormat, watcher
-    from lossevo.search import give_budget
+    from lossevo.search import give_budget, read_config
 
     out = console()
     folders.check_retry(resume, retry_failed)
@@ -172,7 +174,7 @@ def search(
     ):
         entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
     watch.conclude()
-    _conclude(out, opened, entries)
+    _conclude(out, replace(opened, config=read_config(opened.folder)), entries)
 
 
 def _configuration(
@@ -181,7 +183,7 @@ def _configuration(
     budget: int | None,
     task: Path | None,
     steps: int | None,
-    horizon: int | None,
+    horizon: str | None,
     labels: LabelScheme | None,
     spacing: tuple[float, float, float] | None,
     objective: str | None,
@@ -202,7 +204,8 @@ def _configuration(
     shares = updated(shares, "--window", window=window)
     settings = load_task(task) if task else TaskSettings(budget_steps=DEMO_STEPS) if demo else TaskSettings()
     task_settings = updated(settings, "--steps", budget_steps=steps)
-    if horizon is not None and horizon < task_settings.budget_steps:
+    horizon_steps = _horizon(horizon)
+    if isinstance(horizon_steps, int) and horizon_steps < task_settings.budget_steps:
         raise LossevoError(
             f"--horizon {horizon} is less than the {task_settings.budget_steps} steps of the shortest training; give "
             "at least as many, or a lower --steps"
@@ -210,7 +213,7 @@ def _configuration(
     return RunConfig(
         space=updated(chosen, "--budget", budget=shares),
         task=task_settings,
-        horizon=horizon,
+        horizon=horizon_steps,
         cohort=source,
         labels=labels or MERGED,
         spacing_mm=spacing or (options.PHANTOM_SPACING_MM if demo else None),
@@ -218,6 +221,15 @@ def _configuration(
         objective=options.objective(objective),
         fold=Fold.parse(fold) if fold else None,
     )
+
+
+def _horizon(given: str | None) -> int | Literal["auto"] | None:
+    """What --horizon says."""
+    if given is None or given == "auto":
+        return "auto" if given else None
+    if not (given.isdecimal() and int(given) > 0):
+        raise LossevoError(f"--horizon is '{given}'; give a number of steps above 0, or auto")
+    return int(given)
 
 
 def _run(out: Console, folder: Path, config: RunConfig | None, memory: int) -> Run:
@@ -251,12 +263,16 @@ def _describe(out: Console, run: Run) -> None:
     config, subjects, plan = run.config, run.subjects, run.config.plan
     shortest = config.lengths[0]
     spacing = " × ".join(f"{step:g}" for step in run.data.volumes[0].spacing_mm)
+    confirming = (
+        "after those that find the horizon"
+        if config.horizon == "auto"
+        else f"({plan.confirmation // shortest} of them confirm {plan.finalists} losses at {config.lengths[-1]} steps)"
+    )
     out.print(
         f"Cohort: {config.cohort}; {', '.join(run.data.class_names[1:])} against background at {spacing} mm.\n"
         f"Subjects: {len(subjects.train)} to train on, {len(subjects.validation)} to validate on, "
         f"{len(subjects.untouched)} never touched (subjects.json says who).\n"
-        f"Search space: {config.space.name}; {plan.total // shortest} trainings of {shortest} steps "
-        f"({plan.confirmation // shortest} of them confirm {plan.finalists} losses at {config.lengths[-1]} steps); "
+        f"Search space: {config.space.name}; {plan.total // shortest} trainings of {shortest} steps {confirming}; "
         f"objective {config.objective}; seed {config.seed}.\n"
         f"Run folder: {run.folder}",
         highlight=False,

@@ -236,6 +236,11 @@ class OrderedTrainings:
             self.step_limit_s = step_limit_s
             self.ledger.record_fact(STEP_LIMIT, step_limit_s)
 
+    def clear_states(self) -> None:
+        """Forget the states: nothing will be continued."""
+        if self.states is not None:
+            self.states.clear()
+
     def close(self) -> None:
         """Stop the workers."""
         if self._executor is not None:

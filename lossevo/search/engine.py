@@ -172,8 +172,7 @@ class Search:
                 raise self._foreign(self._records[0])
             else:
                 self._conclude()
-                if self.trainings.states is not None:
-                    self.trainings.states.clear()
+                self.trainings.clear_states()
                 return self._ranking.entries
 
     def findings(self) -> Findings:

@@ -119,9 +119,12 @@ class Account:
         return self.plan.selection - self.selection
 
 
+HORIZON: Final = "horizon"
 EVOLUTION: Final = "evolution"
 TUNING: Final = "tuning"
 REPETITION: Final = "repetition"
 PROMOTION: Final = "promotion"
 CONFIRMATION: Final = "confirmation"
-"""What a training is for: a new candidate, coefficients, another seed, more steps, a finalist with new seeds."""
+"""What a training is for: to find the horizon, a new candidate, coefficients, another seed, more steps, a finalist with
+new seeds.
+"""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from lossevo.experiment.events import Progress
+from lossevo.experiment.trainings import OrderedTrainings
+from lossevo.search.plan import HORIZON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,3 +27,24 @@ class SearchProgress(Progress):
     best_id: str
     best_formula: str
     best_hand_crafted: float
+
+    @classmethod
+    def before_the_search(cls, trainings: OrderedTrainings, done: int) -> Self:
+        """While the horizon is looked for: nothing is proposed yet."""
+        return cls(
+            phase=HORIZON,
+            done=done,
+            total=done,
+            failed=0,
+            per_hour=trainings.per_hour,
+            busy_share=trainings.busy_share,
+            workers=trainings.workers,
+            eta_s=None,
+            trainings=trainings.computed,
+            proposed=0,
+            rejected={},
+            best_score=math.nan,
+            best_id="",
+            best_formula="",
+            best_hand_crafted=math.nan,
+        )

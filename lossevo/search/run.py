@@ -6,6 +6,7 @@ as often as needed.
     run.json             configuration: search space, task, cohort, seed; the course of the search depends on it alone
     ledger.sqlite        every training and its outcome
     hall_of_fame.json    the ranking, and hall_of_fame.csv
+    horizon.sqlite       of --horizon auto: the trainings that found it
     findings.json        in the end: noise, agreement of lengths, overtuning
     states               where trainings stand that may be continued; gone in the end
 
@@ -14,11 +15,12 @@ and what :mod:`lossevo.experiment.study` describes.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,31 +28,39 @@ from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked, updated
 from lossevo.errors import LossevoError, ResumableError
 from lossevo.experiment import hall_of_fame, study
-from lossevo.experiment.events import Listener
+from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.folder import locked, write_json
 from lossevo.experiment.kinds import SEARCH, read_document
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.states import States
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
+from lossevo.losses import expression_of
+from lossevo.losses.definitions import spec_of
 from lossevo.search.engine import Problem, Search
-from lossevo.search.plan import Plan, lengths
+from lossevo.search.horizon import REFERENCE, SEEDS, affordable, find_flattening
+from lossevo.search.plan import HORIZON, Plan, lengths
+from lossevo.search.progress import SearchProgress
 from lossevo.search.space import SearchSpace
 from lossevo.search.surrogate import Probes
-from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
+from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, Fidelity, TrainingData, Trial
+from lossevo.training.seeds import reference_seed
 from lossevo.training.threads import one_thread
 
 
 class RunConfig(Study):
-    """Everything that the course of a search depends on."""
+    """Everything that the course of a search depends on.
+
+    A horizon ``auto`` is found by the first trainings, and takes its place.
+    """
 
     format: Literal["lossevo.run/3"] = "lossevo.run/3"
     space: SearchSpace
-    horizon: int | None = Field(None, ge=1)
+    horizon: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
 
     @model_validator(mode="after")
     def _not_beyond(self) -> Self:
-        if self.horizon is not None and self.horizon < self.task.budget_steps:
+        if isinstance(self.horizon, int) and self.horizon < self.task.budget_steps:
             raise ValueError(
                 f"horizon is {self.horizon} steps, but the shortest training has {self.task.budget_steps}; give at "
                 "least as many, or a lower --steps"
@@ -59,8 +69,13 @@ class RunConfig(Study):
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Of trainings in steps, the shortest first; losses are ranked at the last."""
-        return lengths(self.task.budget_steps, self.horizon or self.task.budget_steps)
+        """Of trainings in steps, the shortest first; losses are ranked at the last.
+
+        Of a horizon that is not known yet the shortest alone.
+        """
+        return lengths(
+            self.task.budget_steps, self.horizon if isinstance(self.horizon, int) else self.task.budget_steps
+        )
 
     @property
     def plan(self) -> Plan:
@@ -126,40 +141,81 @@ class Run:
             LossevoError: another process works on this folder, or the ledger does not fit.
         """
         spec = WorkerSpec(TRAINING_WORKER, self.data)
+        workers = cache(lambda: executor(spec))
         # The screening works on tiny tensors beside workers that keep all cores busy.
-        with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
+        with one_thread(), locked(self.folder):
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
                 raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
-            trainings = OrderedTrainings(
-                ledger,
-                lambda: executor(spec),
-                self.config.task.step_limit_s,
-                states=States(self.folder / "states"),
-            )
-            probes = cache(self._probes)
+            try:
+                run = self._with_horizon(workers, listener) if self.config.horizon == "auto" else self
+                return run._search(workers, listener)
+            finally:
+                if workers.cache_info().currsize:
+                    workers().close()
+
+    def _search(self, workers: Callable[[], Executor], listener: Listener) -> list[hall_of_fame.Entry]:
+        config, probes = self.config, cache(self._probes)
+        with Ledger(self.folder / "ledger.sqlite") as ledger:
             search = Search(
-                space=self.config.space,
+                space=config.space,
                 problem=Problem(
                     self.subjects.split,
                     len(self.data.class_names),
-                    self.config.lengths,
+                    config.lengths,
                     self.data.fingerprint,
-                    study.scoring_of(self.config, self.subjects, self.data),
-                    continues=self.config.task.schedule == "constant",
+                    study.scoring_of(config, self.subjects, self.data),
+                    continues=config.task.schedule == "constant",
                 ),
-                seed=self.config.seed,
+                seed=config.seed,
                 ledger=ledger,
-                trainings=trainings,
+                trainings=self._trainings(ledger, workers),
                 listener=listener,
                 changed=lambda entries: hall_of_fame.write(entries, self.folder),
                 features=lambda expression: probes().features(expression),
             )
-            try:
-                entries = search.run()
-            finally:
-                trainings.close()
+            entries = search.run()
             search.findings().write(self.folder)
             return entries
+
+    def _trainings(self, ledger: Ledger, workers: Callable[[], Executor]) -> OrderedTrainings:
+        states = States(self.folder / "states")
+        return OrderedTrainings(ledger, workers, self.config.task.step_limit_s, states=states)
+
+    def _with_horizon(self, workers: Callable[[], Executor], listener: Listener) -> Run:
+        """The run with its horizon found, on record."""
+        config, path = self.config, self.folder / "horizon.sqlite"
+        shortest, continues = config.lengths[0], config.task.schedule == "constant"
+        scoring = study.scoring_of(config, self.subjects, self.data)
+        with Ledger(path, create=not path.exists()) as ledger:
+            trainings = self._trainings(ledger, workers)
+
+            def measure(steps: int, shorter: int | None) -> list[float]:
+                for number in range(SEEDS):
+                    fidelity = Fidelity(steps, reference_seed(config.seed, number), self.subjects.split)
+                    trial = Trial(
+                        spec_of(expression_of(REFERENCE)),
+                        fidelity,
+                        self.data.fingerprint,
+                        scoring.metrics,
+                        continues=shorter if continues else None,
+                    )
+                    trainings.request(trial, phase=HORIZON, candidate=REFERENCE, calibrating=True, keeps=continues)
+                trainings.send()
+                taken = [trainings.take() for _ in range(SEEDS)]
+                utilities = [scoring.utility(each.measurement) for each in taken]
+                told = f"{REFERENCE} {scoring.told(statistics.fmean(utilities))} after {steps} steps"
+                listener(Event("training", told, SearchProgress.before_the_search(trainings, steps // shortest)))
+                return utilities
+
+            found = find_flattening(measure, shortest, unit=scoring.range)
+            trainings.clear_states()
+            horizon = affordable(config.space, shortest, found.steps)
+            cut = "" if horizon == found.steps else f"; the budget is enough for a horizon of {horizon}"
+            message = f"{HORIZON}: {horizon} steps; {found.told(scoring)}{cut}"
+            listener(Event("phase", message, SearchProgress.before_the_search(trainings, found.steps // shortest)))
+        known = config.model_copy(update={"horizon": horizon})
+        write_json(self.folder / SEARCH.file, known.model_dump(mode="json"))
+        return replace(self, config=known)
 
     def _probes(self) -> Probes:
         """The probe states of the training subjects."""

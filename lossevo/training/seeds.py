@@ -53,6 +53,11 @@ def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
     return _seed(run_seed, _Purpose.SELECTION, candidate * REPETITIONS + repetition)
 
 
+def reference_seed(run_seed: int, number: int) -> int:
+    """What a search measures a known loss by before it begins: number 0, 1, …; those of its last possible candidate."""
+    return selection_seed(run_seed, CANDIDATES - 1, number)
+
+
 def confirmation_seed(run_seed: int, number: int) -> int:
     """What a loss that a search chose is confirmed by: number 0, 1, …"""
     return _seed(run_seed, _Purpose.CONFIRMATION, number)

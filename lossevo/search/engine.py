@@ -254,7 +254,6 @@ class Search:
         Of several proposals that pass the screening the surrogate chooses one.
         """
         generator = random.Random(f"{self.seed}/{self._asked}")
-        wanted = 1 if self._preselection is None else self.space.competing
         passed: list[tuple[Expression, Origin]] = []
         for _ in range(MAX_REJECTED_IN_A_ROW):
             proposal = self._strategy.ask(generator)
@@ -270,7 +269,7 @@ class Search:
                 if self.archive.get(expression.hash) is not None:
                     continue  # what another was simplified to, unscreened
                 passed.append((expression, proposal.origin))
-                if len(passed) == wanted:
+                if len(passed) == self._competing():
                     break
         else:
             if not passed:
@@ -280,15 +279,17 @@ class Search:
                 )
         if not passed:
             return None
-        expression, origin = passed[self._preselected([expression for expression, _ in passed], generator)]
+        chosen = 0
+        if self._preselection is not None and len(passed) > 1:
+            self._passed_over += len(passed) - 1
+            draws = np.random.default_rng(generator.getrandbits(64))
+            chosen = self._preselection.choose([expression for expression, _ in passed], draws)
+        expression, origin = passed[chosen]
         return self._simplified(expression), origin
 
-    def _preselected(self, passed: Sequence[Expression], generator: random.Random) -> int:
-        """The place of the proposal that is trained."""
-        if self._preselection is None or len(passed) == 1:
-            return 0
-        self._passed_over += len(passed) - 1
-        return self._preselection.choose(passed, np.random.default_rng(generator.getrandbits(64)))
+    def _competing(self) -> int:
+        """How many proposals compete for the next training."""
+        return self.space.competing if self._preselection is not None and self._preselection.can_choose() else 1
 
     def _simplified(self, expression: Expression) -> Expression:
         """The expression without what does not change its gradient, if that is safe to train and not known."""

@@ -56,12 +56,17 @@ class Preselection:
         """A training of a candidate has ended."""
         self._ended.append(_Ended(candidate.expression, utility, steps))
 
+    def can_choose(self) -> bool:
+        """Whether there were enough trainings to tell losses apart."""
+        self._learn()
+        return self._surrogate.fitted
+
     def choose(self, proposals: Sequence[Expression], generator: np.random.Generator) -> int:
-        """The place of the one to be trained; the first until the surrogate is fitted, or if it can judge none."""
+        """The place of the one to be trained; the first if the surrogate can judge none."""
         self._learn()
         features = {place: self._features_of(proposal) for place, proposal in enumerate(proposals)}
         judged = {place: found for place, found in features.items() if found is not None}
-        if not self._surrogate.fitted or not judged:
+        if not judged:
             return 0
         drawn = self._surrogate.predict(np.stack([*judged.values()]), steps=self.horizon).sample(generator)
         return [*judged][int(drawn.argmax())]

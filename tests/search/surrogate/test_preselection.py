@@ -45,9 +45,9 @@ def test_prefers_what_the_surrogate_expects_more_of_but_not_always():
     assert 0 < sum(near) < 40
 
 
-def test_before_it_is_fitted_the_first_is_chosen():
-    preselection, _ = told(3)
-    assert choices(preselection, [LOSSES[0], LOSSES[11]], 5) == [0] * 5
+def test_it_cannot_choose_before_it_is_fitted():
+    assert not told(3)[0].can_choose()
+    assert told(11)[0].can_choose()
 
 
 def test_nothing_is_computed_before_a_choice_and_nothing_twice():

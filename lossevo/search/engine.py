@@ -30,6 +30,7 @@ from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.expression.dangers import is_safe
 from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
+from lossevo.search.effect import same_effect
 from lossevo.search.finalists import finalists, tunable
 from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
 from lossevo.search.progress import SearchProgress
@@ -239,19 +240,21 @@ class Search:
                 return expression, proposal.origin
             if self.screening.screen(expression):
                 assert expression is not None
-                return self._simplified(expression), proposal.origin
+                simplified = self._simplified(expression)
+                if simplified == expression or self.screening.is_new(simplified, than=expression):
+                    return simplified, proposal.origin
         raise LossevoError(
             f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a row, "
             "so it holds nothing new; widen its primitives or limits, or lower the budget"
         )
 
     def _simplified(self, expression: Expression) -> Expression:
-        """The expression without what does not change its gradient, if that is safe to train and not known."""
+        """The expression without what does not change its gradient, if that is safe to train."""
         if not self.space.simplify:
             return expression
-        smaller = simplify(expression, self.screening.behaviour)
+        smaller = simplify(expression, same_effect(expression, self.problem.classes))
         # What was dropped may have bounded a value that only other images make large.
-        return smaller if is_safe(smaller) and self.archive.get(smaller.hash) is None else expression
+        return smaller if is_safe(smaller) else expression
 
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
         candidate = Candidate(expression, origin, number=len(self.archive))

@@ -86,19 +86,21 @@ def _ball(shape: tuple[int, int, int], centre: tuple[float, float, float], radiu
     return sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True)) <= radius**2  # type: ignore[return-value]
 
 
-def _labels(classes: int) -> Tensor:
-    """Two label volumes (2, 1, 8, 8, 8): a ball for each foreground class, of different sizes in the two images."""
-    shape = (8, 8, 8)
-    labels = torch.zeros(2, 1, *shape, dtype=torch.long)
+def balls(classes: int, side: int = 8) -> Tensor:
+    """Two label volumes (2, 1, side, side, side): a ball for each foreground class, of different sizes in the two."""
+    labels = torch.zeros(2, 1, side, side, side, dtype=torch.long)
+    scale = side / 8
     for image in range(2):
         for label in range(1, classes):
-            along = (label - 0.5) * shape[0] / (classes - 1)
-            radius = min(2.9 - 0.9 * image, 0.62 * shape[0] / (classes - 1) - 0.2 * image)
-            labels[image, 0][_ball(shape, (along - 0.5, 3.5 - image, 3.0 + image), max(radius, 1.0))] = label
+            along = (label - 0.5) * 8 / (classes - 1)
+            radius = max(1.0, min(2.9 - 0.9 * image, 0.62 * 8 / (classes - 1) - 0.2 * image))
+            centre = ((along - 0.5) * scale, (3.5 - image) * scale, (3.0 + image) * scale)
+            labels[image, 0][_ball((side, side, side), centre, radius * scale)] = label
     return labels
 
 
-def _sample(labels: Tensor, logits: Tensor) -> Sample:
+def sample_of(labels: Tensor, logits: Tensor) -> Sample:
+    """What a loss is measured on, with the distance map of the labels."""
     one_hot = torch.cat([labels == label for label in range(logits.shape[1])], dim=1)
     return Sample(logits, labels, signed_distance_map(one_hot, _PROBE_SPACING_MM).to(logits.dtype))
 
@@ -117,23 +119,29 @@ class _Probes:
     least_dice: Mapping[int, float]
 
 
+def noise_samples(classes: int) -> tuple[Sample, Sample]:
+    """Noise on small objects, and saturated noise on labels drawn voxel by voxel."""
+    probes = _probes(classes)
+    return probes.noise, probes.saturated
+
+
 @cache
 def _probes(classes: int) -> _Probes:
     generator = torch.Generator().manual_seed(20200611)
-    labels = _labels(classes)
+    labels = balls(classes)
     noise = torch.randn(2, classes, *labels.shape[2:], generator=generator, dtype=torch.float64)
     extreme = 50 * noise.sign().float()
     one_voxel, full = torch.zeros_like(labels), torch.full_like(labels, classes - 1)
     one_voxel[:, 0, 3, 3, 3] = 1
-    start = _sample(labels, noise.flip(0).float())
+    start = sample_of(labels, noise.flip(0).float())
     references = [
         _descent(ExpressionLoss(expression_of(name)), start, dict.fromkeys(DESCENT_SHARES, 0.0))
         for name in DESCENT_REFERENCES
     ]
     return _Probes(
-        noise=_sample(labels, 2 * noise),
-        saturated=_sample(torch.randint(0, classes, labels.shape, generator=generator), 8 * noise),
-        extremes=tuple(_sample(mask, extreme) for mask in (labels, torch.zeros_like(labels), full, one_voxel)),
+        noise=sample_of(labels, 2 * noise),
+        saturated=sample_of(torch.randint(0, classes, labels.shape, generator=generator), 8 * noise),
+        extremes=tuple(sample_of(mask, extreme) for mask in (labels, torch.zeros_like(labels), full, one_voxel)),
         start=start,
         least_dice={
             step: share * min(reached[step] for reached in references) for step, share in DESCENT_SHARES.items()
@@ -187,6 +195,20 @@ class Screening:
         self._fingerprints.add(measured.fingerprint)
         yield Check.DESCENT, measured.failed is not Check.DESCENT
 
+    def is_new(self, simplified: Expression, *, than: Expression) -> bool:
+        """Whether a candidate that passed is new also in the form it is trained in, with a gradient that is nearly the
+        same; if not, it is rejected as an equivalent.
+        """
+        fingerprint = self.fingerprint(simplified) if self.numeric else ""
+        known = fingerprint in self._fingerprints and fingerprint != self.fingerprint(than)
+        if known or simplified.hash in self._hashes:
+            self.rejected[Check.EQUIVALENT] += 1
+            return False
+        self._remember(simplified, Measured(None, fingerprint))
+        if fingerprint:
+            self._fingerprints.add(fingerprint)
+        return True
+
     def admit(self, expression: Expression) -> None:
         """Let a seed in whatever the checks say, so that only its equivalents are turned down."""
         measured = self.measure(expression)
@@ -224,8 +246,8 @@ class Screening:
     def try_out(self, expression: Expression) -> Measured:
         """The numeric checks, of whatever expression: finite, flat, descent, and the fingerprint."""
         loss = ExpressionLoss(expression)
-        gradient = _gradients(loss, self._probes.noise)
-        if gradient is None or not all(_gradients(loss, sample) is not None for sample in self._probes.extremes):
+        gradient = gradients(loss, self._probes.noise)
+        if gradient is None or not all(gradients(loss, sample) is not None for sample in self._probes.extremes):
             return Measured(Check.FINITE, "")
         fingerprint = _fingerprint(gradient)
         if not fingerprint:
@@ -243,14 +265,14 @@ class Screening:
 
     def fingerprint(self, expression: Expression) -> str:
         """The gradient fingerprint; empty if the gradient is zero everywhere or not finite."""
-        gradient = _gradients(ExpressionLoss(expression), self._probes.noise)
+        gradient = gradients(ExpressionLoss(expression), self._probes.noise)
         return "" if gradient is None else _fingerprint(gradient)
 
     def behaviour(self, expression: Expression) -> str:
         """The gradient fingerprint and a second one, on other labels and saturated logits: protected arithmetic may act
         on one probe alone, where p / p is not 1.
         """
-        gradient = _gradients(ExpressionLoss(expression), self._probes.saturated)
+        gradient = gradients(ExpressionLoss(expression), self._probes.saturated)
         return self.fingerprint(expression) + ("" if gradient is None else _fingerprint(gradient))
 
 
@@ -259,14 +281,14 @@ def depends_on_both(expression: Expression) -> bool:
     return bool(expression.inputs & {"y", "d"} and expression.inputs & {"p", "logp", "m"})
 
 
-def _gradients(loss: ExpressionLoss, sample: Sample) -> Tensor | None:
+def gradients(loss: ExpressionLoss, sample: Sample) -> Tensor | None:
     """The gradient with respect to the logits, of a loss that changes one at each moment; None if one, or a value, is
     not finite.
     """
     if loss.progress is None:
         return logit_gradient(loss, sample, progress=0.0)
-    gradients = [logit_gradient(loss, sample, progress=moment) for moment in MOMENTS]
-    return None if any(gradient is None for gradient in gradients) else torch.stack(gradients)  # type: ignore[arg-type]
+    found = [logit_gradient(loss, sample, progress=moment) for moment in MOMENTS]
+    return None if any(gradient is None for gradient in found) else torch.stack(found)  # type: ignore[arg-type]
 
 
 def logit_gradient(loss: ExpressionLoss, sample: Sample, *, progress: float) -> Tensor | None:

@@ -158,6 +158,22 @@ class TestEquivalence:
         assert screen(screening, FAILS[Check.DESCENT]) is Check.SEEN
         assert screen(screening, f"2 * {FAILS[Check.DESCENT]}") is Check.EQUIVALENT
 
+    def test_what_a_candidate_is_simplified_to_must_be_new_too(self):
+        """A term that is too small to matter makes another gradient of Dice, but no other loss."""
+        screening = Screening(2)
+        assert screen(screening, DICE) is None
+        nearly = Expression.parse(f"{DICE} - 0.0001 * class_sum(mean(y * logp))")
+        assert screening.screen(nearly)
+        before = screening.rejected[Check.EQUIVALENT]
+        assert not screening.is_new(Expression.parse(f"{DICE} + 3"), than=nearly)
+        assert screening.rejected[Check.EQUIVALENT] == before + 1
+        # The same gradient as its own, and a new one: both are known from now on.
+        assert screening.is_new(Expression.parse(f"2 * ({nearly})"), than=nearly)
+        other = Expression.parse("1 - foreground_mean(2 * sum(p * y) / sum(square(p) + y))")
+        assert screening.is_new(other, than=nearly)
+        assert screen(screening, f"3 * ({other})") is Check.EQUIVALENT
+        assert other.hash in {hash_ for hash_, _, _ in screening.new()}
+
     def test_seeds_are_let_in_and_keep_their_equivalents_out(self):
         screening = Screening(2)
         seed = Expression.parse(FAILS[Check.DESCENT])

@@ -30,6 +30,7 @@ from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.expression.dangers import is_safe
 from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
+from lossevo.search.audit import Rejects
 from lossevo.search.effect import same_effect
 from lossevo.search.finalists import finalists, tunable
 from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
@@ -88,7 +89,8 @@ class Search:
         shortest, horizon = problem.lengths[0], problem.lengths[-1]
         self.plan = Plan.of_space(space, shortest=shortest, horizon=horizon)
         self.archive = Archive(problem.scoring)
-        self.screening = Screening(problem.classes, numeric=space.screening)
+        self.rejects = Rejects(self.seed)
+        self.screening = Screening(problem.classes, numeric=space.screening, on_rejected=self.rejects.see)
         self._account = Account(self.plan)
         worth = Valuation(self.archive, problem.lengths).worth
         strategy = create_strategy(
@@ -144,6 +146,7 @@ class Search:
             LossevoError: the space is exhausted, or the ledger does not belong to this search.
         """
         self._claim_ledger()
+        self.rejects.restore(self.ledger)
         self._records = deque(self.ledger.records())
         self._begin(EVOLUTION, self.plan.selection)
         while True:
@@ -271,6 +274,7 @@ class Search:
                 document = {"loss": candidate.spec, "origin": origin, "number": candidate.number}
                 self.ledger.remember_candidate(candidate.id, document)
             self.ledger.remember_measured(screening.new())
+            self.rejects.keep(self.ledger)
             self._start(decision, note)
         self.trainings.send()
 

@@ -6,6 +6,7 @@ as often as needed.
     run.json             configuration: search space, task, cohort, seed; the course of the search depends on it alone
     ledger.sqlite        every training and its outcome
     hall_of_fame.json    the ranking, and hall_of_fame.csv
+    audit.json           what became of rejected candidates, if it was asked for; audit.sqlite: their trainings
 
 and what :mod:`lossevo.experiment.study` describes.
 """
@@ -23,12 +24,13 @@ from lossevo.cluster import Executor, WorkerSpec
 from lossevo.configuration_file import checked, updated
 from lossevo.errors import LossevoError, ResumableError
 from lossevo.experiment import hall_of_fame, study
-from lossevo.experiment.events import Listener
+from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.folder import locked, write_json
 from lossevo.experiment.kinds import SEARCH, read_document
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
+from lossevo.search import audit
 from lossevo.search.engine import Problem, Search
 from lossevo.search.plan import Plan, lengths
 from lossevo.search.space import SearchSpace
@@ -113,9 +115,16 @@ class Run:
         return cls(folder, config, subjects, data)
 
     def search(
-        self, executor: Callable[[WorkerSpec], Executor], *, listener: Listener = lambda event: None
+        self,
+        executor: Callable[[WorkerSpec], Executor],
+        *,
+        listener: Listener = lambda event: None,
+        audited: int | None = None,
     ) -> list[hall_of_fame.Entry]:
         """Search, or go on searching; returns the hall of fame. ``executor`` makes the executor for a worker spec.
+
+        In the end ``audited`` of the candidates that the screening rejected are trained (:mod:`lossevo.search.audit`),
+        by default as many as when the run was last asked for it.
 
         Raises:
             LossevoError: another process works on this folder, or the ledger does not fit.
@@ -125,6 +134,8 @@ class Run:
         with one_thread(), locked(self.folder), Ledger(self.folder / "ledger.sqlite") as ledger:
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
                 raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
+            if audited is not None:
+                ledger.record_fact(audit.WANTED, audited)
             trainings = OrderedTrainings(ledger, lambda: executor(spec), self.config.task.step_limit_s)
             search = Search(
                 space=self.config.space,
@@ -145,7 +156,31 @@ class Run:
                 entries = search.run()
             finally:
                 trainings.close()
+            if wanted := int(ledger.fact(audit.WANTED) or 0):
+                self._audit(search, wanted, lambda: executor(spec), trainings.step_limit_s, listener)
             return entries
+
+    def _audit(
+        self,
+        search: Search,
+        count: int,
+        executor: Callable[[], Executor],
+        step_limit_s: float | None,
+        listener: Listener,
+    ) -> None:
+        listener(Event("phase", f"audit: {count} rejected candidates", search.progress()))
+        problem = search.problem
+        audit.Auditing(
+            self.folder,
+            search.rejects,
+            self.config.seed,
+            problem.split,
+            problem.study,
+            problem.lengths[0],
+            problem.scoring,
+            search.archive,
+            step_limit_s,
+        ).run(count, executor, lambda line: listener(Event("training", line, search.progress())))
 
 
 def give_budget(folder: Path, trainings: int) -> None:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -163,13 +163,15 @@ def _probes(classes: int) -> _Probes:
 class Screening:
     """Screens the candidates of one search, which trains with ``classes`` classes (background included).
 
-    Without ``numeric`` it computes nothing: whatever is new and within the limits passes, as in GLO.
+    Without ``numeric`` it computes nothing: whatever is new and within the limits passes, as in GLO. ``on_rejected`` is
+    called with each rejection.
     """
 
     classes: int
     numeric: bool = True
     saw: dict[Check, int] = field(default_factory=lambda: dict.fromkeys(Check, 0))
     rejected: dict[Check, int] = field(default_factory=lambda: dict.fromkeys(Check, 0))
+    on_rejected: Callable[[Check, Expression | None], None] = lambda check, expression: None
 
     def __post_init__(self) -> None:
         self._probes = _probes(self.classes)
@@ -182,9 +184,13 @@ class Screening:
         for check, passed in self._checks(expression):
             self.saw[check] += 1
             if not passed:
-                self.rejected[check] += 1
+                self._reject(check, expression)
                 return False
         return True
+
+    def _reject(self, check: Check, expression: Expression | None) -> None:
+        self.rejected[check] += 1
+        self.on_rejected(check, expression)
 
     def _checks(self, expression: Expression | None) -> Iterator[tuple[Check, bool]]:
         """Each check and whether it is passed; the next is only computed if it is asked for."""
@@ -217,7 +223,7 @@ class Screening:
         fingerprint = self.fingerprint(simplified) if self.numeric else ""
         known = fingerprint in self._fingerprints and fingerprint != self.fingerprint(than)
         if known or simplified.hash in self._hashes:
-            self.rejected[Check.EQUIVALENT] += 1
+            self._reject(Check.EQUIVALENT, than)
             return False
         self._remember(simplified, Measured(None, fingerprint))
         if fingerprint:

@@ -53,6 +53,13 @@ def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
     return _seed(run_seed, _Purpose.SELECTION, candidate * REPETITIONS + repetition)
 
 
+def audit_seed(run_seed: int, number: int) -> int:
+    """Of what a search's screening rejected and is trained all the same: number 0, 1, …, counted from the end of the
+    candidates, which no search comes to.
+    """
+    return selection_seed(run_seed, CANDIDATES - 1 - number)
+
+
 def confirmation_seed(run_seed: int, number: int) -> int:
     """What a loss that a search chose is confirmed by: number 0, 1, …"""
     return _seed(run_seed, _Purpose.CONFIRMATION, number)

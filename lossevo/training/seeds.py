@@ -54,10 +54,10 @@ def selection_seed(run_seed: int, candidate: int, repetition: int = 0) -> int:
 
 
 def audit_seed(run_seed: int, number: int) -> int:
-    """Of what a search's screening rejected and is trained all the same: number 0, 1, …, counted from the end of the
-    candidates, which no search comes to.
+    """Of what a search's screening rejected and is trained all the same: number 0, 1, …, those of the last possible
+    candidates but one, which no search comes to.
     """
-    return selection_seed(run_seed, CANDIDATES - 1 - number)
+    return selection_seed(run_seed, CANDIDATES - 2 - number)
 
 
 def confirmation_seed(run_seed: int, number: int) -> int:

@@ -14,6 +14,7 @@ from lossevo.search import Run, RunConfig, give_budget
 from lossevo.search.audit import FILE, KEPT, LEDGER, Audit, Rejects, read_audit
 from lossevo.search.screening import Check
 from lossevo.training import TaskSettings
+from lossevo.training.seeds import CANDIDATES, audit_seed, selection_seed
 from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, small_space
 
@@ -140,6 +141,12 @@ class TestAudit:
         search(run)
         search(run, 3, fate=lambda payload: Status.DIVERGED)
         assert [(each.score, each.in_top_half) for each in audit_of(run).candidates] == [(None, False)] * 3
+
+    def test_no_other_training_has_its_seeds(self):
+        seeds = [audit_seed(3, number) for number in range(KEPT)]
+        assert len(set(seeds)) == KEPT
+        last = {selection_seed(3, CANDIDATES - 1, repetition) for repetition in range(KEPT)}
+        assert last.isdisjoint(seeds), "those of the loss that a search is measured by"
 
     def test_a_damaged_file_is_named(self, create):
         run = create("run")

@@ -4,18 +4,21 @@
 
 Half of the candidates are random trees of the search space, half children of its seeds and, if folders of runs are
 given, of the losses in their halls of fame. Each is judged by interval arithmetic and, whatever that says, measured.
-Times are CPU time of one thread.
+Then others are screened as a search does it, and the time that each check takes is shown. Times are CPU time of one
+thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,29 +32,34 @@ PAIRS = ("crossover", "combine")
 """Operators that take two parents."""
 
 
-def candidates(space: SearchSpace, runs: list[Path], generator: random.Random) -> Iterator[tuple[str, Expression]]:
-    """Random trees and children in turn, each once, that depend on target and prediction."""
+def proposals(
+    space: SearchSpace, runs: list[Path], generator: random.Random
+) -> Iterator[tuple[str, Expression | None]]:
+    """Random trees and children in turn; None is one beyond the limits of the space or the language."""
     variation = Variation(space, generator)
     known = [*space.seed_expressions().values(), *(expression for run in runs for expression in hall_of_fame(run))]
     parents = [tree for expression in known if (tree := variation.trees.to_tree(expression)) is not None]
     weights = {name: weight for name, weight in space.strategy.operators.model_dump().items() if name != "random"}
-    seen: set[str] = set()
-    kind = "random"
-    while True:
+    for kind in itertools.cycle(("random", "child")):
         if kind == "random":
             tree = variation.random_tree()
         else:
             (operator,) = generator.choices(list(weights), list(weights.values()))
             tree = getattr(variation, operator)(*generator.sample(parents, 2 if operator in PAIRS else 1))
         try:
-            expression = variation.trees.to_expression(tree) if variation.within_limits(tree) else None
+            yield kind, variation.trees.to_expression(tree) if variation.within_limits(tree) else None
         except ExpressionError:
-            continue
+            yield kind, None
+
+
+def candidates(made: Iterator[tuple[str, Expression | None]]) -> Iterator[tuple[str, Expression]]:
+    """Those that depend on target and prediction, each once."""
+    seen: set[str] = set()
+    for kind, expression in made:
         if expression is None or expression.hash in seen or not screening.depends_on_both(expression):
             continue
         seen.add(expression.hash)
         yield kind, expression
-        kind = "child" if kind == "random" else "random"
 
 
 def hall_of_fame(run: Path) -> list[Expression]:
@@ -62,8 +70,55 @@ def hall_of_fame(run: Path) -> list[Expression]:
     ]
 
 
+TIMED = {
+    "inputs": "depends_on_both",
+    "overflow": "is_safe",
+    "finite, flat, equivalent": "gradients",
+    "descent": "_descent",
+}
+"""Checks and the function of the screening that does their work; the code of a candidate is made for ``gradients``."""
+
+
+def screened(made: Iterator[tuple[str, Expression | None]], count: int) -> None:
+    """Screen so many proposals, each by the checks up to the one it fails, and print what each check takes."""
+    seconds: Counter[str] = Counter()
+    calls: dict[str, set[str]] = {check: set() for check in TIMED}
+    current = ""
+
+    def timed(check: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*given: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return function(*given, **named)
+            finally:
+                seconds[check] += time.thread_time() - began
+                calls[check].add(current)
+
+        return measured
+
+    measuring = screening.Screening(2)
+    originals = {name: getattr(screening, name) for name in TIMED.values()}
+    for check, name in TIMED.items():
+        setattr(screening, name, timed(check, originals[name]))
+    total = 0.0
+    for _, expression in itertools.islice(made, count):
+        began = time.thread_time()
+        current = expression.hash if expression is not None else ""
+        measuring.screen(expression)
+        total += time.thread_time() - began
+    for name, function in originals.items():
+        setattr(screening, name, function)
+    print("\n| check | candidates | ms for each of them | ms for each proposed |\n|---|--:|--:|--:|")
+    for check, taken in seconds.items():
+        print(
+            f"| {check} | {len(calls[check])} | {1000 * taken / len(calls[check]):.2f} | {1000 * taken / count:.2f} |"
+        )
+    print(f"| all | {count} | {1000 * total / count:.2f} | {1000 * total / count:.2f} |")
+    print(f"{count / total:.0f} candidates per second and core; {count - sum(measuring.rejected.values())} passed")
+
+
 def main() -> None:
-    """Print a table for each kind of candidate."""
+    """Print a table for each kind of candidate, and the times of the checks."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("runs", nargs="*", type=Path)
     options.add_argument("--candidates", type=int, default=2000)
@@ -77,9 +132,8 @@ def main() -> None:
     measuring = screening.Screening(2)
     found: Counter[tuple[str, bool, str]] = Counter()
     seconds = {"proof": 0.0, "measurements": 0.0}
-    made = candidates(load_space(chosen.space), chosen.runs, random.Random(chosen.seed))
-    for _ in range(chosen.candidates):
-        kind, expression = next(made)
+    made = proposals(load_space(chosen.space), chosen.runs, random.Random(chosen.seed))
+    for kind, expression in itertools.islice(candidates(made), chosen.candidates):
         began = time.thread_time()
         safe = is_safe(expression)
         proved = time.thread_time()
@@ -94,6 +148,7 @@ def main() -> None:
             print(f"{kind}: {sum(fates.values())} of {total} {judged}; measured: {fates}")
     each = {what: 1000 * taken / chosen.candidates for what, taken in seconds.items()}
     print(f"{each['proof']:.2f} ms for the proof, {each['measurements']:.2f} ms for the measurements after it")
+    screened(made, chosen.candidates)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,15 @@ def search(
         Path | None, typer.Option("--resume", help="Go on with this run folder; nothing finished is done again.")
     ] = None,
     retry_failed: options.RetryFailed = False,
+    audit_screening: Annotated[
+        int | None,
+        typer.Option(
+            "--audit-screening",
+            min=1,
+            help="In the end train so many of the candidates that the screening rejected, and tell how many would have "
+            "been in the better half. Their trainings are beside the budget.",
+        ),
+    ] = None,
 ) -> None:
     """Evolve a loss for a cohort, or go on with a search.
 
@@ -110,6 +119,7 @@ def search(
       lossevo search --resume runs/mine
       lossevo search --resume runs/mine --budget 1200
       lossevo search --resume runs/mine --retry-failed
+      lossevo search --resume runs/mine --audit-screening 20
     """
     from lossevo.cli.tables import console
     from lossevo.cli.watch import SearchFormat, watcher
@@ -172,7 +182,7 @@ def search(
         folders.workers_for(opened.folder, make, new=resume is None) as make,
         watcher(out, SearchFormat()) as watch,
     ):
-        entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch)
+        entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch, audited=audit_screening)
     watch.conclude()
     _conclude(out, replace(opened, config=read_config(opened.folder)), entries)
 
@@ -287,6 +297,7 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
     out.print(score_legend(entries), style="dim", highlight=False)
     for line in search_findings(run.folder):
         out.print(line, style="dim", highlight=False, markup=False)
+    _tell_audit(out, run)
     source = run.config.cohort
     data = f" --data {shlex.quote(str(source.path))}" if source.path else ""
     folder = shlex.quote(str(run.folder))
@@ -308,6 +319,32 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _tell_audit(out: Console, run: Run) -> None:
+    """What became of the rejected candidates, if some were trained."""
+    from lossevo.search.audit import AUDITED, read_audit
+    from lossevo.search.screening import Check
+
+    audit = read_audit(run.folder)
+    if audit is None:
+        return
+    objective = run.config.objective
+    asked = f" ({audit.asked} were asked for, but no more are kept)" if len(audit.candidates) < audit.asked else ""
+    lines = [
+        f"\nOf {len(audit.candidates)} candidates that the screening had rejected{asked}, trained for {audit.steps} "
+        f"steps, {sum(each.in_top_half for each in audit.candidates)} would have been in the better half of the "
+        f"search's ({objective} beyond {audit.median:.4f}):"
+    ]
+    for check in AUDITED:
+        if rejected := audit.of(check):
+            scores = sorted((each.score for each in rejected if each.score is not None), reverse=True)
+            best = f"scores {', '.join(f'{score:.4f}' for score in scores)}" if scores else "none could be trained"
+            better = sum(each.in_top_half for each in rejected)
+            lines.append(f"  {check}: {better} of {len(rejected)}; {best}")
+    if audit.of(Check.EQUIVALENT):
+        lines.append("  An equivalent trains like an earlier candidate: that half of them are good is as it should be.")
+    out.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def _compared(entries: Sequence[Entry]) -> tuple[list[str], list[int], str]:

@@ -61,11 +61,13 @@ def console(*, quiet: bool = False) -> Screen:
     return Screen(quiet=quiet) if sys.stdout.isatty() else Screen(quiet=quiet, width=_WIDTH_OF_FILES)
 
 
-def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
+def hall_of_fame_table(
+    entries: Sequence[Entry], top: int, run: Path, milliseconds: Mapping[str, float] | None = None
+) -> Table:
     """The first ``top`` entries of the hall of fame of ``run``, and the best hand-crafted loss if it is not among them.
 
-    Where validation subjects lack a class the ledger tells the false alarms, which Dice does not count. Below it stands
-    what the words of their formulas mean.
+    Where validation subjects lack a class the ledger tells the false alarms, which Dice does not count.
+    ``milliseconds`` are what a step of each takes, by its id. Below it stands what the words of their formulas mean.
 
     Raises:
         LossevoError: an entry's loss is damaged.
@@ -88,6 +90,8 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
     if alarms:
         table.add_column("false alarms", justify="right", no_wrap=True)
     table.add_column("complexity", justify="right")
+    if milliseconds is not None:
+        table.add_column("ms", justify="right")
     table.add_column("origin")
     table.add_column("formula", ratio=1)
     for entry in shown:
@@ -98,6 +102,7 @@ def hall_of_fame_table(entries: Sequence[Entry], top: int, run: Path) -> Table:
             *([str(entry.steps)] if lengths else []),
             *([alarms.get(entry.id, "–")] if alarms else []),
             f"{entry.complexity:g}",
+            *([f"{milliseconds[entry.id]:.1f}"] if milliseconds is not None else []),
             str(entry.origin),
             entry.unicode,
             style="" if entry.confirmed else "dim",

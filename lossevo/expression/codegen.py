@@ -134,6 +134,17 @@ def lower_all(root: Node, graph: Graph) -> dict[Node, Value]:
     return values
 
 
+@lru_cache(maxsize=16)
+def lower_with_gradient(root: Node, *, hard: bool) -> tuple[Mapping[Node, Value], Value]:
+    """The values of a tree and of every tree in it, and the gradient with respect to the logits, in one graph.
+
+    With ``hard`` the target is labels. The last few are kept: what may overflow, what it costs and the code are asked
+    for one after the other.
+    """
+    values = lower_all(root, Graph(hard=hard))
+    return MappingProxyType(values), gradient_of_logits(values[root])
+
+
 def generate(root: Node) -> Code:
     """Straight-line code for ``root``.
 
@@ -149,8 +160,8 @@ def generate_with_gradient(root: Node, *, hard: bool = False) -> Code:
     Memory is used again as soon as it can be, so that PyTorch could not differentiate it. It may need p where only
     log p is written, and ``logits``. With ``hard`` it expects ``labels`` (B, 1, *spatial) in place of y.
     """
-    loss = lower(root, Graph(hard=hard))
-    return _Writer([loss, gradient_of_logits(loss)], like="logits", frugal=True).code()
+    values, gradient = lower_with_gradient(root, hard=hard)
+    return _Writer([values[root], gradient], like="logits", frugal=True).code()
 
 
 def _maps(root: Node) -> Iterator[str]:

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from lossevo.expression.codegen import lower
-from lossevo.expression.differentiation import gradient_of_logits
-from lossevo.expression.graph import Graph, reachable
+from lossevo.expression.codegen import lower_with_gradient
+from lossevo.expression.graph import reachable
 from lossevo.expression.trees import Node
 from lossevo.expression.values import Extent, Value
 
@@ -41,8 +40,8 @@ def labels_pay(root: Node, classes: int) -> bool:
 
 
 def _cost(root: Node, classes: int, *, hard: bool) -> float:
-    loss = lower(root, Graph(hard=hard))
-    values = reachable([loss, gradient_of_logits(loss)])
+    made, gradient = lower_with_gradient(root, hard=hard)
+    values = reachable([made[root], gradient])
     users = (value for value in values if any(operand.detail == "logp" for operand in value.operands))
     only_true_log = hard and all(value.operation == "at_true" for value in users)
     return sum(_of(value, classes, only_true_log=only_true_log) for value in values)

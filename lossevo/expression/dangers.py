@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from lossevo.expression.codegen import lower_all
-from lossevo.expression.differentiation import gradient_of_logits
-from lossevo.expression.graph import Graph, reachable
+from lossevo.expression.codegen import lower_with_gradient
+from lossevo.expression.graph import reachable
 from lossevo.expression.intervals import Interval, Limits, Ranges
 from lossevo.expression.primitives import EPSILON, MAX_EXPONENT
 from lossevo.expression.rendering import structure_text
@@ -97,11 +96,11 @@ def dangers(
     """
     written = list(dict.fromkeys(expression.root.walk()))
     found: list[Danger] = []
-    for hard, (values, ranges) in enumerate(_computed(expression, limits)):
+    for hard, (values, gradient, ranges) in enumerate(_computed(expression, limits)):
         if not hard:
             found += _protections({node: ranges[values[node]] for node in written})
         texts = {values[node]: node for node in reversed(written)}
-        for kind, value, bounds in _overflows(values[expression.root], ranges, dtype_max):
+        for kind, value, bounds in _overflows(values[expression.root], gradient, ranges, dtype_max):
             text = structure_text(texts[value]) if value in texts else _formula(value)
             found.append(Danger(kind, text, bounds.low, bounds.high))
     return tuple({(danger.kind, danger.node): danger for danger in reversed(found)}.values())[::-1]
@@ -116,20 +115,20 @@ def is_safe(
     """Whether no value that is computed for the loss or its gradient can overflow."""
     return not any(
         True
-        for values, ranges in _computed(expression, limits)
-        for _ in _overflows(values[expression.root], ranges, dtype_max)
+        for values, gradient, ranges in _computed(expression, limits)
+        for _ in _overflows(values[expression.root], gradient, ranges, dtype_max)
     )
 
 
-def _computed(expression: Expression, limits: Limits) -> Iterator[tuple[dict[Node, Value], Ranges]]:
-    """The values of all nodes and their ranges, as they are computed with a target of probabilities and with labels."""
+def _computed(expression: Expression, limits: Limits) -> Iterator[tuple[Mapping[Node, Value], Value, Ranges]]:
+    """The values of all nodes, the gradient, and their ranges, with a target of probabilities and with labels."""
     known: dict[Node, Interval] = {}
     for hard in (False, True):
-        values = lower_all(expression.root, Graph(hard=hard))
+        values, gradient = lower_with_gradient(expression.root, hard=hard)
         # The value of a node is the same in both, whichever way shows more of it.
         ranges = Ranges(expression.coefficients, limits, {values[node]: found for node, found in known.items()})
         known = {node: ranges[value] for node, value in values.items()}
-        yield values, ranges
+        yield values, gradient, ranges
 
 
 def _protections(ranges: Mapping[Node, Interval]) -> Iterator[Danger]:
@@ -142,9 +141,10 @@ def _protections(ranges: Mapping[Node, Interval]) -> Iterator[Danger]:
                 yield Danger(kind, structure_text(operand), found.low, found.high)
 
 
-def _overflows(loss: Value, ranges: Ranges, dtype_max: float) -> Iterator[tuple[DangerKind, Value, Interval]]:
+def _overflows(
+    loss: Value, gradient: Value, ranges: Ranges, dtype_max: float
+) -> Iterator[tuple[DangerKind, Value, Interval]]:
     """Where it begins: what is made of an infinite value is not reported."""
-    gradient = gradient_of_logits(loss)
     of_loss = frozenset(reachable([loss]))
     too_large: set[Value] = set()
     for value in reachable([loss, gradient]):

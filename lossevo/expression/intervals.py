@@ -48,7 +48,8 @@ class Interval:
         if math.isnan(self.low) or math.isnan(self.high):
             object.__setattr__(self, "low", -math.inf)
             object.__setattr__(self, "high", math.inf)
-        object.__setattr__(self, "least", max(self.least, self.low, -self.high))
+        if self.least < self.low or self.least < -self.high:
+            object.__setattr__(self, "least", max(self.low, -self.high))
 
     @property
     def magnitude(self) -> float:
@@ -119,6 +120,8 @@ def _rounded(low: float, high: float, *, least: float = 0.0) -> Interval:
 
 
 def _is_float32(number: float) -> bool:
+    if number in (0.0, 1.0):  # most are
+        return True
     mantissa, exponent = math.frexp(number)
     return not math.isnan(number) and exponent > -126 and (math.isinf(number) or math.ldexp(mantissa, 24).is_integer())
 

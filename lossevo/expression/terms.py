@@ -11,7 +11,7 @@ Put = Callable[[Node | None], Node | None]
 """The whole tree with something, or nothing, in the place of a term; None if nothing is left of it."""
 
 _PREDICTED = frozenset({"p", "logp", "m"})
-_LINEAR = frozenset(
+LINEAR = frozenset(
     {
         *("neg", "avg_pool", "gaussian", "sum", "mean", "batch_sum", "batch_mean"),
         *("target_mean", "complement_mean", "batch_target_mean", "batch_complement_mean"),
@@ -51,7 +51,7 @@ def _terms(node: Node, put: Put) -> Iterator[tuple[Node, Put]]:
             yield from _terms(operand, lambda rest: put(None if rest is None else Node("mul", (scale, rest))))
         case ("mul" | "div") as name, (operand, scale) if not _has_input(scale):
             yield from _terms(operand, lambda rest: put(None if rest is None else Node(name, (rest, scale))))
-        case name, (operand,) if name in _LINEAR and not _looks_at_the_whole(node):
+        case name, (operand,) if name in LINEAR and not _looks_at_the_whole(node):
             yield from _terms(operand, lambda rest: put(None if rest is None else Node(name, (rest,))))
         case _:
             yield node, put

@@ -151,7 +151,24 @@ class ExpressionLoss(SegmentationLoss):
         coefficients = self._coefficients(inputs)
         if coefficients.requires_grad or (inputs.distance_map is not None and inputs.distance_map.requires_grad):
             return self.compute(inputs)
-        logits, progress = inputs.logits.detach(), self._progress()
+        progress = self._progress()
+        found = self._value_and_gradient(inputs, progress, coefficients)
+        if found is None:
+            return self.compute(inputs)
+        # With the coefficients of this call: torch.func.functional_call puts others in their place for its time alone.
+        return with_own_gradient(inputs, *found, lambda: self.compute(inputs, progress, coefficients))
+
+    def value_and_gradient(self, inputs: LossInputs) -> tuple[Tensor, Tensor] | None:
+        """The formula's value and its gradient with respect to the logits, without autograd and its cost.
+
+        None if the formula does not depend on the logits.
+        """
+        return self._value_and_gradient(inputs, self._progress(), self._coefficients(inputs))
+
+    def _value_and_gradient(
+        self, inputs: LossInputs, progress: Tensor | None, coefficients: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        logits = inputs.logits.detach()
         # What concerns a voxel's true class alone is computed there alone, where that pays; on a GPU it would be added
         # up in no fixed order.
         has_labels = inputs.given_target.shape[1] == 1 and logits.device.type == "cpu"
@@ -161,12 +178,8 @@ class ExpressionLoss(SegmentationLoss):
             value, gradient = compile_with_gradient(self.expression, hard=hard)(needed, coefficients)
             needed.release()
         if not isinstance(value, Tensor) or not isinstance(gradient, Tensor):
-            # It does not depend on the logits.
-            return self.compute(inputs)
-        if gradient.shape != logits.shape:
-            gradient = gradient.expand_as(logits).clone()
-        # With the coefficients of this call: torch.func.functional_call puts others in their place for its time alone.
-        return with_own_gradient(inputs, value, gradient, lambda: self.compute(inputs, progress, coefficients))
+            return None
+        return value, gradient if gradient.shape == logits.shape else gradient.expand_as(logits).clone()
 
     def _progress(self) -> Tensor | None:
         """The progress now: the buffer itself moves on, perhaps before a backward pass."""

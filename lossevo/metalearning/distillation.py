@@ -285,7 +285,7 @@ class _Front:
         """The formula fitted well, without what it does not need, with numbers of few digits, and its agreement."""
         expression, agreement = self.fitting.fitted(expression, _POLISH)
         least = _about(agreement)
-        shorter = simplify(expression, lambda other: str(self._agreement(other) >= least))
+        shorter = simplify(expression, lambda other: self._agreement(other) >= least)
         expression, agreement = self.fitting.fitted(shorter, _POLISH)
         least = _about(agreement)
         for digits in range(1, 6):

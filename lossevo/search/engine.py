@@ -32,6 +32,8 @@ from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.expression.dangers import is_safe
 from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
+from lossevo.search.audit import Rejects
+from lossevo.search.effect import same_effect
 from lossevo.search.finalists import finalists, tunable
 from lossevo.search.findings import Findings
 from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
@@ -39,7 +41,7 @@ from lossevo.search.progress import SearchProgress
 from lossevo.search.screening import Check, Screening
 from lossevo.search.simplification import simplify
 from lossevo.search.space import SearchSpace
-from lossevo.search.strategies import create_strategy
+from lossevo.search.strategies import Proposal, create_strategy
 from lossevo.search.strategies.tuning import WithTuning
 from lossevo.search.surrogate import Features, Preselection
 from lossevo.search.valuation import Valuation
@@ -96,7 +98,8 @@ class Search:
         shortest, horizon = problem.lengths[0], problem.lengths[-1]
         self.plan = Plan.of_space(space, shortest=shortest, horizon=horizon)
         self.archive = Archive(problem.scoring)
-        self.screening = Screening(problem.classes, numeric=space.screening)
+        self.rejects = Rejects(self.seed)
+        self.screening = Screening(problem.classes, numeric=space.screening, on_rejected=self.rejects.see)
         self._account = Account(self.plan)
         worth = Valuation(self.archive, problem.lengths).worth
         strategy = create_strategy(
@@ -161,6 +164,7 @@ class Search:
             LossevoError: the space is exhausted, or the ledger does not belong to this search.
         """
         self._claim_ledger()
+        self.rejects.restore(self.ledger)
         self._records = deque(self.ledger.records())
         self._begin(EVOLUTION, self.plan.selection)
         while True:
@@ -254,50 +258,63 @@ class Search:
         Of several proposals that pass the screening the surrogate chooses one.
         """
         generator = random.Random(f"{self.seed}/{self._asked}")
-        passed: list[tuple[Expression, Origin]] = []
+        for _ in range(MAX_REJECTED_IN_A_ROW):
+            passed = self._passed(generator)
+            if not passed:
+                return None
+            proposal = passed[self._preferred(passed, generator)]
+            expression = proposal.expression
+            assert expression is not None
+            if proposal.given:
+                return expression, proposal.origin
+            simplified = self._simplified(expression)
+            if simplified == expression or self.screening.is_new(simplified, than=expression):
+                return simplified, proposal.origin
+        raise self._exhausted()
+
+    def _passed(self, generator: random.Random) -> list[Proposal]:
+        """The proposals that compete for the next training; none if the strategy waits for outcomes."""
+        passed: list[Proposal] = []
         for _ in range(MAX_REJECTED_IN_A_ROW):
             proposal = self._strategy.ask(generator)
             if proposal is None:
-                break
-            expression = proposal.expression
+                return passed
             if proposal.given:
-                assert expression is not None
-                self.screening.admit(expression)
-                return expression, proposal.origin
-            if self.screening.screen(expression):
-                assert expression is not None
-                if self.archive.get(expression.hash) is not None:
-                    continue  # what another was simplified to, unscreened
-                passed.append((expression, proposal.origin))
+                assert proposal.expression is not None
+                self.screening.admit(proposal.expression)
+                return [proposal]
+            if self.screening.screen(proposal.expression):
+                passed.append(proposal)
                 if len(passed) == self._competing():
-                    break
-        else:
-            if not passed:
-                raise LossevoError(
-                    f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a "
-                    "row, so it holds nothing new; widen its primitives or limits, or lower the budget"
-                )
-        if not passed:
-            return None
-        chosen = 0
-        if self._preselection is not None and len(passed) > 1:
-            self._passed_over += len(passed) - 1
-            draws = np.random.default_rng(generator.getrandbits(64))
-            chosen = self._preselection.choose([expression for expression, _ in passed], draws)
-        expression, origin = passed[chosen]
-        return self._simplified(expression), origin
+                    return passed
+        if passed:
+            return passed
+        raise self._exhausted()
+
+    def _preferred(self, passed: Sequence[Proposal], generator: random.Random) -> int:
+        """The place of the one that the surrogate prefers."""
+        if self._preselection is None or len(passed) == 1:
+            return 0
+        self._passed_over += len(passed) - 1
+        expressions = [proposal.expression for proposal in passed if proposal.expression is not None]
+        return self._preselection.choose(expressions, np.random.default_rng(generator.getrandbits(64)))
 
     def _competing(self) -> int:
-        """How many proposals compete for the next training."""
         return self.space.competing if self._preselection is not None and self._preselection.can_choose() else 1
 
+    def _exhausted(self) -> LossevoError:
+        return LossevoError(
+            f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a row, "
+            "so it holds nothing new; widen its primitives or limits, or lower the budget"
+        )
+
     def _simplified(self, expression: Expression) -> Expression:
-        """The expression without what does not change its gradient, if that is safe to train and not known."""
+        """The expression without what does not change its gradient, if that is safe to train."""
         if not self.space.simplify:
             return expression
-        smaller = simplify(expression, self.screening.behaviour)
+        smaller = simplify(expression, same_effect(expression, self.problem.classes))
         # What was dropped may have bounded a value that only other images make large.
-        return smaller if is_safe(smaller) and self.archive.get(smaller.hash) is None else expression
+        return smaller if is_safe(smaller) else expression
 
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
         candidate = Candidate(expression, origin, number=len(self.archive))
@@ -318,6 +335,7 @@ class Search:
                 document = {"loss": candidate.spec, "origin": origin, "number": candidate.number}
                 self.ledger.remember_candidate(candidate.id, document)
             self.ledger.remember_measured(screening.new())
+            self.rejects.keep(self.ledger)
             self._start(decision, note)
         self.trainings.send()
 

@@ -9,6 +9,7 @@ as often as needed.
     horizon.sqlite       of --horizon auto: the trainings that found it
     findings.json        in the end: noise, agreement of lengths, overtuning
     states               where trainings stand that may be continued; gone in the end
+    audit.json           what became of rejected candidates, if it was asked for; audit.sqlite: their trainings
 
 and what :mod:`lossevo.experiment.study` describes.
 """
@@ -37,6 +38,7 @@ from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.losses import expression_of
 from lossevo.losses.definitions import spec_of
+from lossevo.search import audit
 from lossevo.search.engine import Problem, Search
 from lossevo.search.horizon import REFERENCE, SEEDS, affordable, find_flattening
 from lossevo.search.plan import HORIZON, Plan, lengths
@@ -133,9 +135,16 @@ class Run:
         return cls(folder, config, subjects, data)
 
     def search(
-        self, executor: Callable[[WorkerSpec], Executor], *, listener: Listener = lambda event: None
+        self,
+        executor: Callable[[WorkerSpec], Executor],
+        *,
+        listener: Listener = lambda event: None,
+        audited: int | None = None,
     ) -> list[hall_of_fame.Entry]:
         """Search, or go on searching; returns the hall of fame. ``executor`` makes the executor for a worker spec.
+
+        In the end ``audited`` of the candidates that the screening rejected are trained (:mod:`lossevo.search.audit`),
+        by default as many as when the run was last asked for it.
 
         Raises:
             LossevoError: another process works on this folder, or the ledger does not fit.
@@ -146,6 +155,9 @@ class Run:
         with one_thread(), locked(self.folder):
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
                 raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
+            if audited is not None:
+                with Ledger(self.folder / "ledger.sqlite") as ledger:
+                    ledger.record_fact(audit.WANTED, audited)
             try:
                 run = self._with_horizon(workers, listener) if self.config.horizon == "auto" else self
                 return run._search(workers, listener)
@@ -175,7 +187,24 @@ class Run:
             )
             entries = search.run()
             search.findings().write(self.folder)
+            if wanted := int(ledger.fact(audit.WANTED) or 0):
+                self._audit(search, wanted, workers, listener)
             return entries
+
+    def _audit(self, search: Search, count: int, workers: Callable[[], Executor], listener: Listener) -> None:
+        listener(Event("phase", f"audit: {count} rejected candidates", search.progress()))
+        problem = search.problem
+        audit.Auditing(
+            self.folder,
+            search.rejects,
+            self.config.seed,
+            problem.split,
+            problem.study,
+            problem.lengths[0],
+            problem.scoring,
+            search.archive,
+            search.trainings.step_limit_s,
+        ).run(count, workers, lambda line: listener(Event("training", line, search.progress())))
 
     def _trainings(self, ledger: Ledger, workers: Callable[[], Executor]) -> OrderedTrainings:
         states = States(self.folder / "states")

@@ -58,6 +58,13 @@ def reference_seed(run_seed: int, number: int) -> int:
     return selection_seed(run_seed, CANDIDATES - 1, number)
 
 
+def audit_seed(run_seed: int, number: int) -> int:
+    """Of what a search's screening rejected and is trained all the same: number 0, 1, …, those of the last possible
+    candidates but one, which no search comes to.
+    """
+    return selection_seed(run_seed, CANDIDATES - 2 - number)
+
+
 def confirmation_seed(run_seed: int, number: int) -> int:
     """What a loss that a search chose is confirmed by: number 0, 1, …"""
     return _seed(run_seed, _Purpose.CONFIRMATION, number)

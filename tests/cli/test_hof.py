@@ -51,6 +51,31 @@ class TestTable:
         assert max(len(line) for line in data_lines(plain)) <= 160
 
 
+class TestPareto:
+    def test_none_beats_another_and_each_other_is_beaten(self, cli, finished, entries):
+        said = cli("hof", finished.folder, "--pareto")
+        assert (said.status, said.err) == (0, "")
+        listed = [row.split()[1] for row in data_lines(said.out)]
+        compared = [entry for entry in entries if entry["confirmed"]]
+        assert listed
+        assert set(listed) <= {entry["id"] for entry in compared}
+        assert f"No other of the {len(compared)} losses" in " ".join(said.out.split())
+        best = [entry for entry in compared if entry["score"] == compared[0]["score"]]
+        assert set(listed) & {entry["id"] for entry in best}, "none beats the best in score"
+
+    def test_json_has_the_time_of_a_step(self, cli, finished, entries):
+        found = json.loads(cli("hof", finished.folder, "--pareto", "--json").out)
+        known = {entry["id"]: entry for entry in entries}
+        for entry in found:
+            assert entry.pop("ms_per_step") > 0
+            assert entry == known[entry["id"]]
+
+    def test_it_lists_and_does_not_show(self, cli, finished):
+        said = cli("hof", finished.folder, "--pareto", "--show", "1")
+        assert said.status == 2
+        assert "--pareto lists losses and --show shows one; give one of the two" in " ".join(said.err.split())
+
+
 class TestJson:
     def test_it_is_what_the_file_holds(self, cli, finished, entries):
         said = cli("hof", finished.folder, "--json")

@@ -271,3 +271,16 @@ def test_workers_that_stay_idle(cli, space_file, cohort, monkeypatch, workers, h
     said = cli("search", space_file, "--data", cohort)
     assert said.status == 0
     assert hint in said.err if hint else said.err == ""
+
+
+def test_an_audit_says_how_many_rejected_candidates_would_have_been_good(cli, space_file, cohort, tmp_path):
+    """A real search, and real trainings of what its screening rejected."""
+    run = tmp_path / "run"
+    asked = ("search", space_file, "--data", cohort, "--in-process", "--budget", "14", "--steps", "1", "--run", run)
+    said = cli(*asked, "--audit-screening", "2")
+    assert said.status == 0, said.err
+    told = " ".join(said.out.split())
+    assert "Of 2 candidates that the screening had rejected, trained for 1 steps, " in told
+    assert " would have been in the better half of the search's (dice beyond " in told
+    again = cli("search", "--resume", run, "--in-process")
+    assert "Of 2 candidates that the screening had rejected" in " ".join(again.out.split())

@@ -610,12 +610,21 @@ class TestPreselection:
         path = tmp_path_factory.mktemp("preselected") / "ledger.sqlite"
         return path, run_search(path, cls.SPACE, seed=6, lengths=cls.LENGTHS, surrogate=True)
 
-    def test_what_is_trained_scores_better_than_without(self, preselected, tmp_path):
-        _, found = preselected
-        without = run_search(tmp_path / "l", self.SPACE, seed=6, lengths=self.LENGTHS)
-        with_it, alone = (np.array(first_scores(searched)) for searched in (found, without))
-        assert np.quantile(with_it, 0.25) > np.quantile(alone, 0.25)
-        assert with_it.mean() > alone.mean()
+    def test_who_is_chosen_scores_better_than_who_is_passed_over(self, tmp_path, monkeypatch):
+        gains = []
+        choose = engine.Preselection.choose
+
+        def watched(preselection, proposals, generator) -> int:
+            chosen = choose(preselection, proposals, generator)
+            scores = [score({"loss": {"expression": proposal.to_json()}, "seed": 0}) for proposal in proposals]
+            gains.append(scores[chosen] - scores[1 - chosen])
+            return chosen
+
+        monkeypatch.setattr(engine.Preselection, "choose", watched)
+        space = small_space(trainings=100, tuning_share=0, confirmation_share=0.1, allocation={"elite_seeds": 1})
+        run_search(tmp_path / "l", space, seed=6, surrogate=True)
+        assert len(gains) > 40
+        assert np.mean(gains) > 2 * np.std(gains) / np.sqrt(len(gains))
 
     def test_who_was_passed_over_is_counted(self, preselected):
         _, found = preselected
@@ -647,15 +656,6 @@ class TestPreselection:
         assert life > 1
         assert found.entries == expected.entries
         assert requests_made(tmp_path / "l") == requests_made(path)
-
-
-def first_scores(found: Searched) -> list[float]:
-    """Of each child and random tree its first training."""
-    return [
-        next(iter(candidate.scores[10].values()))
-        for candidate in found.search.archive
-        if isinstance(candidate.origin, Evolved) and 10 in candidate.scores
-    ]
 
 
 def requests_made(path: Path) -> list[tuple]:

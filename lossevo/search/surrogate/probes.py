@@ -1,8 +1,7 @@
-"""Probe states: what a loss does to a network's output at five moments of a training, from untrained to nearly done.
+"""Probes: what a loss does to a network's output in each of the probe states, on crops of the training subjects.
 
-The labels are crops of the training subjects; the logits are made from them: the label smoothed by a Gaussian, times a
-gain, plus a bias of the foreground, plus smooth noise. What a loss does there is its gradient. Under Adam its length is
-no matter, so each gradient becomes a unit vector: a positive factor and an additive constant change nothing.
+What a loss does there is its gradient. Under Adam its length is no matter, so each gradient becomes a unit vector: a
+positive factor and an additive constant change nothing.
 
 A gradient of many components is shortened by a count sketch (Charikar et al., ICALP 2002): each component, with a
 random sign, joins a random one of fewer sums. Distances stay the same to about 1 % where 4,096 components picked at
@@ -19,13 +18,13 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from lossevo.data.cohort import AnyVolume, Volume
 from lossevo.data.patches import Cutting
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.search.probe_states import STATES, logits_of
 from lossevo.search.screening import Sample, logit_gradient
 from lossevo.training.threads import one_thread
 
@@ -35,40 +34,10 @@ CROP_SHAPE = (32, 32, 16)
 COMPONENTS = 4096
 _TRIES = 8
 """So many crops of a volume are looked at for the one with the most classes."""
-_NOISE_VOXELS = 1.5
 _GRID = 2.0**-11
 """Components of unit vectors are multiples of this. Their products are exact in float32, and so is any sum of them that
 a dot product meets on its way: distances depend neither on the order of a sum nor on who adds it up.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeState:
-    """How logits are made from a label, and when in a training, from 0 to 1, they look so.
-
-    Attributes:
-        smoothing_voxels: of the label, standard deviation of a Gaussian.
-        gain: of the smoothed label.
-        bias: of the foreground's logits.
-        noise: standard deviation of the smooth noise.
-        progress: what a loss is told that changes with the progress of a training.
-    """
-
-    smoothing_voxels: float
-    gain: float
-    bias: float
-    noise: float
-    progress: float
-
-
-STATES = (
-    ProbeState(3.0, 0.5, 0.0, 0.5, progress=0.0),
-    ProbeState(3.0, 0.5, -2.0, 0.5, progress=0.1),
-    ProbeState(2.0, 4.0, -0.5, 1.5, progress=0.4),
-    ProbeState(1.2, 8.0, 0.0, 2.0, progress=0.7),
-    ProbeState(0.7, 14.0, 0.0, 3.0, progress=1.0),
-)
-"""From an untrained network, over one that sees background everywhere, to a nearly finished one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +67,8 @@ class Probes:
         given = torch.from_numpy(labels.astype(np.int64))[:, None]
         distance_map = torch.from_numpy(distances.astype(np.float32))
         samples = tuple(
-            Sample(torch.from_numpy(_logits(state, one_hot, spacing_mm, rng)), given, distance_map) for state in STATES
+            Sample(torch.from_numpy(logits_of(state, one_hot, spacing_mm, rng)), given, distance_map)
+            for state in STATES
         )
         size = one_hot.size
         # As many join each sum; where there are no more components than sums, each has its own.
@@ -168,16 +138,3 @@ def _crop_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]:
     side[np.argsort(-least, kind="stable")] = CROP_SHAPE
     x, y, z = (int(size) for size in np.minimum(side, least))
     return x, y, z
-
-
-def _logits(
-    state: ProbeState, one_hot: NDArray[np.float64], spacing_mm: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """(B, C, *shape); what is smoothed is smoothed alike in all directions, in millimetres."""
-    relative = spacing_mm / np.prod(spacing_mm) ** (1 / 3)
-    smoothed = gaussian_filter(one_hot, [0, 0, *state.smoothing_voxels / relative], mode="nearest")
-    noise = gaussian_filter(rng.standard_normal(one_hot.shape), [0, 0, *_NOISE_VOXELS / relative], mode="wrap")
-    logits = state.gain * smoothed + state.noise * noise / noise.std()
-    logits[:, 1:] += state.bias
-    made: NDArray[np.float32] = logits.astype(np.float32)
-    return made

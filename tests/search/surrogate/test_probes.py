@@ -9,9 +9,10 @@ from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of
 from lossevo.losses.symbolic import ExpressionLoss
+from lossevo.search.probe_states import STATES
 from lossevo.search.screening import logit_gradient
 from lossevo.search.surrogate.gaussian_process import squared_distances
-from lossevo.search.surrogate.probes import STATES, Probes, unit
+from lossevo.search.surrogate.probes import Probes, unit
 
 DICE = "1 - foreground_mean(2 * sum(p * y) / sum(p + y))"
 CROSS_ENTROPY = "-class_sum(mean(y * logp))"

@@ -23,32 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from lossevo.experiment import Ledger
-from lossevo.experiment.ledger_values import Place
 from lossevo.experiment.scoring import Scoring
 from lossevo.experiment.study import Subjects
-from lossevo.expression import Expression
 from lossevo.markdown import table
 from lossevo.search import read_config
-from lossevo.search.plan import CONFIRMATION
+from lossevo.search.selected import Scored, selection_trainings
 from lossevo.search.surrogate import Probes, Surrogate
 from lossevo.search.surrogate.points import BELOW, QUANTILE
-from lossevo.training import Measurement
 
 PROPOSALS = 6
 """Candidates of which one is to be trained: what a prediction costs is measured for so many."""
 BEST, TOP = 0.10, 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """A finished training of the search, in the order of the ledger."""
-
-    candidate: str
-    expression: Expression
-    parents: tuple[str, ...]
-    score: float
-    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +63,7 @@ def report(run: Path, block: int, seed: int) -> str:
     validated = [volume for volume in prepared.volumes if volume.subject in subjects.validation]
     trained_on = [volume for volume in prepared.volumes if volume.subject in subjects.train]
     scoring = Scoring.of(config.objective, validated)
-    trainings = list(read(run, scoring))
+    trainings = list(selection_trainings(run, scoring))
     probes = Probes.of(trained_on, len(prepared.class_names), seed=seed)
     began = time.process_time()
     features = {training.candidate: probes.features(training.expression) for training in trainings}
@@ -95,22 +80,8 @@ def report(run: Path, block: int, seed: int) -> str:
     )
 
 
-def read(run: Path, scoring: Scoring) -> Iterator[Training]:
-    """The trainings that the search went by; those that failed score the worst."""
-    with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
-        for record in ledger.records():
-            document = ledger.candidate(record.candidate)
-            if record.phase == CONFIRMATION or record.outcome is None or document is None:
-                continue
-            origin, definition = Place(ledger.path, "candidates", record.candidate).lineage(document)
-            assert isinstance(definition, Expression)
-            value = record.outcome.value
-            score = scoring.utility(None if value is None else Measurement.from_payload(value))
-            yield Training(record.candidate, definition, origin.parents, score, record.trial["steps"])
-
-
 def replay(
-    trainings: Sequence[Training],
+    trainings: Sequence[Scored],
     features: dict[str, NDArray[np.float32] | None],
     surrogate: Surrogate,
     block: int,
@@ -129,7 +100,7 @@ def replay(
             surrogate.predict(stacked[:PROPOSALS], steps=new[0].steps)
             asking.append(time.process_time() - began)
             for t, predicted in zip(new, surrogate.predict(stacked, steps=new[0].steps).mean, strict=True):
-                known = [statistics.fmean(scores[parent]) for parent in t.parents if scores.get(parent)]
+                known = [statistics.fmean(scores[parent]) for parent in t.origin.parents if scores.get(parent)]
                 parents_mean = statistics.fmean(known) if known else float("nan")
                 yield Asked(first // block, float(predicted), parents_mean, t.score)
         for t in now:

@@ -46,6 +46,16 @@ def hof(
             "--pareto", help="List the losses that no other beats in all of score, complexity and time per step."
         ),
     ] = False,
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="Draw a map of the search to FILE.svg or .png: losses that pull a network alike lie together, "
+            "coloured by the score of their shortest trainings.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the best losses of a run, or show one in full.
@@ -61,6 +71,7 @@ def hof(
       lossevo hof runs/mine --show 1 --tree loss.svg
       lossevo hof runs/mine --show 3fa9c1d2 --no-simplify
       lossevo hof runs/mine --pareto
+      lossevo hof runs/mine --map map.svg
       lossevo hof runs/mine --json | jq '.[0].formula'
       lossevo hof runs/mine --show 1 --json | jq -r .simplified.latex
     """
@@ -70,11 +81,13 @@ def hof(
         raise LossevoError("--tree and --no-simplify are for one loss; say which with --show RANK or --show ID")
     if show is not None and pareto:
         raise LossevoError("--pareto lists losses and --show shows one; give one of the two")
+    if map_file is not None:
+        if show is not None or pareto or as_json:
+            raise LossevoError("--map draws the whole search; give it without --show, --pareto and --json")
+        _draw_map(run, map_file)
+        return
     if tree is not None:
-        from lossevo.report.tree_figure import kind_of, write_tree
-
-        kind_of(tree)  # before anything takes time
-        folders.new_place(tree)
+        _check_picture(tree)
 
     from lossevo.cli.tables import console, hall_of_fame_table, score_legend, search_findings
     from lossevo.experiment import hall_of_fame
@@ -89,7 +102,7 @@ def hof(
             simple = None if no_simplify else _simplified(entry.expression, out)
             details = {**_formula_details(entry, simple), **_history(run, entry)}
             if tree is not None:
-                write_tree(entry.expression if simple is None else simple.expression, tree)
+                _draw_tree(entry.expression if simple is None else simple.expression, tree)
         if as_json:
             print_json(details)
         else:
@@ -108,6 +121,41 @@ def hof(
     out.print(score_legend(entries), style="dim", highlight=False)
     for line in search_findings(run):
         out.print(line, style="dim", highlight=False, markup=False)
+
+
+def _check_picture(file: Path) -> None:
+    """Refuse what cannot be drawn, before anything takes time."""
+    from lossevo.report.files import kind_of
+
+    kind_of(file)
+    folders.new_place(file)
+
+
+def _draw_tree(expression: Expression, file: Path) -> None:
+    from lossevo.report.files import write_picture
+    from lossevo.report.tree_figure import tree_picture
+
+    write_picture(tree_picture(expression), file)
+
+
+def _draw_map(run: Path, file: Path) -> None:
+    """Draw where the losses of a search lie."""
+    _check_picture(file)
+    from lossevo.cli.tables import console
+    from lossevo.metrics import Objective
+    from lossevo.report.files import write_picture
+    from lossevo.report.map_figure import map_picture
+    from lossevo.search import read_config
+    from lossevo.search.run_map import map_of
+
+    config = read_config(run)
+    objective = Objective.parse(config.objective)
+    title = objective.title if objective.direction == "higher" else f"minus {objective.title}"
+    out = console()
+    with folders.preparing(out) as progress:
+        found = map_of(run, progress=progress)
+    write_picture(map_picture(found, f"{title} after {config.lengths[0]} steps"), file)
+    out.print(f"Map of {len(found.scores)} losses drawn to {file}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_pareto(entries: Sequence[Entry], top: int | None, run: Path, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from lossevo.errors import LossevoError
 from lossevo.report.style import Picture, rendered
@@ -57,6 +58,29 @@ def write_pictures(pictures: Iterable[Picture], folder: Path) -> list[Path]:
         written.append(folder / f"{picture.name}.png")
         write_file(written[-1], rendered(picture.figure, "png"))
     return written
+
+
+def kind_of(file: Path) -> Literal["svg", "png"]:
+    """The format of a picture that a file's ending asks for.
+
+    Raises:
+        LossevoError: neither .svg nor .png.
+    """
+    match file.suffix.lower():
+        case ".svg":
+            return "svg"
+        case ".png":
+            return "png"
+    raise LossevoError(f"{file}: a picture is written as SVG or PNG; give a name that ends in .svg or .png")
+
+
+def write_picture(picture: Picture, file: Path) -> None:
+    """Write one picture; the ending says whether as SVG or PNG.
+
+    Raises:
+        LossevoError: another ending, or the file cannot be written.
+    """
+    write_bytes(file, rendered(picture.figure, kind_of(file)), advice="name another file")
 
 
 def write_file(file: Path, content: bytes) -> None:

@@ -6,19 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from string import ascii_uppercase
 from types import MappingProxyType
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from lossevo.errors import LossevoError
 from lossevo.expression import COEFFICIENT, CONSTANT, PRIMITIVES, TERMINALS, Expression, Kind, Node, unicode
-from lossevo.report.style import COLOURS, GREY, Picture, rendered, styled
-from lossevo.writing import write_bytes
+from lossevo.report.style import COLOURS, GREY, Picture, styled
 
 # Of the tree, in inches.
 _LEVEL = 0.5
@@ -72,30 +68,6 @@ def tree_picture(expression: Expression) -> Picture:
         _draw(axes, root, (width - max(right) - min(left)) / 2, height - _MARGIN - _HEIGHT / 2)
         _draw_key(axes, width / 2)
     return Picture("tree", "tree", "The tree", f"The tree of the formula {unicode(expression)}", figure)
-
-
-def write_tree(expression: Expression, file: Path) -> None:
-    """Write the picture of the tree; the ending says whether as SVG or PNG.
-
-    Raises:
-        LossevoError: another ending, or the file cannot be written.
-    """
-    content = rendered(tree_picture(expression).figure, kind_of(file))
-    write_bytes(file, content, advice="name another file")
-
-
-def kind_of(file: Path) -> Literal["svg", "png"]:
-    """The format that a file's ending asks for.
-
-    Raises:
-        LossevoError: neither .svg nor .png.
-    """
-    match file.suffix.lower():
-        case ".svg":
-            return "svg"
-        case ".png":
-            return "png"
-    raise LossevoError(f"{file}: the picture of a tree is written as SVG or PNG; give a name that ends in .svg or .png")
 
 
 def _boxes(expression: Expression) -> _Box:

@@ -10,6 +10,7 @@ import sqlite3
 import pytest
 
 from lossevo.cli.hof import _training_line
+from lossevo.experiment import Ledger
 from lossevo.expression import Expression
 from lossevo.search.equivalence import same_loss
 
@@ -74,6 +75,31 @@ class TestPareto:
         said = cli("hof", finished.folder, "--pareto", "--show", "1")
         assert said.status == 2
         assert "--pareto lists losses and --show shows one; give one of the two" in " ".join(said.err.split())
+
+
+class TestMap:
+    def test_it_is_drawn(self, cli, finished, tmp_path):
+        """Every candidate of the search is a point."""
+        file = tmp_path / "map.svg"
+        said = cli("hof", finished.folder, "--map", file)
+        assert (said.status, said.err) == (0, "")
+        shown = int(re.search(r"Map of (\d+) losses", said.out)[1])
+        with Ledger(finished.folder / "ledger.sqlite", read_only=True) as ledger:
+            assert shown == len({record.candidate for record in ledger.records()})
+        assert "<svg" in file.read_text()
+
+    @pytest.mark.parametrize(
+        ("options", "complains"),
+        [
+            (["--map", "map.txt"], "a picture is written as SVG or PNG"),
+            (["--map", "map.svg", "--json"], "--map draws the whole search; give it without"),
+            (["--map", "map.svg", "--show", "1"], "--map draws the whole search; give it without"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, cli, finished, options, complains):
+        said = cli("hof", finished.folder, *options)
+        assert said.status == 2
+        assert complains in " ".join(said.err.split())
 
 
 class TestJson:

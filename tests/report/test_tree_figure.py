@@ -11,8 +11,9 @@ from matplotlib.patches import FancyBboxPatch
 from lossevo.errors import LossevoError
 from lossevo.expression import Expression
 from lossevo.losses import expressible_names, expression_of
+from lossevo.report.files import write_picture
 from lossevo.report.style import rendered
-from lossevo.report.tree_figure import _label, tree_picture, write_tree
+from lossevo.report.tree_figure import _label, tree_picture
 from tests.expression.strategies import expressions
 from tests.expression.test_algebra import of_every_primitive
 
@@ -89,7 +90,7 @@ def test_it_can_be_told_without_seeing_it():
 class TestFile:
     @pytest.mark.parametrize(("name", "begin"), [("tree.svg", b"<?xml"), ("TREE.PNG", b"\x89PNG")])
     def test_the_ending_decides(self, tmp_path, name, begin):
-        write_tree(expression_of("dice"), tmp_path / name)
+        write_picture(tree_picture(expression_of("dice")), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(begin)
         assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -100,8 +101,8 @@ class TestFile:
     @pytest.mark.parametrize("name", ["tree.pdf", "tree", "tree.svg.gz"])
     def test_other_endings(self, tmp_path, name):
         with pytest.raises(LossevoError, match=r"\.svg or \.png"):
-            write_tree(expression_of("dice"), tmp_path / name)
+            write_picture(tree_picture(expression_of("dice")), tmp_path / name)
 
     def test_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(LossevoError, match="cannot be written"):
-            write_tree(expression_of("dice"), tmp_path / "none" / "tree.svg")
+            write_picture(tree_picture(expression_of("dice")), tmp_path / "none" / "tree.svg")

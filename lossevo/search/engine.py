@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from lossevo.errors import LossevoError
 from lossevo.experiment import hall_of_fame
 from lossevo.experiment.archive import Archive
@@ -30,18 +28,16 @@ from lossevo.experiment.origin import HandCrafted, Origin, Tuned, origin_documen
 from lossevo.experiment.scoring import DICE, Scoring
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
-from lossevo.expression.dangers import is_safe
 from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
 from lossevo.search.audit import Rejects
-from lossevo.search.effect import same_effect
 from lossevo.search.finalists import finalists, tunable
 from lossevo.search.findings import Findings
 from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
 from lossevo.search.progress import SearchProgress
+from lossevo.search.proposals import Proposals
 from lossevo.search.screening import Check, Screening
-from lossevo.search.simplification import simplify
 from lossevo.search.space import SearchSpace
-from lossevo.search.strategies import Proposal, create_strategy
+from lossevo.search.strategies import create_strategy
 from lossevo.search.strategies.tuning import WithTuning
 from lossevo.search.surrogate import Features, Preselection
 from lossevo.search.valuation import Valuation
@@ -50,7 +46,6 @@ from lossevo.training import Fidelity, Split, Trial
 from lossevo.training.seeds import selection_seed
 from lossevo.training.trial import identity_of
 
-MAX_REJECTED_IN_A_ROW = 50_000
 _CONFIGURATION = "configuration"
 
 
@@ -127,7 +122,7 @@ class Search:
             if self.features is not None and space.competing > 1
             else None
         )
-        self._passed_over = 0
+        self._proposals = Proposals(space, self._strategy, self.screening, self.rejects, self._preselection)
         self._selecting = Selecting(
             space.allocation,
             problem.lengths,
@@ -228,7 +223,7 @@ class Search:
         if not isinstance(decision, NewCandidate):
             self._ask_for(decision)
             return True
-        found = self._proposed()
+        found = self._proposals.next(random.Random(f"{self.seed}/{self._asked}"))
         if found is None:
             return False
         candidate = self._candidate(*found)
@@ -252,70 +247,6 @@ class Search:
             self._begin(CONFIRMATION, self.plan.confirmation)
         return self._confirming.decide(self._pending.values())
 
-    def _proposed(self) -> tuple[Expression, Origin] | None:
-        """The next loss to be trained; None if the strategy waits for outcomes.
-
-        Of several proposals that pass the screening the surrogate chooses one.
-        """
-        generator = random.Random(f"{self.seed}/{self._asked}")
-        for _ in range(MAX_REJECTED_IN_A_ROW):
-            passed = self._passed(generator)
-            if not passed:
-                return None
-            proposal = passed[self._preferred(passed, generator)]
-            expression = proposal.expression
-            assert expression is not None
-            if proposal.given:
-                return expression, proposal.origin
-            simplified = self._simplified(expression)
-            if simplified == expression or self.screening.is_new(simplified, than=expression):
-                return simplified, proposal.origin
-        raise self._exhausted()
-
-    def _passed(self, generator: random.Random) -> list[Proposal]:
-        """The proposals that compete for the next training; none if the strategy waits for outcomes."""
-        passed: list[Proposal] = []
-        for _ in range(MAX_REJECTED_IN_A_ROW):
-            proposal = self._strategy.ask(generator)
-            if proposal is None:
-                return passed
-            if proposal.given:
-                assert proposal.expression is not None
-                self.screening.admit(proposal.expression)
-                return [proposal]
-            if self.screening.screen(proposal.expression):
-                passed.append(proposal)
-                if len(passed) == self._competing():
-                    return passed
-        if passed:
-            return passed
-        raise self._exhausted()
-
-    def _preferred(self, passed: Sequence[Proposal], generator: random.Random) -> int:
-        """The place of the one that the surrogate prefers."""
-        if self._preselection is None or len(passed) == 1:
-            return 0
-        self._passed_over += len(passed) - 1
-        expressions = [proposal.expression for proposal in passed if proposal.expression is not None]
-        return self._preselection.choose(expressions, np.random.default_rng(generator.getrandbits(64)))
-
-    def _competing(self) -> int:
-        return self.space.competing if self._preselection is not None and self._preselection.can_choose() else 1
-
-    def _exhausted(self) -> LossevoError:
-        return LossevoError(
-            f"search space '{self.space.name}': the screening rejected {MAX_REJECTED_IN_A_ROW} candidates in a row, "
-            "so it holds nothing new; widen its primitives or limits, or lower the budget"
-        )
-
-    def _simplified(self, expression: Expression) -> Expression:
-        """The expression without what does not change its gradient, if that is safe to train."""
-        if not self.space.simplify:
-            return expression
-        smaller = simplify(expression, same_effect(expression, self.problem.classes))
-        # What was dropped may have bounded a value that only other images make large.
-        return smaller if is_safe(smaller) else expression
-
     def _candidate(self, expression: Expression, origin: Origin) -> Candidate:
         candidate = Candidate(expression, origin, number=len(self.archive))
         self.archive.add(candidate)
@@ -323,19 +254,13 @@ class Search:
 
     def _ask_for(self, decision: Decision, *, new: bool = False) -> None:
         """Put a decision on record, with all that it brought about, and begin the training."""
-        candidate, screening = decision.candidate, self.screening
-        note = {
-            "strategy": self._strategy.state(),
-            "seen": screening.counts(),
-            "passed over": self._passed_over,
-        }
+        candidate, note = decision.candidate, self._proposals.note()
         with self.ledger.together():
             if new:
                 origin = origin_document(candidate.origin)
                 document = {"loss": candidate.spec, "origin": origin, "number": candidate.number}
                 self.ledger.remember_candidate(candidate.id, document)
-            self.ledger.remember_measured(screening.new())
-            self.rejects.keep(self.ledger)
+            self._proposals.keep(self.ledger)
             self._start(decision, note)
         self.trainings.send()
 
@@ -386,10 +311,7 @@ class Search:
             self._begin(CONFIRMATION, self.plan.confirmation)
         self._start(decision, record.note)
         if not self._records:
-            note = record.note or {}
-            self._strategy.restore(note.get("strategy", {}))
-            self.screening.restore(self.ledger.measured(), note.get("seen", {}))
-            self._passed_over = note.get("passed over", 0)
+            self._proposals.restore(self.ledger, record.note or {})
         self.trainings.send()
 
     # Being told
@@ -466,8 +388,7 @@ class Search:
             failed=self._failed,
             trainings=self._told,
             proposed=self.screening.saw[Check.LIMITS],
-            rejected={check.value: count for check, count in self.screening.rejected.items()}
-            | {"surrogate": self._passed_over},
+            rejected=self._proposals.rejected,
             best_score=best.score if best else math.nan,
             best_id=best.id if best else "",
             best_formula=best.unicode if best else "",

@@ -25,7 +25,7 @@ from lossevo.errors import LossevoError
 from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
 from lossevo.experiment.states import States
-from lossevo.search import engine
+from lossevo.search import engine, proposals
 from lossevo.search.plan import EVOLUTION, TUNING
 from lossevo.search.space import Preselection, RandomSearch, SearchSpace
 from lossevo.training.seeds import confirmation_seed, selection_seed
@@ -227,7 +227,7 @@ class TestFailures:
         assert {entry.score for entry in found.entries} == {0.0}
 
     def test_an_exhausted_space_is_said_to_be(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(engine, "MAX_REJECTED_IN_A_ROW", 200)
+        monkeypatch.setattr(proposals, "MAX_REJECTED_IN_A_ROW", 200)
         space = checked(
             SearchSpace,
             {

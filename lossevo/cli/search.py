@@ -87,6 +87,16 @@ def search(
         Path | None, typer.Option("--resume", help="Go on with this run folder; nothing finished is done again.")
     ] = None,
     retry_failed: options.RetryFailed = False,
+    propose: Annotated[
+        str | None,
+        typer.Option(
+            "--propose",
+            metavar="COMMAND",
+            help="A program that proposes losses beside the strategy: it reads the hall of fame as JSON and prints a "
+            "formula a line. It runs without a shell, whenever 16 trainings have ended. With --resume give it again.",
+            show_default=False,
+        ),
+    ] = None,
     audit_screening: Annotated[
         int | None,
         typer.Option(
@@ -116,6 +126,7 @@ def search(
       lossevo search --data DIR --objective 0.5*dice+0.5*nsd@2mm
       lossevo search --data DIR --task gpu.yaml --gpus-per-worker 0.5
       lossevo search --data DIR --address head:6379 --budget 5000 --window 64
+      lossevo search --data DIR --propose "python ask_a_model.py"
       lossevo search --resume runs/mine
       lossevo search --resume runs/mine --budget 1200
       lossevo search --resume runs/mine --retry-failed
@@ -124,9 +135,11 @@ def search(
     from lossevo.cli.tables import console
     from lossevo.cli.watch import SearchFormat, watcher
     from lossevo.search import give_budget, read_config
+    from lossevo.search.strategies.program import Program
 
     out = console()
     folders.check_retry(resume, retry_failed)
+    program = Program(propose, told=note) if propose is not None else None
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
     if resume is not None:
@@ -182,7 +195,9 @@ def search(
         folders.workers_for(opened.folder, make, new=resume is None) as make,
         watcher(out, SearchFormat()) as watch,
     ):
-        entries = opened.search(lambda spec: _checked(make(spec), opened), listener=watch, audited=audit_screening)
+        entries = opened.search(
+            lambda spec: _checked(make(spec), opened), listener=watch, audited=audit_screening, program=program
+        )
     watch.conclude()
     _conclude(out, replace(opened, config=read_config(opened.folder)), entries)
 

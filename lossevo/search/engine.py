@@ -38,6 +38,7 @@ from lossevo.search.proposals import Proposals
 from lossevo.search.screening import Check, Screening
 from lossevo.search.space import SearchSpace
 from lossevo.search.strategies import create_strategy
+from lossevo.search.strategies.program import Program, WithProgram
 from lossevo.search.strategies.tuning import WithTuning
 from lossevo.search.surrogate import Features, Preselection
 from lossevo.search.valuation import Valuation
@@ -76,7 +77,7 @@ class Search:
 
     ``changed`` is called with the ranking whenever it may have changed. ``features`` are what the surrogate knows of a
     loss (:class:`~lossevo.search.surrogate.Probes`); without them the first proposal that passes the screening is
-    trained.
+    trained. A ``program`` proposes beside the strategy.
     """
 
     space: SearchSpace
@@ -87,6 +88,7 @@ class Search:
     listener: Listener = lambda event: None
     changed: Callable[[list[hall_of_fame.Entry]], None] = lambda entries: None
     features: Callable[[Expression], Features | None] | None = None
+    program: Program | None = None
 
     def __post_init__(self) -> None:
         space, problem = self.space, self.problem
@@ -106,7 +108,7 @@ class Search:
             classes=problem.classes,
         )
         self._strategy = WithTuning(
-            strategy,
+            WithProgram(strategy, self.program, lambda: self._ranking.entries),
             space.tuning,
             self._account,
             self.archive,

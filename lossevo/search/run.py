@@ -44,6 +44,7 @@ from lossevo.search.horizon import REFERENCE, SEEDS, affordable, find_flattening
 from lossevo.search.plan import HORIZON, Plan, lengths
 from lossevo.search.progress import SearchProgress
 from lossevo.search.space import SearchSpace
+from lossevo.search.strategies.program import Program
 from lossevo.search.surrogate import Probes
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, Fidelity, TrainingData, Trial
 from lossevo.training.seeds import reference_seed
@@ -140,11 +141,12 @@ class Run:
         *,
         listener: Listener = lambda event: None,
         audited: int | None = None,
+        program: Program | None = None,
     ) -> list[hall_of_fame.Entry]:
         """Search, or go on searching; returns the hall of fame. ``executor`` makes the executor for a worker spec.
 
         In the end ``audited`` of the candidates that the screening rejected are trained (:mod:`lossevo.search.audit`),
-        by default as many as when the run was last asked for it.
+        by default as many as when the run was last asked for it. A ``program`` proposes losses beside the strategy.
 
         Raises:
             LossevoError: another process works on this folder, or the ledger does not fit.
@@ -160,12 +162,14 @@ class Run:
                     ledger.record_fact(audit.WANTED, audited)
             try:
                 run = self._with_horizon(workers, listener) if self.config.horizon == "auto" else self
-                return run._search(workers, listener)
+                return run._search(workers, listener, program)
             finally:
                 if workers.cache_info().currsize:
                     workers().close()
 
-    def _search(self, workers: Callable[[], Executor], listener: Listener) -> list[hall_of_fame.Entry]:
+    def _search(
+        self, workers: Callable[[], Executor], listener: Listener, program: Program | None
+    ) -> list[hall_of_fame.Entry]:
         config, probes = self.config, cache(self._probes)
         with Ledger(self.folder / "ledger.sqlite") as ledger:
             search = Search(
@@ -184,6 +188,7 @@ class Run:
                 listener=listener,
                 changed=lambda entries: hall_of_fame.write(entries, self.folder),
                 features=lambda expression: probes().features(expression),
+                program=program,
             )
             entries = search.run()
             search.findings().write(self.folder)

@@ -26,6 +26,7 @@ from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
 from lossevo.search.engine import Problem, Search
 from lossevo.search.space import SearchSpace, load_space
+from lossevo.search.strategies.program import Program
 from lossevo.search.surrogate import Features
 from lossevo.search.surrogate.probes import unit
 from lossevo.training import Split
@@ -178,6 +179,7 @@ def run_search(
     lengths: tuple[int, ...] = (10,),
     surrogate: bool = False,
     states: States | None = None,
+    program: Program | None = None,
 ) -> Searched:
     """Search to the end, or to where the executor stops it; goes on with the ledger if there is one."""
     executor = executor or SyntheticExecutor()
@@ -193,6 +195,7 @@ def run_search(
             listener=events.append,
             changed=written.append,
             features=features if surrogate else None,
+            program=program,
         )
         entries = search.run()
     return Searched(search, entries, executor, events, written)

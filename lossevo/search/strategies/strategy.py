@@ -42,7 +42,7 @@ class Strategy(Protocol):
         ...
 
     def take(self, candidate: Candidate) -> None:
-        """What was asked for last became this candidate, perhaps a little simpler, and will be trained."""
+        """One of what was asked for became this candidate, perhaps a little simpler, and will be trained."""
         ...
 
     def tell(self, candidate: Candidate) -> None:

@@ -57,10 +57,9 @@ class Program:
             words = shlex.split(self.command)
         except ValueError as problem:
             raise LossevoError(f"--propose {self.command!r}: {problem}; give a command as a shell takes it") from None
-        if not words or shutil.which(words[0]) is None:
-            raise LossevoError(
-                f"--propose {self.command!r}: there is no program '{words[0] if words else ''}'; give one that is installed"
-            )
+        name = words[0] if words else ""
+        if shutil.which(name) is None:
+            raise LossevoError(f"--propose {self.command!r}: there is no program '{name}'; give one that is installed")
 
     def formulas(self, document: Mapping[str, Any]) -> list[str]:
         """What it prints of this document that is a formula; nothing if it fails."""

@@ -33,7 +33,8 @@ from lossevo.experiment import Ledger
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.search import SearchSpace, load_space
 from lossevo.search.engine import Problem, Search
-from lossevo.search.space import MAX_WINDOW, RandomSearch
+from lossevo.search.space import MAX_WINDOW
+from lossevo.search.strategy_settings import RandomSearch
 from lossevo.training import Split
 
 SIGMA = 0.3

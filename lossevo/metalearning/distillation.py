@@ -31,10 +31,11 @@ from lossevo.metalearning.normal_form import normal_form
 from lossevo.search.genetic import Variation
 from lossevo.search.screening import Check, Screening, depends_on_both
 from lossevo.search.simplification import simplify
-from lossevo.search.space import SearchSpace, SteadyState, load_space
+from lossevo.search.space import SearchSpace, load_space
 from lossevo.search.strategies.seeds import given_by
 from lossevo.search.strategies.steady_state import Direction, SteadyStateEvolution
 from lossevo.search.strategies.strategy import Proposal
+from lossevo.search.strategy_settings import SteadyState
 
 BUDGET = 1000
 """Formulas that are tried by default."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lossevo.configuration_file import read
 from lossevo.errors import LossevoError, nearest
@@ -13,8 +13,8 @@ from lossevo.expression import CONSTANT, PRIMITIVES, TERMINALS, Expression, Expr
 from lossevo.expression.trees import MAX_COEFFICIENT, MAX_CONSTANT
 from lossevo.losses import expressible_names, expression_of
 from lossevo.losses.tunable import expression_dimensions, expression_flags
+from lossevo.search.strategy_settings import CmaEs, Section, Share, SteadyState, Strategy, TaylorGLO, TunedCatalogue
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
 Integer = Annotated[int, Field(ge=-MAX_CONSTANT, le=MAX_CONSTANT)]
 MAX_WINDOW = 4096
@@ -36,11 +36,7 @@ def _range(value: Any) -> Any:
 Range = Annotated[tuple[int, int], BeforeValidator(_range)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Coefficients(_Section):
+class Coefficients(Section):
     """Coefficient leaves: weight among the leaves, and the range of their log-uniform initial values."""
 
     weight: Weight = 1.0
@@ -54,7 +50,7 @@ class Coefficients(_Section):
         return self
 
 
-class Limits(_Section):
+class Limits(Section):
     """Sizes: of any tree, of a random tree (depth), and of a subtree that mutation grows (depth)."""
 
     nodes: int = Field(48, ge=3, le=512)
@@ -70,157 +66,7 @@ class Limits(_Section):
         return self
 
 
-class Operators(_Section):
-    """How often each operator of the steady-state strategy makes a new candidate (relative weights)."""
-
-    crossover: float = Field(4, ge=0)
-    combine: float = Field(1, ge=0)
-    subtree: float = Field(3, ge=0)
-    node: float = Field(2, ge=0)
-    everywhere: float = Field(1, ge=0)
-    insert: float = Field(1, ge=0)
-    shrink: float = Field(1, ge=0)
-    coefficients: float = Field(2, ge=0)
-    random: float = Field(1, ge=0)
-
-    @model_validator(mode="after")
-    def _any(self) -> Self:
-        if not any(self.model_dump().values()):
-            raise ValueError("at least one operator needs a weight above 0")
-        return self
-
-
-class NodeMutation(_Section):
-    """GLO's mutation, applied to each node bottom-up: probabilities of its four changes.
-
-    ``shift`` moves an integer leaf by ±1, ``replace`` takes another element of the same arity, ``delete`` turns a
-    subtree into a leaf, ``grow`` turns a leaf into any element, an operator with leaves below it.
-    """
-
-    shift: Share = 0.05
-    replace: Share = 0.05
-    delete: Share = 0.025
-    grow: Share = 0.025
-
-
-class _Strategy(_Section):
-    """What the settings of all strategies say: whether trees are built, of the words of the space."""
-
-    builds_trees: ClassVar[bool] = True
-
-
-class Selection(_Strategy):
-    """How parents are chosen: by tournament, or by roulette in proportion to what they are worth."""
-
-    selection: Literal["tournament", "roulette"] = "tournament"
-    tournament_size: int = Field(4, ge=2)
-
-
-class SteadyState(Selection):
-    """Evolution by one child at a time; the worst member leaves when the population is full.
-
-    At most ``niche_size`` members may resemble each other, which they do when the cosine between their gradients on the
-    screening's probe exceeds ``niche_similarity``. ``parsimony`` is what a node costs, as a part of the objective's
-    range.
-    """
-
-    kind: Literal["steady_state"] = "steady_state"
-    population: int = Field(40, ge=4)
-    parsimony: float = Field(1e-4, ge=0)
-    niche_similarity: float = Field(0.99, gt=0, le=1)
-    niche_size: int = Field(3, ge=1)
-    operators: Operators = Operators()
-
-
-class Generational(Selection):
-    """Evolution by whole generations, of which the ``elites`` best survive; children by crossover, then mutation."""
-
-    kind: Literal["generational"]
-    population: int = Field(80, ge=4)
-    parsimony: float = Field(0.0, ge=0)
-    elites: int = Field(6, ge=0)
-    crossover_rate: Share = 0.8
-    node_mutation: NodeMutation = NodeMutation()
-
-
-class Ageing(_Strategy):
-    """Regularised evolution: mutation alone, and the oldest leave.
-
-    The parent is the best of a tournament of ``tournament_share`` of the members; a share ``restart`` of the children
-    are new random trees.
-    """
-
-    kind: Literal["ageing"]
-    initial: int = Field(20, ge=2)
-    population: int = Field(2500, ge=2)
-    tournament_share: float = Field(0.05, gt=0, le=1)
-    restart: Share = 0.1
-
-
-class RandomSearch(_Strategy):
-    """Random trees, each new: the control that any evolution has to beat."""
-
-    kind: Literal["random"]
-
-
-class TunedCatalogue(_Strategy):
-    """The seeds that are losses of the literature, with other parameters.
-
-    The parent is the best of ``tournament_size`` losses and variants. Its parameters move by ``spread`` of their range,
-    or change from true to false. A share ``random_share`` has wholly random parameters.
-    """
-
-    builds_trees: ClassVar[bool] = False
-    kind: Literal["tuned_catalogue"]
-    tournament_size: int = Field(4, ge=1)
-    spread: float = Field(0.15, gt=0, le=1)
-    random_share: Share = 0.2
-
-
-class CmaEs(_Strategy):
-    """CMA-ES on the parameters of one formula: its first step, vectors in a generation, and generations of a course.
-
-    A course that has converged, or had its generations, begins anew where it began.
-    """
-
-    builds_trees: ClassVar[bool] = False
-    sigma: float = Field(gt=0)
-    population: int = Field(20, ge=4)
-    generations: int = Field(100, ge=1)
-
-
-class TaylorGLO(CmaEs):
-    """The third-order Taylor polynomial of TaylorGLO; ``invariant``: without its condition nothing is trained."""
-
-    kind: Literal["taylorglo"]
-    sigma: float = Field(1.2, gt=0)
-    invariant: bool = True
-
-
-class AutoSegLoss(CmaEs):
-    """A metric whose logical operations are monotone curves, with so many control points each."""
-
-    kind: Literal["auto_seg_loss"]
-    metric: Literal["iou", "dice"] = "iou"
-    control_points: int = Field(4, ge=1, le=4)
-    sigma: float = Field(0.5, gt=0)
-
-
-def _with_kind(value: Any) -> Any:
-    """Settings that name no kind are those of the default."""
-    return {"kind": "steady_state", **value} if isinstance(value, dict) else value
-
-
-Strategy = Annotated[
-    Annotated[
-        SteadyState | Generational | Ageing | RandomSearch | TunedCatalogue | TaylorGLO | AutoSegLoss,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(_with_kind),
-]
-
-
-class Allocation(_Section):
+class Allocation(Section):
     """Who is trained beside new candidates.
 
     The best ``1 / eta`` of the candidates at a length are trained for the next longer one (successive halving). At the
@@ -233,13 +79,13 @@ class Allocation(_Section):
     elite_share: Share = 0.2
 
 
-class Preselection(_Section):
+class Preselection(Section):
     """How many proposals that pass the screening compete for a training; the surrogate chooses. 1: none do."""
 
     proposals: int = Field(2, ge=1, le=64)
 
 
-class Tuning(_Section):
+class Tuning(Section):
     """CMA-ES: how many of the best structures, on which coefficients, on which scale and with what initial step.
 
     ``slots`` are the coefficients that a structure has, ``per_node`` gives each of its nodes one (GLO). On a ``log``
@@ -252,7 +98,7 @@ class Tuning(_Section):
     sigma: float = Field(0.4, gt=0)
 
 
-class Budget(_Section):
+class Budget(Section):
     """How the trainings of a run are shared out, and how many are in flight."""
 
     trainings: int = Field(240, ge=1)
@@ -268,7 +114,7 @@ class Budget(_Section):
         return self
 
 
-class SearchSpace(_Section):
+class SearchSpace(Section):
     """A search space file, checked; see ``search_spaces/segmentation.yaml`` for what each key means.
 
     Attributes:
@@ -283,10 +129,10 @@ class SearchSpace(_Section):
     description: str = ""
     root: Literal["scalar", "voxel"] = "scalar"
     wrap: str | None = None
-    terminals: dict[str, Weight] = {}
-    constants: dict[Integer, Weight] = {}
+    terminals: dict[str, Weight] = Field(default_factory=dict)
+    constants: dict[Integer, Weight] = Field(default_factory=dict)
     coefficients: Coefficients | None = None
-    primitives: dict[str, Weight] = {}
+    primitives: dict[str, Weight] = Field(default_factory=dict)
     limits: Limits = Limits()
     seeds: tuple[str, ...] = ()
     screening: bool = True
@@ -333,7 +179,7 @@ class SearchSpace(_Section):
         """Words are for trees. What CMA-ES tunes already is not tuned once more, and keeps its form."""
         kind = self.strategy.kind
         for key in ("terminals", "constants", "coefficients", "primitives", "limits"):
-            if getattr(self, key) != type(self).model_fields[key].default:
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
                 raise ValueError(f"{key}: strategy {kind} builds no trees; leave it out")
         if self.tuning.structures:
             raise ValueError(f"tuning: strategy {kind} tunes by itself; write tuning: {{structures: 0}}")

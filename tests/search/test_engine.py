@@ -27,7 +27,8 @@ from lossevo.experiment.origin import Evolved, HandCrafted, Seed, Tuned
 from lossevo.experiment.states import States
 from lossevo.search import engine, proposals
 from lossevo.search.plan import EVOLUTION, TUNING
-from lossevo.search.space import Preselection, RandomSearch, SearchSpace
+from lossevo.search.space import Preselection, SearchSpace
+from lossevo.search.strategy_settings import RandomSearch
 from lossevo.training.seeds import confirmation_seed, selection_seed
 from lossevo.training.trial import KEEPS, STATE
 from tests.search.synthetic import (

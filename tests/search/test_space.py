@@ -8,7 +8,8 @@ import yaml
 
 from lossevo.errors import LossevoError
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression
-from lossevo.search.space import Operators, SearchSpace, available, load_space
+from lossevo.search.space import SearchSpace, available, load_space
+from lossevo.search.strategy_settings import Operators
 
 SMALLEST: dict[str, Any] = {
     "name": "mine",

@@ -10,7 +10,7 @@ from deap import base, gp, tools
 
 from lossevo.experiment.candidate import Candidate
 from lossevo.search.genetic.variation import drawing_from
-from lossevo.search.space import Selection
+from lossevo.search.strategy_settings import Selection
 from lossevo.search.valuation import Worth
 
 

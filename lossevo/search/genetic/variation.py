@@ -19,7 +19,8 @@ from deap import gp
 
 from lossevo.expression import COEFFICIENT, TERMINALS
 from lossevo.search.genetic.trees import LETTER, TYPE, Leaf, Region, Scalar, Trees, Voxel, word
-from lossevo.search.space import NodeMutation, SearchSpace
+from lossevo.search.space import SearchSpace
+from lossevo.search.strategy_settings import NodeMutation
 
 
 @contextmanager

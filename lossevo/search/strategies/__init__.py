@@ -6,17 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lossevo.expression import Expression
-from lossevo.search.space import (
-    Ageing,
-    AutoSegLoss,
-    CmaEs,
-    Generational,
-    RandomSearch,
-    SearchSpace,
-    SteadyState,
-    TaylorGLO,
-    TunedCatalogue,
-)
+from lossevo.search.space import SearchSpace
 from lossevo.search.strategies.ageing import AgeingEvolution
 from lossevo.search.strategies.auto_seg_loss import metric_form
 from lossevo.search.strategies.cma_es import CmaEsSearch, always
@@ -26,6 +16,16 @@ from lossevo.search.strategies.steady_state import Direction, SteadyStateEvoluti
 from lossevo.search.strategies.strategy import Proposal, Strategy
 from lossevo.search.strategies.taylorglo import taylor_form, trainable
 from lossevo.search.strategies.tuned_catalogue import CatalogueTuning
+from lossevo.search.strategy_settings import (
+    Ageing,
+    AutoSegLoss,
+    CmaEs,
+    Generational,
+    RandomSearch,
+    SteadyState,
+    TaylorGLO,
+    TunedCatalogue,
+)
 from lossevo.search.valuation import Worth
 
 __all__ = ["Proposal", "Strategy", "create_strategy"]

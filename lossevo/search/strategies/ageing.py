@@ -10,10 +10,11 @@ from typing import Any
 from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import Evolved
 from lossevo.search.genetic import Individual, Variation
-from lossevo.search.space import Ageing, SearchSpace
+from lossevo.search.space import SearchSpace
 from lossevo.search.strategies.proposing import proposed
 from lossevo.search.strategies.seeds import Seeds
 from lossevo.search.strategies.strategy import Proposal
+from lossevo.search.strategy_settings import Ageing
 from lossevo.search.valuation import Worth
 
 _MUTATIONS = ("insert", "shrink", "node")

@@ -15,8 +15,8 @@ the label is left as it is follows from g(0) = 0 and g(1) = 1. The paper is reca
 
 from __future__ import annotations
 
-from lossevo.search.space import AutoSegLoss
 from lossevo.search.strategies.cma_es import Form
+from lossevo.search.strategy_settings import AutoSegLoss
 
 
 def metric_form(settings: AutoSegLoss) -> Form:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import Evolved
 from lossevo.expression import Expression, ExpressionError
-from lossevo.search.space import CmaEs, SearchSpace
+from lossevo.search.space import SearchSpace
 from lossevo.search.strategies.coefficients import evolution_strategy, readable
 from lossevo.search.strategies.seeds import Seeds
 from lossevo.search.strategies.strategy import Proposal
+from lossevo.search.strategy_settings import CmaEs
 from lossevo.search.valuation import Worth
 
 SAMPLE = Evolved("cma-es")

@@ -9,10 +9,11 @@ from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import Evolved
 from lossevo.expression import Expression
 from lossevo.search.genetic import Individual, Variation, select
-from lossevo.search.space import Generational, SearchSpace
+from lossevo.search.space import SearchSpace
 from lossevo.search.strategies.proposing import proposed
 from lossevo.search.strategies.seeds import Seeds
 from lossevo.search.strategies.strategy import Proposal
+from lossevo.search.strategy_settings import Generational
 from lossevo.search.valuation import Worth
 
 

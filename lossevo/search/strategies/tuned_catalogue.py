@@ -12,9 +12,10 @@ from lossevo.experiment.candidate import Candidate
 from lossevo.experiment.origin import HandCrafted, Variant
 from lossevo.losses import expression_of
 from lossevo.losses.tunable import Dimension, expression_dimensions, expression_flags, placed
-from lossevo.search.space import SearchSpace, TunedCatalogue
+from lossevo.search.space import SearchSpace
 from lossevo.search.strategies.seeds import Seeds
 from lossevo.search.strategies.strategy import Proposal
+from lossevo.search.strategy_settings import TunedCatalogue
 from lossevo.search.valuation import Worth
 
 _DRAWS = 100

@@ -8,7 +8,7 @@ import pytest
 from lossevo.experiment.candidate import Candidate
 from lossevo.expression import Expression
 from lossevo.search.genetic import Individual, select
-from lossevo.search.space import Selection
+from lossevo.search.strategy_settings import Selection
 
 ROULETTE = Selection(selection="roulette")
 TOURNAMENT = Selection(selection="tournament", tournament_size=4)

@@ -14,7 +14,8 @@ from lossevo.configuration_file import checked
 from lossevo.expression import PRIMITIVES, TERMINALS, Expression, ExpressionError, Kind
 from lossevo.search.genetic.trees import Region, Scalar, Voxel
 from lossevo.search.genetic.variation import Variation, drawing_from
-from lossevo.search.space import NodeMutation, SearchSpace, load_space
+from lossevo.search.space import SearchSpace, load_space
+from lossevo.search.strategy_settings import NodeMutation
 from tests.expression.strategies import expressions
 
 SEGMENTATION = load_space("segmentation")

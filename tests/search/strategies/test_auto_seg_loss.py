@@ -6,8 +6,9 @@ import torch
 
 from lossevo.losses import expression_of
 from lossevo.losses.symbolic import ExpressionLoss
-from lossevo.search.space import AutoSegLoss, load_space
+from lossevo.search.space import load_space
 from lossevo.search.strategies.auto_seg_loss import metric_form
+from lossevo.search.strategy_settings import AutoSegLoss
 
 LOGITS = 3 * torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.randint(0, 3, (2, 1, 4, 5), generator=torch.Generator().manual_seed(1))

@@ -8,9 +8,10 @@ import pytest
 
 from lossevo.experiment.candidate import Candidate
 from lossevo.expression import ExpressionError
-from lossevo.search.space import AutoSegLoss, load_space
+from lossevo.search.space import load_space
 from lossevo.search.strategies.auto_seg_loss import metric_form
 from lossevo.search.strategies.cma_es import MEAN, SAMPLE, CmaEsSearch, Form, always
+from lossevo.search.strategy_settings import AutoSegLoss
 
 FORMULA = "{0} * class_mean(mean({1} * p * y)) + {0} * class_mean(mean(square(p - {2})))"
 SPACE = load_space("taylorglo")

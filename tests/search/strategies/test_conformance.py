@@ -6,8 +6,9 @@ import pytest
 
 from lossevo.experiment.candidate import Candidate
 from lossevo.search.screening import Screening
-from lossevo.search.space import Ageing, RandomSearch, load_space
+from lossevo.search.space import load_space
 from lossevo.search.strategies import create_strategy
+from lossevo.search.strategy_settings import Ageing, RandomSearch
 from tests.conformance.strategy import StrategyConformance
 from tests.search.synthetic import small_space
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,6 +98,16 @@ def search(
             show_default=False,
         ),
     ] = None,
+    confirm_lr: Annotated[
+        str | None,
+        typer.Option(
+            "--confirm-lr",
+            metavar="RATE,RATE,…",
+            help="In the end train the winner and the best hand-crafted loss at these learning rates, and tell whether "
+            "the lead is more than a matter of the rate. Their trainings are beside the budget.",
+            show_default=False,
+        ),
+    ] = None,
     audit_screening: Annotated[
         int | None,
         typer.Option(
@@ -131,6 +142,7 @@ def search(
       lossevo search --resume runs/mine --budget 1200
       lossevo search --resume runs/mine --retry-failed
       lossevo search --resume runs/mine --audit-screening 20
+      lossevo search --resume runs/mine --confirm-lr 3e-3,1e-2,3e-2
     """
     from lossevo.cli.tables import console
     from lossevo.cli.watch import SearchFormat, watcher
@@ -139,6 +151,7 @@ def search(
 
     out = console()
     folders.check_retry(resume, retry_failed)
+    rates = _rates(confirm_lr)
     program = Program(propose, told=note) if propose is not None else None
     make = options.executor_factory(workers, address, gpus_per_worker, in_process)
     memory = options.patch_cache_bytes(patch_cache)
@@ -196,7 +209,11 @@ def search(
         watcher(out, SearchFormat()) as watch,
     ):
         entries = opened.search(
-            lambda spec: _checked(make(spec), opened), listener=watch, audited=audit_screening, program=program
+            lambda spec: _checked(make(spec), opened),
+            listener=watch,
+            audited=audit_screening,
+            program=program,
+            learning_rates=rates,
         )
     watch.conclude()
     _conclude(out, replace(opened, config=read_config(opened.folder)), entries)
@@ -255,6 +272,19 @@ def _horizon(given: str | None) -> int | Literal["auto"] | None:
     if not (given.isdecimal() and int(given) > 0):
         raise LossevoError(f"--horizon is '{given}'; give a number of steps above 0, or auto")
     return int(given)
+
+
+def _rates(given: str | None) -> list[float] | None:
+    """What --confirm-lr says, the smallest first."""
+    if given is None:
+        return None
+    try:
+        rates = sorted({float(part) for part in given.split(",")})
+    except ValueError:
+        rates = []
+    if len(rates) < 2 or not all(0 < rate < math.inf for rate in rates):
+        raise LossevoError(f"--confirm-lr is '{given}'; give two or more learning rates above 0, as in 3e-3,1e-2,3e-2")
+    return rates
 
 
 def _run(out: Console, folder: Path, config: RunConfig | None, memory: int) -> Run:

@@ -172,10 +172,18 @@ def score_legend(entries: Sequence[Entry]) -> str:
 
 def search_findings(run: Path) -> list[str]:
     """What a search that has ended found out about its own measurements; nothing of others."""
+    from lossevo.metrics import Objective
+    from lossevo.search import read_config
     from lossevo.search.findings import read_findings
+    from lossevo.search.learning_rates import read_sweep
 
     found = read_findings(run)
-    return [] if found is None else found.texts()
+    told = [] if found is None else found.texts()
+    sweep = read_sweep(run)
+    if sweep is not None:
+        objective = Objective.parse(read_config(run).objective)
+        told += sweep.texts(objective.unit, objective.displayed)
+    return told
 
 
 def _title(entries: Sequence[Entry]) -> str:

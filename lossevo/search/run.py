@@ -9,6 +9,7 @@ as often as needed.
     horizon.sqlite       of --horizon auto: the trainings that found it
     findings.json        in the end: noise, agreement of lengths, overtuning
     states               where trainings stand that may be continued; gone in the end
+    learning_rates.json  winner and best hand-crafted loss at other learning rates; learning_rates.sqlite: trainings
     audit.json           what became of rejected candidates, if it was asked for; audit.sqlite: their trainings
 
 and what :mod:`lossevo.experiment.study` describes.
@@ -16,8 +17,9 @@ and what :mod:`lossevo.experiment.study` describes.
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -41,6 +43,8 @@ from lossevo.losses.definitions import spec_of
 from lossevo.search import audit
 from lossevo.search.engine import Problem, Search
 from lossevo.search.horizon import REFERENCE, SEEDS, affordable, find_flattening
+from lossevo.search.learning_rates import WANTED as LEARNING_RATES
+from lossevo.search.learning_rates import Sweeping
 from lossevo.search.plan import HORIZON, Plan, lengths
 from lossevo.search.progress import SearchProgress
 from lossevo.search.space import SearchSpace
@@ -142,11 +146,14 @@ class Run:
         listener: Listener = lambda event: None,
         audited: int | None = None,
         program: Program | None = None,
+        learning_rates: Sequence[float] | None = None,
     ) -> list[hall_of_fame.Entry]:
         """Search, or go on searching; returns the hall of fame. ``executor`` makes the executor for a worker spec.
 
         In the end ``audited`` of the candidates that the screening rejected are trained (:mod:`lossevo.search.audit`),
         by default as many as when the run was last asked for it. A ``program`` proposes losses beside the strategy.
+        The winner and the best hand-crafted loss are trained at ``learning_rates``, if any are given now or were the
+        last time (:mod:`lossevo.search.learning_rates`).
 
         Raises:
             LossevoError: another process works on this folder, or the ledger does not fit.
@@ -157,9 +164,11 @@ class Run:
         with one_thread(), locked(self.folder):
             if read_config(self.folder).model_dump(mode="json") != self.config.model_dump(mode="json"):
                 raise ResumableError(f"{self.folder / SEARCH.file}: another process has changed it meanwhile")
-            if audited is not None:
-                with Ledger(self.folder / "ledger.sqlite") as ledger:
+            with Ledger(self.folder / "ledger.sqlite") as ledger:
+                if audited is not None:
                     ledger.record_fact(audit.WANTED, audited)
+                if learning_rates is not None:
+                    ledger.record_text(LEARNING_RATES, json.dumps([*learning_rates]))
             try:
                 run = self._with_horizon(workers, listener) if self.config.horizon == "auto" else self
                 return run._search(workers, listener, program)
@@ -194,7 +203,30 @@ class Run:
             search.findings().write(self.folder)
             if wanted := int(ledger.fact(audit.WANTED) or 0):
                 self._audit(search, wanted, workers, listener)
+            if rates := ledger.text(LEARNING_RATES):
+                self._sweep(search, entries, json.loads(rates), workers, listener)
             return entries
+
+    def _sweep(
+        self,
+        search: Search,
+        entries: Sequence[hall_of_fame.Entry],
+        rates: Sequence[float],
+        workers: Callable[[], Executor],
+        listener: Listener,
+    ) -> None:
+        listener(Event("phase", f"learning rates: {', '.join(f'{rate:g}' for rate in rates)}", search.progress()))
+        problem = search.problem
+        Sweeping(
+            self.folder,
+            self.config.seed,
+            self.config.space.budget.confirmation_seeds,
+            problem.split,
+            problem.study,
+            problem.lengths[-1],
+            problem.scoring,
+            search.trainings.step_limit_s,
+        ).run(entries, rates, workers, lambda line: listener(Event("training", line, search.progress())))
 
     def _audit(self, search: Search, count: int, workers: Callable[[], Executor], listener: Listener) -> None:
         listener(Event("phase", f"audit: {count} rejected candidates", search.progress()))

@@ -218,6 +218,13 @@ class TestSearch:
             (["--seed", "-1"], "--seed"),
             (["--bugdet", "60"], "--budget"),
             (["--spacing", "4", "4"], "--spacing"),
+            (["--horizon", "3x"], "--horizon"),
+            (["--horizon", "0"], "--horizon"),
+            (["--horizon", "10"], "--horizon"),
+            (["--confirm-lr", "0.01"], "--confirm-lr"),
+            (["--confirm-lr", "0.01,-1"], "--confirm-lr"),
+            (["--propose", "no-such-program"], "--propose"),
+            (["--audit-screening", "0"], "--audit-screening"),
         ],
     )
     def test_a_wrong_option_is_named(self, cli, arguments, option):

@@ -23,7 +23,8 @@ from lossevo.training import TaskSettings
 from tests.cohorts import SPACING_MM, balls
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
 
-FILES = {"hall_of_fame.csv", "hall_of_fame.json", "ledger.sqlite", "preprocessing.json", "run.json", "subjects.json"}
+IN_THE_END = {"findings.json", "hall_of_fame.csv", "hall_of_fame.json"}
+FILES = {"ledger.sqlite", "preprocessing.json", "run.json", "subjects.json", *IN_THE_END}
 MORE = 56
 TASK = TaskSettings(patch_size=(8, 16, 16), patches_per_volume=2, channels=(4, 8), strides=(2,), budget_steps=3)
 
@@ -47,7 +48,7 @@ def folder(tmp_path, cohort) -> Path:
 
 class TestCreate:
     def test_it_writes_down_what_was_asked_and_who_is_who(self, folder, cohort):
-        assert {path.name for path in folder.iterdir()} - {".lock"} == FILES - {"hall_of_fame.csv", "hall_of_fame.json"}
+        assert {path.name for path in folder.iterdir()} - {".lock"} == FILES - IN_THE_END
         prepared = json.loads((folder / "preprocessing.json").read_text())
         assert prepared["spacing_mm"] == [4.0, 4.0, 4.0]
         assert list(prepared["cases"]) == sorted(balls(9))

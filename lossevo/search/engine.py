@@ -39,6 +39,7 @@ from lossevo.search.screening import Check, Screening
 from lossevo.search.space import SearchSpace
 from lossevo.search.strategies import create_strategy
 from lossevo.search.strategies.program import Program, WithProgram
+from lossevo.search.strategies.seeds import given_by
 from lossevo.search.strategies.tuning import WithTuning
 from lossevo.search.surrogate import Features, Preselection
 from lossevo.search.valuation import Valuation
@@ -108,7 +109,7 @@ class Search:
             classes=problem.classes,
         )
         self._strategy = WithTuning(
-            WithProgram(strategy, self.program, lambda: self._ranking.entries),
+            WithProgram(strategy, self.program, lambda: self._ranking.entries, given=len(given_by(space))),
             space.tuning,
             self._account,
             self.archive,

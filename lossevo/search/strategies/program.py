@@ -125,10 +125,13 @@ class WithProgram:
     """A strategy, and beside it a program, called whenever :data:`EVERY` trainings have ended.
 
     Without a program it is the strategy alone, and what a program had proposed before is still trained: so a search can
-    be resumed without it.
+    be resumed without it. Before all ``given`` losses are taken it is not called: it may propose one of them.
     """
 
-    def __init__(self, strategy: Strategy, program: Program | None, entries: Callable[[], Sequence[Entry]]) -> None:
+    def __init__(
+        self, strategy: Strategy, program: Program | None, entries: Callable[[], Sequence[Entry]], *, given: int = 0
+    ) -> None:
+        self._given_left = given
         self._strategy = strategy
         self._program = program
         self._entries = entries
@@ -139,7 +142,8 @@ class WithProgram:
 
     def ask(self, generator: random.Random) -> Proposal | None:
         """One of the program's, or what the strategy proposes."""
-        if self._program is not None and self._told >= EVERY * (self._calls + 1):
+        due = self._given_left <= 0 and self._told >= EVERY * (self._calls + 1)
+        if self._program is not None and due:
             self._proposed = self._program.formulas(document_of(self._entries(), self._proposed))
             self._left = [*self._proposed]
             self._calls = self._told // EVERY
@@ -150,6 +154,7 @@ class WithProgram:
     def take(self, candidate: Candidate) -> None:
         """What the program proposed is trained, or what the strategy did."""
         if candidate.origin != ORIGIN:
+            self._given_left -= candidate.given
             self._strategy.take(candidate)
 
     def tell(self, candidate: Candidate) -> None:

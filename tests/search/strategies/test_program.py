@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lossevo.errors import LossevoError
-from lossevo.experiment.origin import Evolved
+from lossevo.experiment.origin import Evolved, Seed
 from lossevo.search.screening import Screening
 from lossevo.search.strategies import create_strategy
 from lossevo.search.strategies.program import EVERY, ORIGIN, Program, WithProgram
@@ -136,3 +136,11 @@ class TestSearch:
         assert searched(tmp_path / "b").entries == expected.entries
         without = searched(tmp_path / "c", again=False)
         assert any(candidate.origin == ORIGIN for candidate in without.search.archive)
+
+
+def test_a_loss_that_the_search_begins_with_is_not_trained_as_the_programs(script, tmp_path):
+    seeds = tuple(DICE.format(number, 3) for number in range(2, 26))
+    command = script(f"print('\\n'.join({seeds[-6:]}))")
+    space = small_space(trainings=48, confirmation_share=0.1).model_copy(update={"seeds": seeds})
+    found = run_search(tmp_path / "l", space, program=Program(command), seed=1)
+    assert sum(isinstance(candidate.origin, Seed) for candidate in found.search.archive) == len(seeds)

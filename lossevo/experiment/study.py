@@ -243,7 +243,8 @@ def scoring_of(study: Study, subjects: Subjects, data: TrainingData) -> Scoring:
 
 
 def retry_failures(folder: Path) -> int:
-    """Let the trainings of a folder that failed be done again, those of tunings in it too; returns how many.
+    """Let the trainings of a folder that failed be done again, those of tunings and of a horizon that is being found in
+    it too; returns how many.
 
     Trainings that diverged are not among them: their loss did.
 
@@ -255,6 +256,10 @@ def retry_failures(folder: Path) -> int:
         inner = [folder / "tuning"] if (folder / "tuning" / "ledger.sqlite").is_file() else []
         for place in (folder, *inner):
             with Ledger(place / "ledger.sqlite") as ledger:
+                forgotten += ledger.forget_failures()
+        horizon = folder / "horizon.sqlite"
+        if horizon.is_file():
+            with Ledger(horizon) as ledger:
                 forgotten += ledger.forget_failures()
         if forgotten:  # what follows from a tuning may change with it
             with Ledger(folder / "ledger.sqlite") as ledger:

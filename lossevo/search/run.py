@@ -268,6 +268,12 @@ class Run:
                     trainings.request(trial, phase=HORIZON, candidate=REFERENCE, calibrating=True, keeps=continues)
                 trainings.send()
                 taken = [trainings.take() for _ in range(SEEDS)]
+                for each in taken:
+                    if each.measurement is None:  # its worst score would look like a course that has flattened
+                        raise ResumableError(
+                            f"{path}: a training of {REFERENCE} that finds the horizon failed after at most {steps} "
+                            f"steps ({each.problem}); go on with --retry-failed, or begin a run with --horizon STEPS"
+                        )
                 utilities = [scoring.utility(each.measurement) for each in taken]
                 told = f"{REFERENCE} {scoring.told(statistics.fmean(utilities))} after {steps} steps"
                 listener(Event("training", told, SearchProgress.before_the_search(trainings, steps // shortest)))

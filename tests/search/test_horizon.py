@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lossevo.cluster import open_executor
+from lossevo.cluster import Status, open_executor
+from lossevo.errors import ResumableError
 from lossevo.experiment import CohortSource
 from lossevo.experiment.events import Event
 from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.scoring import DICE
+from lossevo.experiment.study import retry_failures
 from lossevo.search import Run, RunConfig, read_config
 from lossevo.search.horizon import FLAT, Flattening, affordable, find_flattening
 from lossevo.search.plan import Plan
@@ -123,6 +125,21 @@ class TestRun:
         run.search(lambda spec: SyntheticExecutor(), listener=events.append)
         assert read_config(run.folder).horizon == 8
         assert any("; the budget is enough for a horizon of 8" in event.message for event in events)
+
+    def test_a_reference_that_fails_is_no_course_that_has_flattened(self, cohort, tmp_path, scores):
+        run = Run.create(tmp_path / "run", config(cohort))
+
+        def fate(payload) -> Status:
+            return Status.TIMEOUT if payload["steps"] == 8 else Status.DONE
+
+        with pytest.raises(
+            ResumableError, match=r"horizon\.sqlite: a training of dice_ce .* failed after at most 8 steps"
+        ):
+            run.search(lambda spec: SyntheticExecutor(fate=fate))
+        assert read_config(run.folder).horizon == "auto"
+        assert retry_failures(run.folder) == 3
+        Run.open(run.folder).search(lambda spec: SyntheticExecutor())
+        assert read_config(run.folder).horizon == 16
 
     def test_with_real_trainings_that_continue(self, cohort, tmp_path):
         run = Run.create(tmp_path / "run", config(cohort, trainings=40))

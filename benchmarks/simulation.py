@@ -32,7 +32,8 @@ from lossevo.cluster import Job, Outcome, Status
 from lossevo.experiment import Ledger
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.search import SearchSpace, load_space
-from lossevo.search.engine import Problem, Search
+from lossevo.search.engine import Search
+from lossevo.search.problem import Problem
 from lossevo.search.space import MAX_WINDOW
 from lossevo.search.strategy_settings import RandomSearch
 from lossevo.training import Split

@@ -25,12 +25,11 @@ from lossevo.experiment.archive import Archive
 from lossevo.experiment.folder import read_json, write_json
 from lossevo.experiment.ledger import MAY_BRANCH, Ledger
 from lossevo.experiment.ledger_values import Place
-from lossevo.experiment.scoring import Scoring
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses.definitions import spec_of
+from lossevo.search.problem import Problem
 from lossevo.search.screening import Check
-from lossevo.training import Fidelity, Split, Trial
 from lossevo.training.seeds import audit_seed
 
 AUDITED = (Check.FINITE, Check.FLAT, Check.EQUIVALENT, Check.DESCENT)
@@ -141,15 +140,12 @@ class Audit(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Auditing:
-    """What an audit needs of a finished search: everything a training depends on, and the scores to compare with."""
+    """What an audit needs of a finished search: what it optimises for, its seed, and the scores to compare with."""
 
     folder: Path
-    rejects: Rejects
+    problem: Problem
     seed: int
-    split: Split
-    study: str
-    steps: int
-    scoring: Scoring
+    rejects: Rejects
     archive: Archive
     step_limit_s: float | None
 
@@ -158,8 +154,8 @@ class Auditing:
 
         ``told`` is called with a line for each.
         """
-        rejects = self.rejects.drawn(count)
-        utilities = [candidate.mean(self.steps) for candidate in self.archive.trained(self.steps)]
+        rejects, steps = self.rejects.drawn(count), self.problem.shortest
+        utilities = [candidate.mean(steps) for candidate in self.archive.trained(steps)]
         path = self.folder / LEDGER
         with Ledger(path, create=not path.exists()) as ledger:
             # A search that was given more budget may have rejected others since.
@@ -167,28 +163,27 @@ class Auditing:
             trainings = OrderedTrainings(ledger, executor, self.step_limit_s)
             median = statistics.median(utilities)
             found = self._trained(rejects, trainings, median, told)
-        shown = self.scoring.objective.displayed(median)
-        audit = Audit(asked=count, steps=self.steps, median=shown, candidates=tuple(found))
+        shown = self.problem.scoring.objective.displayed(median)
+        audit = Audit(asked=count, steps=steps, median=shown, candidates=tuple(found))
         write_json(self.folder / FILE, audit.model_dump(mode="json"))
 
     def _trained(
         self, rejects: Sequence[Reject], trainings: OrderedTrainings, median: float, told: Callable[[str], None]
     ) -> list[Audited]:
         for number, reject in enumerate(rejects):
-            fidelity = Fidelity(self.steps, audit_seed(self.seed, number), self.split)
-            trial = Trial(spec_of(reject.expression), fidelity, self.study, self.scoring.metrics)
+            trial = self.problem.trial(spec_of(reject.expression), self.problem.shortest, audit_seed(self.seed, number))
             trainings.request(trial, phase="audit", candidate=reject.expression.hash[:8])
         trainings.send()
-        displayed = self.scoring.objective.displayed
+        displayed = self.problem.scoring.objective.displayed
         found = []
         for reject in rejects:
             taken = trainings.take()
-            utility = self.scoring.utility(taken.measurement)
+            utility = self.problem.scoring.utility(taken.measurement)
             score = displayed(utility) if taken.measurement is not None else None
             found.append(
                 Audited(check=reject.check, formula=str(reject.expression), score=score, in_top_half=utility > median)
             )
-            result = self.scoring.told(utility) if taken.measurement is not None else taken.problem
+            result = self.problem.scoring.told(utility) if taken.measurement is not None else taken.problem
             told(f"{reject.expression.hash[:8]} {result}  rejected as {reject.check}")
         return found
 

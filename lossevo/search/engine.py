@@ -25,7 +25,6 @@ from lossevo.experiment.events import Event, Listener
 from lossevo.experiment.ledger import Ledger, Record
 from lossevo.experiment.ledger_values import Place
 from lossevo.experiment.origin import HandCrafted, Origin, Tuned, origin_document
-from lossevo.experiment.scoring import DICE, Scoring
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.search.allocation import Confirming, Decision, NewCandidate, Selecting
@@ -33,6 +32,7 @@ from lossevo.search.audit import Rejects
 from lossevo.search.finalists import finalists, tunable
 from lossevo.search.findings import Findings
 from lossevo.search.plan import CONFIRMATION, EVOLUTION, TUNING, Account, Plan
+from lossevo.search.problem import Problem
 from lossevo.search.progress import SearchProgress
 from lossevo.search.proposals import Proposals
 from lossevo.search.screening import Check, Screening
@@ -44,32 +44,11 @@ from lossevo.search.strategies.tuning import WithTuning
 from lossevo.search.surrogate import Features, Preselection
 from lossevo.search.valuation import Valuation
 from lossevo.search.virtual_workers import VirtualWorkers
-from lossevo.training import Fidelity, Split, Trial
+from lossevo.training import Trial
 from lossevo.training.seeds import selection_seed
 from lossevo.training.trial import identity_of
 
 _CONFIGURATION = "configuration"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What a search optimises for.
-
-    Attributes:
-        split: who is trained and validated on.
-        classes: with background.
-        lengths: of trainings in steps, the shortest first; the last is the horizon, at which losses are ranked.
-        study: see :class:`~lossevo.training.Trial`.
-        scoring: by which objective.
-        continues: whether a longer training can go on from a shorter one.
-    """
-
-    split: Split
-    classes: int
-    lengths: tuple[int, ...]
-    study: str = ""
-    scoring: Scoring = DICE
-    continues: bool = False
 
 
 @dataclass
@@ -93,7 +72,7 @@ class Search:
 
     def __post_init__(self) -> None:
         space, problem = self.space, self.problem
-        shortest, horizon = problem.lengths[0], problem.lengths[-1]
+        shortest, horizon = problem.shortest, problem.horizon
         self.plan = Plan.of_space(space, shortest=shortest, horizon=horizon)
         self.archive = Archive(problem.scoring)
         self.rejects = Rejects(self.seed)
@@ -233,7 +212,7 @@ class Search:
         self._strategy.take(candidate)
         seed = selection_seed(self.seed, candidate.number)
         reason = TUNING if isinstance(candidate.origin, Tuned) else EVOLUTION
-        self._ask_for(Decision(candidate, self.problem.lengths[0], seed, reason), new=True)
+        self._ask_for(Decision(candidate, self.problem.shortest, seed, reason), new=True)
         return True
 
     def _decided(self) -> Decision | NewCandidate | None:
@@ -276,7 +255,7 @@ class Search:
             calibrating=candidate.given,
             after=self._told,
             note=note,
-            keeps=self.problem.continues and decision.steps < self.problem.lengths[-1],
+            keeps=self.problem.continues and decision.steps < self.problem.horizon,
         )
         self._account.spend(decision.reason, decision.cost)
         self._virtual.start(ticket, decision.cost)
@@ -284,11 +263,8 @@ class Search:
         self._asked += 1
 
     def _trial(self, decision: Decision) -> Trial:
-        problem = self.problem
-        fidelity = Fidelity(decision.steps, decision.seed, problem.split)
-        return Trial(
-            decision.candidate.spec, fidelity, problem.study, problem.scoring.metrics, continues=decision.continues
-        )
+        spec = decision.candidate.spec
+        return self.problem.trial(spec, decision.steps, decision.seed, continues=decision.continues)
 
     def _follow(self, record: Record) -> None:
         """Begin a training that is on record."""
@@ -382,7 +358,7 @@ class Search:
         """Where the search stands."""
         best = self._ranking.entries[0] if self._ranking.entries else None
         literature = (entry.score for entry in self._ranking.entries if isinstance(entry.origin, HandCrafted))
-        shortest = self.problem.lengths[0]
+        shortest = self.problem.shortest
         computed = self.trainings.steps_per_hour
         return SearchProgress(
             phase=self._phase,

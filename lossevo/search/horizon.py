@@ -7,10 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lossevo.errors import LossevoError
+from lossevo.cluster import Status
+from lossevo.errors import LossevoError, ResumableError
 from lossevo.experiment.scoring import Scoring
-from lossevo.search.plan import Plan
+from lossevo.experiment.trainings import OrderedTrainings
+from lossevo.losses import expression_of
+from lossevo.losses.definitions import spec_of
+from lossevo.search.plan import HORIZON, Plan
+from lossevo.search.problem import Problem
 from lossevo.search.space import SearchSpace
+from lossevo.training.seeds import reference_seed
 
 REFERENCE: Final = "dice_ce"
 SEEDS: Final = 3
@@ -66,3 +72,50 @@ def affordable(space: SearchSpace, shortest: int, steps: int) -> int:
                 break
         steps //= 2
     return steps
+
+
+def find_horizon(
+    problem: Problem,
+    space: SearchSpace,
+    seed: int,
+    trainings: OrderedTrainings,
+    told: Callable[[str, str, int], None],
+) -> int:
+    """Train the reference on ``trainings`` until it has flattened; returns the horizon that the budget affords.
+
+    ``told`` is called with a kind of event, a message, and the steps reached.
+
+    Raises:
+        ResumableError: a training of the reference failed.
+    """
+    scoring = problem.scoring
+
+    def measure(steps: int, shorter: int | None) -> list[float]:
+        for number in range(SEEDS):
+            trial = problem.trial(
+                spec_of(expression_of(REFERENCE)),
+                steps,
+                reference_seed(seed, number),
+                continues=shorter if problem.continues else None,
+            )
+            keeps = problem.continues
+            trainings.request(trial, phase=HORIZON, candidate=REFERENCE, calibrating=True, keeps=keeps)
+        trainings.send()
+        taken = [trainings.take() for _ in range(SEEDS)]
+        for each in taken:
+            if each.measurement is None:  # its worst score would look like a course that has flattened
+                again = "go on with --retry-failed, or " if each.outcome.status is not Status.DIVERGED else ""
+                raise ResumableError(
+                    f"{trainings.ledger.path}: a training of {REFERENCE} that finds the horizon failed after at most "
+                    f"{steps} steps ({each.problem}); {again}begin a run with --horizon STEPS"
+                )
+        utilities = [scoring.utility(each.measurement) for each in taken]
+        told("training", f"{REFERENCE} {scoring.told(statistics.fmean(utilities))} after {steps} steps", steps)
+        return utilities
+
+    found = find_flattening(measure, problem.shortest, unit=scoring.range)
+    trainings.clear_states()
+    horizon = affordable(space, problem.shortest, found.steps)
+    cut = "" if horizon == found.steps else f"; the budget is enough for a horizon of {horizon}"
+    told("phase", f"{HORIZON}: {horizon} steps; {found.told(scoring)}{cut}", found.steps)
+    return horizon

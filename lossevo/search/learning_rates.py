@@ -23,9 +23,8 @@ from lossevo.configuration_file import checked
 from lossevo.experiment.folder import read_json, write_json
 from lossevo.experiment.hall_of_fame import Entry
 from lossevo.experiment.ledger import MAY_BRANCH, Ledger
-from lossevo.experiment.scoring import Scoring
 from lossevo.experiment.trainings import OrderedTrainings
-from lossevo.training import Fidelity, Split, Trial
+from lossevo.search.problem import Problem
 from lossevo.training.seeds import confirmation_seed
 
 LEDGER = "learning_rates.sqlite"
@@ -79,9 +78,9 @@ class Sweep(_Model):
         error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
         return statistics.fmean(differences), error
 
-    def texts(self, scoring_unit: str, displayed: Callable[[float], float]) -> list[str]:
+    def texts(self, unit: str, displayed: Callable[[float], float]) -> list[str]:
         """In sentences; ``displayed`` makes a utility what people read."""
-        unit = f" {scoring_unit}" if scoring_unit else ""
+        unit = f" {unit}" if unit else ""
         told = []
         for loss in (self.evolved, self.hand_crafted):
             course = ", ".join(f"{displayed(at.mean):.4f}{unit} at {at.rate:g}" for at in loss.rates)
@@ -101,15 +100,12 @@ class Sweep(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Sweeping:
-    """All that its trainings depend on: see :class:`~lossevo.search.engine.Problem`; ``seed`` is the search's."""
+    """What a sweep needs of a finished search: what it optimises for, its seed, and how many seeds confirm."""
 
     folder: Path
+    problem: Problem
     seed: int
     seeds: int
-    split: Split
-    study: str
-    steps: int
-    scoring: Scoring
     step_limit_s: float | None
 
     def run(
@@ -123,6 +119,7 @@ class Sweeping:
 
         Nothing is done if one kind has none that is confirmed.
         """
+        scoring = self.problem.scoring
         confirmed = [entry for entry in entries if entry.confirmed]
         evolved = next((entry for entry in confirmed if not entry.literature), None)
         known = next((entry for entry in confirmed if entry.literature), None)
@@ -135,22 +132,24 @@ class Sweeping:
             trainings = OrderedTrainings(ledger, executor, self.step_limit_s)
             asked = [*product((evolved, known), rates, range(self.seeds))]
             for entry, rate, number in asked:
-                fidelity = Fidelity(self.steps, confirmation_seed(self.seed, number), self.split)
-                trial = Trial(entry.loss, fidelity, self.study, self.scoring.metrics, learning_rate=rate)
+                seed = confirmation_seed(self.seed, number)
+                trial = self.problem.trial(entry.loss, self.problem.horizon, seed, learning_rate=rate)
                 trainings.request(trial, phase="learning rates", candidate=entry.id)
             trainings.send()
             found: dict[tuple[str, float], list[float]] = {}
             for entry, rate, _ in asked:
-                utility = self.scoring.utility(trainings.take().measurement)
+                utility = scoring.utility(trainings.take().measurement)
                 found.setdefault((entry.id, rate), []).append(utility)
-                told(f"{entry.id} {self.scoring.told(utility)} at a learning rate of {rate:g}")
+                told(f"{entry.id} {scoring.told(utility)} at a learning rate of {rate:g}")
 
         def swept(entry: Entry, name: str) -> Swept:
             at = tuple(AtRate(rate=rate, utilities=tuple(found[entry.id, rate])) for rate in rates)
             return Swept(id=entry.id, name=name, rates=at)
 
         sweep = Sweep(
-            steps=self.steps, evolved=swept(evolved, evolved.id), hand_crafted=swept(known, str(known.literature))
+            steps=self.problem.horizon,
+            evolved=swept(evolved, evolved.id),
+            hand_crafted=swept(known, str(known.literature)),
         )
         write_json(self.folder / FILE, sweep.model_dump(mode="json"))
 

@@ -18,7 +18,6 @@ and what :mod:`lossevo.experiment.study` describes.
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -38,20 +37,18 @@ from lossevo.experiment.ledger import Ledger
 from lossevo.experiment.states import States
 from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
-from lossevo.losses import expression_of
-from lossevo.losses.definitions import spec_of
 from lossevo.search import audit
-from lossevo.search.engine import Problem, Search
-from lossevo.search.horizon import REFERENCE, SEEDS, affordable, find_flattening
+from lossevo.search.engine import Search
+from lossevo.search.horizon import find_horizon
 from lossevo.search.learning_rates import WANTED as LEARNING_RATES
 from lossevo.search.learning_rates import Sweeping
-from lossevo.search.plan import HORIZON, Plan, lengths
+from lossevo.search.plan import Plan, lengths
+from lossevo.search.problem import Problem
 from lossevo.search.progress import SearchProgress
 from lossevo.search.space import SearchSpace
 from lossevo.search.strategies.program import Program
 from lossevo.search.surrogate import Probes
-from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, Fidelity, TrainingData, Trial
-from lossevo.training.seeds import reference_seed
+from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.training.threads import one_thread
 
 
@@ -183,14 +180,7 @@ class Run:
         with Ledger(self.folder / "ledger.sqlite") as ledger:
             search = Search(
                 space=config.space,
-                problem=Problem(
-                    self.subjects.split,
-                    len(self.data.class_names),
-                    config.lengths,
-                    self.data.fingerprint,
-                    study.scoring_of(config, self.subjects, self.data),
-                    continues=config.task.schedule == "constant",
-                ),
+                problem=self._problem(),
                 seed=config.seed,
                 ledger=ledger,
                 trainings=self._trainings(ledger, workers),
@@ -216,29 +206,21 @@ class Run:
         listener: Listener,
     ) -> None:
         listener(Event("phase", f"learning rates: {', '.join(f'{rate:g}' for rate in rates)}", search.progress()))
-        problem = search.problem
         Sweeping(
             self.folder,
+            search.problem,
             self.config.seed,
             self.config.space.budget.confirmation_seeds,
-            problem.split,
-            problem.study,
-            problem.lengths[-1],
-            problem.scoring,
             search.trainings.step_limit_s,
         ).run(entries, rates, workers, lambda line: listener(Event("training", line, search.progress())))
 
     def _audit(self, search: Search, count: int, workers: Callable[[], Executor], listener: Listener) -> None:
         listener(Event("phase", f"audit: {count} rejected candidates", search.progress()))
-        problem = search.problem
         audit.Auditing(
             self.folder,
-            search.rejects,
+            search.problem,
             self.config.seed,
-            problem.split,
-            problem.study,
-            problem.lengths[0],
-            problem.scoring,
+            search.rejects,
             search.archive,
             search.trainings.step_limit_s,
         ).run(count, workers, lambda line: listener(Event("training", line, search.progress())))
@@ -249,45 +231,29 @@ class Run:
 
     def _with_horizon(self, workers: Callable[[], Executor], listener: Listener) -> Run:
         """The run with its horizon found, on record."""
-        config, path = self.config, self.folder / "horizon.sqlite"
-        shortest, continues = config.lengths[0], config.task.schedule == "constant"
-        scoring = study.scoring_of(config, self.subjects, self.data)
+        config, path, problem = self.config, self.folder / "horizon.sqlite", self._problem()
         with Ledger(path, create=not path.exists()) as ledger:
             trainings = self._trainings(ledger, workers)
 
-            def measure(steps: int, shorter: int | None) -> list[float]:
-                for number in range(SEEDS):
-                    fidelity = Fidelity(steps, reference_seed(config.seed, number), self.subjects.split)
-                    trial = Trial(
-                        spec_of(expression_of(REFERENCE)),
-                        fidelity,
-                        self.data.fingerprint,
-                        scoring.metrics,
-                        continues=shorter if continues else None,
-                    )
-                    trainings.request(trial, phase=HORIZON, candidate=REFERENCE, calibrating=True, keeps=continues)
-                trainings.send()
-                taken = [trainings.take() for _ in range(SEEDS)]
-                for each in taken:
-                    if each.measurement is None:  # its worst score would look like a course that has flattened
-                        raise ResumableError(
-                            f"{path}: a training of {REFERENCE} that finds the horizon failed after at most {steps} "
-                            f"steps ({each.problem}); go on with --retry-failed, or begin a run with --horizon STEPS"
-                        )
-                utilities = [scoring.utility(each.measurement) for each in taken]
-                told = f"{REFERENCE} {scoring.told(statistics.fmean(utilities))} after {steps} steps"
-                listener(Event("training", told, SearchProgress.before_the_search(trainings, steps // shortest)))
-                return utilities
+            def told(kind: str, message: str, steps: int) -> None:
+                progress = SearchProgress.before_the_search(trainings, steps // problem.shortest)
+                listener(Event(kind, message, progress))
 
-            found = find_flattening(measure, shortest, unit=scoring.range)
-            trainings.clear_states()
-            horizon = affordable(config.space, shortest, found.steps)
-            cut = "" if horizon == found.steps else f"; the budget is enough for a horizon of {horizon}"
-            message = f"{HORIZON}: {horizon} steps; {found.told(scoring)}{cut}"
-            listener(Event("phase", message, SearchProgress.before_the_search(trainings, found.steps // shortest)))
+            horizon = find_horizon(problem, config.space, config.seed, trainings, told)
         known = config.model_copy(update={"horizon": horizon})
         write_json(self.folder / SEARCH.file, known.model_dump(mode="json"))
         return replace(self, config=known)
+
+    def _problem(self) -> Problem:
+        config = self.config
+        return Problem(
+            self.subjects.split,
+            len(self.data.class_names),
+            config.lengths,
+            self.data.fingerprint,
+            study.scoring_of(config, self.subjects, self.data),
+            continues=config.task.schedule == "constant",
+        )
 
     def _probes(self) -> Probes:
         """The probe states of the training subjects."""

@@ -24,7 +24,8 @@ from lossevo.experiment.states import States
 from lossevo.experiment.trainings import OrderedTrainings
 from lossevo.expression import Expression
 from lossevo.losses.symbolic import ExpressionLoss
-from lossevo.search.engine import Problem, Search
+from lossevo.search.engine import Search
+from lossevo.search.problem import Problem
 from lossevo.search.space import SearchSpace, load_space
 from lossevo.search.strategies.program import Program
 from lossevo.search.surrogate import Features

@@ -8,17 +8,23 @@ It gets a JSON document on its standard input and prints formulas of the loss la
      "proposed": ["…"]}
 
 ``proposed`` is what it proposed the last time. An empty line or one that begins with ``#`` says nothing. What it
-proposes is screened like any other proposal. A program that fails, or takes longer than ten minutes, ends no search.
+proposes is screened like any other proposal. A program that fails, prints more than 1 MiB or takes longer than ten
+minutes ends no search.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,6 +43,9 @@ SHARE: Final = 0.5
 """Of the proposals that are the program's, while it has any."""
 _MOST = 64
 _LONGEST_LINE = 4096
+_MOST_BYTES = 2**20
+_TOLD = 3
+"""Lines that are no formula and are told one by one; of the others it is told how many there are."""
 _TIMEOUT_S = 600.0
 _SHOWN = 20
 
@@ -64,24 +73,13 @@ class Program:
     def formulas(self, document: Mapping[str, Any]) -> list[str]:
         """What it prints of this document that is a formula; nothing if it fails."""
         try:
-            done = subprocess.run(
-                shlex.split(self.command),
-                input=json.dumps(document, ensure_ascii=False),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as problem:
-            self.told(f"the program that proposes could not be run: {problem}")
-            return []
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [""])[-1][:200]
-            self.told(f"the program that proposes ended with status {done.returncode}: {last}")
+            output = self._output(json.dumps(document, ensure_ascii=False))
+        except (OSError, _FailedError) as problem:
+            self.told(f"the program that proposes {problem}")
             return []
         found: dict[str, str] = {}
-        for line in done.stdout.splitlines():
+        unread: list[str] = []
+        for line in output.splitlines():
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
@@ -90,10 +88,58 @@ class Program:
                     raise ExpressionError(f"{len(text)} characters, at most {_LONGEST_LINE} are read")
                 found.setdefault(Expression.parse(text).hash, text)
             except ExpressionError as problem:
-                self.told(f"the program that proposes printed no formula: {text[:80]!r}: {problem}")
+                unread.append(f"{text[:80]!r}: {problem}")
             if len(found) == _MOST:
                 break
+        for reason in unread[:_TOLD]:
+            self.told(f"the program that proposes printed no formula: {reason}")
+        if len(unread) > _TOLD:
+            self.told(f"the program that proposes printed {len(unread) - _TOLD} more lines that are no formula")
         return [*found.values()]
+
+    def _output(self, document: str) -> str:
+        """What the program prints, which is ended with all that it started when it is done or has said too much.
+
+        Raises:
+            OSError: it cannot be run.
+            _FailedError: it failed, took too long, or printed more than is read.
+        """
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
+            given.write(document.encode())
+            given.seek(0)
+            process = subprocess.Popen(
+                shlex.split(self.command), stdin=given, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            )
+            in_time = threading.Timer(_TIMEOUT_S, _end, [process])
+            in_time.start()
+            try:
+                assert process.stdout is not None
+                printed = process.stdout.read(_MOST_BYTES + 1)
+                if len(printed) > _MOST_BYTES:
+                    raise _FailedError(f"printed more than {_MOST_BYTES >> 20} MiB, of which nothing is taken")
+                status = process.wait()
+            finally:
+                timed_out = not in_time.is_alive()
+                in_time.cancel()
+                _end(process)
+            if timed_out:
+                raise _FailedError(f"took longer than {_TIMEOUT_S:g} s")
+            if status:
+                errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LONGEST_LINE))
+                last = (errors.read().decode(errors="replace").strip().splitlines() or [""])[-1][:200]
+                raise _FailedError(f"ended with status {status}: {last}")
+        return printed.decode(errors="replace")
+
+
+class _FailedError(Exception):
+    """What the program did wrong, as the end of a sentence."""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and all that it started in its session."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def document_of(entries: Sequence[Entry], proposed: Sequence[str]) -> dict[str, Any]:

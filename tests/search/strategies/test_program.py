@@ -7,6 +7,7 @@ import json
 import random
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from lossevo.errors import LossevoError
 from lossevo.experiment.origin import Evolved, Seed
 from lossevo.search.screening import Screening
-from lossevo.search.strategies import create_strategy
+from lossevo.search.strategies import create_strategy, program
 from lossevo.search.strategies.program import EVERY, ORIGIN, Program, WithProgram
 from tests.conformance.strategy import Dialogue, StrategyConformance
 from tests.search.synthetic import Killed, SyntheticExecutor, run_search, small_space
@@ -101,6 +102,42 @@ class TestProgram:
         with pytest.raises(LossevoError, match=complains):
             Program(command)
 
+    def test_of_many_lines_that_are_no_formula_few_are_told(self, script):
+        said: list[str] = []
+        Program(script("print('nonsense(\\n' * 500 + 'class_mean(mean(p))')"), said.append).formulas({})
+        assert len(said) == 4
+        assert said[-1] == "the program that proposes printed 497 more lines that are no formula"
+
+    def test_one_that_never_stops_printing_is_ended_with_all_that_it_started(self, script, tmp_path):
+        said: list[str] = []
+        beacon = tmp_path / "alive"
+        child = f"import pathlib, time\nwhile True: pathlib.Path({str(beacon)!r}).touch(); time.sleep(0.02)"
+        body = f"""
+import subprocess
+subprocess.Popen([sys.executable, '-c', {child!r}])
+import pathlib, time
+while not pathlib.Path({str(beacon)!r}).exists(): time.sleep(0.01)
+while True: print('x' * 1000)
+"""
+        assert Program(script(body), said.append).formulas({}) == []
+        assert said == ["the program that proposes printed more than 1 MiB, of which nothing is taken"]
+        time.sleep(0.1)
+        beacon.unlink()
+        time.sleep(0.3)
+        assert not beacon.exists(), "its child is still there"
+
+    def test_one_that_takes_too_long_is_ended(self, script, monkeypatch):
+        monkeypatch.setattr(program, "_TIMEOUT_S", 0.5)
+        said: list[str] = []
+        assert Program(script("import time; time.sleep(60)"), said.append).formulas({}) == []
+        assert said == ["the program that proposes took longer than 0.5 s"]
+
+    def test_one_that_does_not_read_what_it_is_given(self, tmp_path):
+        file = tmp_path / "deaf.py"
+        file.write_text("print('class_mean(mean(p))')")
+        command = shlex.join([sys.executable, str(file)])
+        assert Program(command).formulas({"much": "x" * 10**6}) == ["class_mean(mean(p))"]
+
     def test_no_shell_sees_the_command(self, tmp_path):
         Program(f"echo hello > {tmp_path / 'file'}").formulas({})
         assert not (tmp_path / "file").exists()
@@ -125,9 +162,9 @@ class TestSearch:
         def searched(path: Path, *, again: bool = True):
             for life in itertools.count():
                 executor = SyntheticExecutor(2, random.Random(life), kill_after=23)
-                program = Program(script(PROPOSING)) if again or not life else None
+                asked = Program(script(PROPOSING)) if again or not life else None
                 try:
-                    return run_search(path, self.SPACE, seed=2, executor=executor, program=program)
+                    return run_search(path, self.SPACE, seed=2, executor=executor, program=asked)
                 except Killed:
                     continue
             raise AssertionError("it never ends")

@@ -52,6 +52,7 @@ class _Course:
 
     def ask(self) -> Proposal | None:
         """The next member of the generation, or the mean at the end; None while outcomes are missing or after it."""
+        self._drop_known()
         self._open()
         if self._waiting:
             return Proposal(self._waiting[0], self._origin(), given=True)
@@ -85,7 +86,8 @@ class _Course:
             self.spent += 1
             self.finished = True
             return
-        self._open(taken=candidate.definition.hash)  # before it counts: so it was when it was asked for
+        self._drop_known(candidate.definition.hash)
+        self._open(candidate.definition.hash)  # before it counts: so it was when it was asked for
         self.spent += 1
         if candidate.expression in self._waiting:
             self._waiting.remove(candidate.expression)
@@ -93,10 +95,20 @@ class _Course:
             asked = self._waiting.pop(0)
             self._generation[self._generation.index(asked)] = candidate.expression
 
-    def tell(self) -> None:
-        """Something was scored."""
+    def _drop_known(self, taken: str = "") -> None:
+        """Do not ask for what somebody else proposed meanwhile. Its score counts for the generation, too.
+
+        What is ``taken`` now (a hash) was not known when it was asked for.
+        """
+        self._waiting = [
+            found for found in self._waiting if found.hash == taken or self.archive.get(found.hash) is None
+        ]
         if self._generation and not self._waiting:
             self._close()
+
+    def tell(self) -> None:
+        """Something was scored."""
+        self._drop_known()
 
     def _close(self) -> None:
         """End the generation if each of its members has a score."""

@@ -182,3 +182,19 @@ def test_on_record_may_be_what_it_would_not_ask_for_now():
     made.tell(made.take(Proposal(other, asked.origin)))
     assert other in [candidate.expression for candidate in made.go()]
     assert len([candidate for candidate in made.archive if isinstance(candidate.origin, Tuned)]) <= 40
+
+
+@pytest.mark.parametrize("others", [1, 3, 30])
+def test_what_somebody_else_proposed_meanwhile_is_not_trained_again(others):
+    """And its score counts for the generation."""
+    made = Tunings()
+    for _ in range(others):
+        made.tell(made.take(made.ask()))
+        proposal = made.ask()
+        if proposal is not None:
+            theirs = Candidate(proposal.expression, Evolved("random"), len(made.archive))
+            made.archive.add(theirs)
+            made.tell(theirs)
+    tuned = made.go(window=3)
+    assert len({candidate.definition.hash for candidate in made.archive}) == len(made.archive)
+    assert sum(candidate.origin.mean for candidate in tuned) == 2

@@ -70,7 +70,7 @@ class Proposals:
         passed: list[Proposal] = []
         for _ in range(MAX_REJECTED_IN_A_ROW):
             proposal = self.strategy.ask(generator)
-            if proposal is None:
+            if proposal is None or (proposal.given and passed):  # what is given is proposed until it is trained
                 return passed
             if proposal.given:
                 assert proposal.expression is not None

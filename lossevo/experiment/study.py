@@ -243,8 +243,7 @@ def scoring_of(study: Study, subjects: Subjects, data: TrainingData) -> Scoring:
 
 
 def retry_failures(folder: Path) -> int:
-    """Let the trainings of a folder that failed be done again, those of tunings and of a horizon that is being found in
-    it too; returns how many.
+    """Let the trainings of a folder that failed be done again, whichever of its ledgers they are in; returns how many.
 
     Trainings that diverged are not among them: their loss did.
 
@@ -253,18 +252,19 @@ def retry_failures(folder: Path) -> int:
     """
     forgotten = 0
     with locked(folder):
-        inner = [folder / "tuning"] if (folder / "tuning" / "ledger.sqlite").is_file() else []
-        for place in (folder, *inner):
-            with Ledger(place / "ledger.sqlite") as ledger:
-                forgotten += ledger.forget_failures()
-        horizon = folder / "horizon.sqlite"
-        if horizon.is_file():
-            with Ledger(horizon) as ledger:
+        for path in (folder / "ledger.sqlite", *_further_ledgers(folder)):
+            with Ledger(path) as ledger:
                 forgotten += ledger.forget_failures()
         if forgotten:  # what follows from a tuning may change with it
             with Ledger(folder / "ledger.sqlite") as ledger:
                 ledger.record_fact(MAY_BRANCH, 1.0)
     return forgotten
+
+
+def _further_ledgers(folder: Path) -> list[Path]:
+    """Of a tuning in the folder, and of what a search does before and after its course."""
+    beside = [path for path in sorted(folder.glob("*.sqlite")) if path.name != "ledger.sqlite"]
+    return [path for path in (folder / "tuning" / "ledger.sqlite", *beside) if path.is_file()]
 
 
 def read_study(folder: Path) -> Study:

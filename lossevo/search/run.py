@@ -39,8 +39,10 @@ from lossevo.experiment.study import PrepareProgress, Study, Subjects
 from lossevo.experiment.trainings import TRAINING_WORKER, OrderedTrainings
 from lossevo.search import audit
 from lossevo.search.engine import Search
+from lossevo.search.findings import FILE as FINDINGS_FILE
 from lossevo.search.horizon import find_horizon
-from lossevo.search.learning_rates import WANTED as LEARNING_RATES
+from lossevo.search.learning_rates import FILE as RATES_FILE
+from lossevo.search.learning_rates import WANTED as RATES_WANTED
 from lossevo.search.learning_rates import Sweeping
 from lossevo.search.plan import Plan, lengths
 from lossevo.search.problem import Problem
@@ -50,6 +52,9 @@ from lossevo.search.strategies.program import Program
 from lossevo.search.surrogate import Probes
 from lossevo.training import DEFAULT_PATCH_CACHE_BYTES, TrainingData
 from lossevo.training.threads import one_thread
+
+_IN_THE_END = (FINDINGS_FILE, audit.FILE, RATES_FILE)
+"""Files that a search writes when it has ended."""
 
 
 class RunConfig(Study):
@@ -165,7 +170,7 @@ class Run:
                 if audited is not None:
                     ledger.record_fact(audit.WANTED, audited)
                 if learning_rates is not None:
-                    ledger.record_text(LEARNING_RATES, json.dumps([*learning_rates]))
+                    ledger.record_text(RATES_WANTED, json.dumps([*learning_rates]))
             try:
                 run = self._with_horizon(workers, listener) if self.config.horizon == "auto" else self
                 return run._search(workers, listener, program)
@@ -193,7 +198,7 @@ class Run:
             search.findings().write(self.folder)
             if wanted := int(ledger.fact(audit.WANTED) or 0):
                 self._audit(search, wanted, workers, listener)
-            if rates := ledger.text(LEARNING_RATES):
+            if rates := ledger.text(RATES_WANTED):
                 self._sweep(search, entries, json.loads(rates), workers, listener)
             return entries
 
@@ -282,6 +287,8 @@ def give_budget(folder: Path, trainings: int) -> None:
         larger = config.model_copy(update={"space": space})
         larger.plan  # noqa: B018 - raises on a budget that is too small
         write_json(folder / SEARCH.file, larger.model_dump(mode="json"))
+        for name in _IN_THE_END:  # they say nothing of what comes now, and are made anew
+            (folder / name).unlink(missing_ok=True)
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -9,6 +9,7 @@ from lossevo.cluster import Executor, Status
 from lossevo.errors import LossevoError
 from lossevo.experiment import CohortSource
 from lossevo.experiment.ledger import Ledger
+from lossevo.experiment.study import retry_failures
 from lossevo.expression import Expression
 from lossevo.search import Run, RunConfig, give_budget
 from lossevo.search.audit import FILE, KEPT, LEDGER, Audit, Rejects, read_audit
@@ -130,6 +131,8 @@ class TestAudit:
         search(run, 6)
         before = audit_of(run)
         give_budget(run.folder, 44)
+        assert not (run.folder / FILE).exists(), "it says nothing of what comes now"
+        assert not (run.folder / "findings.json").exists()
         larger = Run.open(run.folder)
         search(larger)
         assert len(audit_of(larger).candidates) == 6
@@ -142,6 +145,14 @@ class TestAudit:
         search(run)
         search(run, 3, fate=lambda payload: Status.DIVERGED)
         assert [(each.score, each.in_top_half) for each in audit_of(run).candidates] == [(None, False)] * 3
+
+    def test_a_training_that_failed_without_its_fault_is_tried_again(self, create):
+        run = create("run")
+        search(run)
+        search(run, 3, fate=lambda payload: Status.TIMEOUT)
+        assert retry_failures(run.folder) == 3
+        search(run)
+        assert all(each.score is not None for each in audit_of(run).candidates)
 
     def test_no_other_training_has_its_seeds(self):
         seeds = [audit_seed(3, number) for number in range(KEPT)]

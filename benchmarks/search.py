@@ -8,8 +8,8 @@
 Each search runs in a folder of OUT as ``lossevo search`` does it. Its winner, the best evolved loss of the hall of
 fame, and the hand-crafted losses are then trained with fresh seeds on the subjects that the search trained on, and
 scored on the subjects that it never touched. The lead is over the best hand-crafted loss, chosen on those scores
-themselves, which favours the hand-crafted side. Overtuning is the winner's score at selection minus the one at
-confirmation. Standard errors are over the seeds of the search.
+themselves, which favours the hand-crafted side. Overtuning is by how much the evolved finalists scored better when they
+were selected than when they were confirmed. Standard errors are over the seeds of the search.
 
 Whatever is done is kept: the same command goes on where it was stopped, and another one adds to OUT.
 """
@@ -33,11 +33,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lossevo.cluster import Job, WorkerSpec, open_executor
-from lossevo.experiment import CohortSource, Entry, Study, hall_of_fame
+from lossevo.experiment import CohortSource, Entry, Study, Subjects, hall_of_fame
 from lossevo.experiment.candidate import standard_error
 from lossevo.experiment.trainings import TRAINING_WORKER
 from lossevo.markdown import table
 from lossevo.search import Run, RunConfig, SearchSpace, available, load_space
+from lossevo.search.findings import read_findings
 from lossevo.training import (
     Fidelity,
     Measurement,
@@ -113,8 +114,8 @@ class Judged:
         return self.task, self.seed, self.loss, self.steps, self.number
 
 
-Searched = Mapping[tuple[str, int, int], Run]
-"""By variant, budget and seed."""
+Searched = Mapping[tuple[str, int, int], Path]
+"""Run folders by variant, budget and seed."""
 Scores = dict[tuple[str, int, str, int, int], Judged]
 
 
@@ -128,10 +129,10 @@ def main() -> None:
         for budget in options.budgets
         for variant in options.variants
     }
-    scores = judge(options, searched, console)
-    task = judging_data(options).fingerprint
+    data = judging_data(options)
+    scores = judge(options, data, searched, console)
     for steps in options.judge:
-        text = report(options, searched, scores, task, steps)
+        text = report(options, searched, scores, data.fingerprint, steps)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -164,50 +165,46 @@ def folder_of(options: argparse.Namespace, variant: str, budget: int, seed: int)
     return folder
 
 
-def search(options: argparse.Namespace, variant: str, budget: int, seed: int, console: Console) -> Run:
-    """A search to its end, unless it has been there."""
+def search(options: argparse.Namespace, variant: str, budget: int, seed: int, console: Console) -> Path:
+    """The folder of a search that has ended, now or before."""
     folder = folder_of(options, variant, budget, seed)
+    if read_findings(folder) is not None:
+        return folder
+    console.print(f"search: {folder.name}", highlight=False)
     chosen = VARIANTS[variant]
-    if (folder / "run.json").exists():
-        run = Run.open(folder)
-    else:
-        config = RunConfig(
-            space=chosen.of(budget),
-            task=TaskSettings(budget_steps=options.steps, **(chosen.task or {})),
-            horizon=options.horizon,
-            cohort=CohortSource(path=options.data),
-            seed=seed,
-        )
-        run = Run.create(folder, config)
-    done = folder / "ended"
-    if not done.exists():
-        console.print(f"search: {folder.name}", highlight=False)
-        run.search(partial(open_executor, **workers_of(options)))
-        done.touch()
-    return run
+    config = RunConfig(
+        space=chosen.of(budget),
+        task=TaskSettings(budget_steps=options.steps, **(chosen.task or {})),
+        horizon=options.horizon,
+        cohort=CohortSource(path=options.data),
+        seed=seed,
+    )
+    run = Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, config)
+    run.search(partial(open_executor, **workers_of(options)))
+    return folder
 
 
 def workers_of(options: argparse.Namespace) -> dict[str, Any]:
     return {"workers": options.workers or None, "in_process": not options.workers}
 
 
-def winner(run: Run) -> Entry:
+def winner(folder: Path) -> Entry:
     """The best loss that the search found itself: of ``tuned_catalogue`` a variant of a known one, or that itself."""
-    entries = hall_of_fame.read(run.folder)
+    entries = hall_of_fame.read(folder)
     return next((entry for entry in entries if not entry.literature), entries[0])
 
 
-def judge(options: argparse.Namespace, searched: Searched, console: Console) -> Scores:
+def judge(options: argparse.Namespace, data: TrainingData, searched: Searched, console: Console) -> Scores:
     """Scores of all winners and hand-crafted losses at each length, from ``scores.csv`` where it has them.
 
     All are trained as the default task does it, also those found by trainings of another kind.
     """
     path = options.out / "scores.csv"
     known = {row.key: row for row in read_csv(path)}
-    data = judging_data(options)
     missing: dict[tuple[str, int, str, int, int], Trial] = {}
-    for (_, _, seed), run in searched.items():
-        entry, split = winner(run), Split(run.subjects.train, run.subjects.untouched)
+    for (_, _, seed), folder in searched.items():
+        entry, subjects = winner(folder), Subjects.read(folder)
+        split = Split(subjects.train, subjects.untouched)
         specs = {entry.id: entry.loss} | {name: {"name": name} for name in options.hand_crafted}
         for steps, loss, number in itertools.product(options.judge, specs, range(options.judge_seeds)):
             trial = Trial(specs[loss], Fidelity(steps, comparison_seed(seed, number), split))
@@ -259,11 +256,12 @@ def report(options: argparse.Namespace, searched: Searched, scores: Scores, task
         return statistics.fmean(scores[task, seed, loss, steps, number].score for number in range(options.judge_seeds))
 
     found: dict[tuple[str, int], list[tuple[float, float, float, float]]] = defaultdict(list)
-    for (variant, budget, seed), run in searched.items():
-        entry = winner(run)
+    for (variant, budget, seed), folder in searched.items():
+        entry = winner(folder)
         score = mean(seed, entry.id)
         rivals = {name: mean(seed, name) for name in options.hand_crafted}
-        optimism = entry.selection_score - entry.score if entry.confirmed else math.nan
+        findings = read_findings(folder)
+        optimism = findings.overtuning if findings is not None and findings.overtuning is not None else math.nan
         found[variant, budget].append((score, score - max(rivals.values()), score - rivals["dice_ce"], optimism))
     rows = []
     for (variant, budget), results in found.items():
@@ -287,7 +285,8 @@ def report(options: argparse.Namespace, searched: Searched, scores: Scores, task
 
 
 def in_points(differences: Sequence[float]) -> str:
-    return f"{100 * statistics.fmean(differences):+.2f} ± {100 * standard_error([*differences]):.2f}"
+    known = [100 * difference for difference in differences if not math.isnan(difference)]
+    return f"{statistics.fmean(known):+.2f} ± {standard_error(known):.2f}" if known else "–"
 
 
 if __name__ == "__main__":

@@ -368,6 +368,7 @@ def _conclude(out: Console, run: Run, entries: list[Entry]) -> None:
 
 def _tell_audit(out: Console, run: Run) -> None:
     """What became of the rejected candidates, if some were trained."""
+    from lossevo.metrics import Objective
     from lossevo.search.audit import AUDITED, read_audit
     from lossevo.search.screening import Check
 
@@ -383,7 +384,8 @@ def _tell_audit(out: Console, run: Run) -> None:
     ]
     for check in AUDITED:
         if rejected := audit.of(check):
-            scores = sorted((each.score for each in rejected if each.score is not None), reverse=True)
+            best_first = Objective.parse(objective).direction == "higher"
+            scores = sorted((each.score for each in rejected if each.score is not None), reverse=best_first)
             best = f"scores {', '.join(f'{score:.4f}' for score in scores)}" if scores else "none could be trained"
             better = sum(each.in_top_half for each in rejected)
             lines.append(f"  {check}: {better} of {len(rejected)}; {best}")

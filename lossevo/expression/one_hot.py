@@ -81,7 +81,8 @@ class _Rewriting:
     def _shortened(self, name: str, children: list[Node]) -> Node:
         """The node, or something shorter that is equal."""
         numbers = [self._number(child) for child in children]
-        if None not in numbers and (found := _integer(name, numbers)) is not None:  # type: ignore[arg-type]
+        known = [number for number in numbers if number is not None]
+        if len(known) == len(numbers) and (found := _integer(name, known)) is not None:
             return constant(found)
         first, last = numbers[0], numbers[-1]
         match name:

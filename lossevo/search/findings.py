@@ -45,7 +45,8 @@ class Findings:
             None if there is none. ``freedom`` are its degrees of freedom.
         rungs: of each two neighbouring lengths with enough candidates.
         overtuning: mean over the evolved finalists of the score on which they were selected minus the confirmed one,
-            both at this length; None if there is none. ``finalists`` says of how many.
+            both at this length; None if there is none. A training that failed counts with the worst score, unlike in
+            the noise. ``finalists`` says of how many.
         unit: of the objective; empty for Dice.
     """
 

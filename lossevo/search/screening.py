@@ -320,8 +320,9 @@ def gradients(loss: SegmentationLoss, sample: Sample) -> Tensor | None:
     """
     if not isinstance(loss, ExpressionLoss) or loss.progress is None:
         return logit_gradient(loss, sample, progress=0.0)
-    found = [logit_gradient(loss, sample, progress=moment) for moment in MOMENTS]
-    return None if any(gradient is None for gradient in found) else torch.stack(found)  # type: ignore[arg-type]
+    at_each = (logit_gradient(loss, sample, progress=moment) for moment in MOMENTS)
+    found = [gradient for gradient in at_each if gradient is not None]
+    return torch.stack(found) if len(found) == len(MOMENTS) else None
 
 
 def logit_gradient(loss: SegmentationLoss, sample: Sample, *, progress: float) -> Tensor | None:
